@@ -1,0 +1,44 @@
+# make book · make test · make lab · make lint · make clean
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+TEST_READY := .venv/.test-ready
+
+.PHONY: book test lab lint format bench clean help
+
+help:   ## this list
+	@grep -hE '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 10
+
+$(READY): requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+$(TEST_READY): tests/requirements.txt $(READY)
+	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
+	touch $@
+
+book: $(READY)   ## run the studies on embedded data and build the site; prints where to open it
+	$(BIN)/sslnb book
+
+test: $(TEST_READY)   ## all tests; those that need real data or a browser say why they skip
+	$(BIN)/python -m pytest -rs
+
+lab: $(READY)   ## JupyterLab on the notebooks (right click, Open With, Notebook)
+	$(BIN)/jupyter lab --notebook-dir=.
+
+lint: $(TEST_READY)   ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(TEST_READY)   ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)   ## measure every promised number again (minutes); updates benchmarks/results.json
+	$(BIN)/python benchmarks/run.py
+
+clean:   ## remove what was built; keeps .venv, data and the artifact cache
+	rm -rf _build book/_executed book/_assets node_modules .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

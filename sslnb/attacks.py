@@ -1,0 +1,167 @@
+"""Adversarial attacks on anything differentiable: pixels through a network, or features through a probe.
+
+No attack changes the model: it runs in evaluation mode (batch norm's running statistics are read, not updated) and
+gets its mode and its parameters' gradients back as they were.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslnb.checks import expect, expect_finite
+
+NORMS = ("linf", "l2")
+Bounds = tuple[float, float]
+
+
+@contextlib.contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient of the cross-entropy at x, and which predictions are still right."""
+    x = x.detach().requires_grad_()
+    logits = model(x).float()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
+    return gradient, logits.detach().argmax(1) == y
+
+
+def _budget(eps: float | Tensor, x: Tensor, std: Tensor | None = None, argument: str = "eps") -> Tensor:
+    """Budget as a tensor that broadcasts over x; one per sample, or one for all, scaled per channel by ``std``."""
+    eps = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
+    expect(eps.ndim == 0 or eps.shape == x.shape[:1], argument, f"a number or shape [{len(x)}]", list(eps.shape))
+    expect_finite(eps, argument)
+    expect(bool((eps >= 0).all()), argument, "values of at least 0", float(eps.min()))
+    eps = eps.reshape(-1, *[1] * (x.ndim - 1))
+    if std is None:
+        return eps
+    std = torch.as_tensor(std, dtype=x.dtype, device=x.device)
+    expect(std.shape == x.shape[1:2], "std", f"one value per channel, shape [{x.shape[1]}]", list(std.shape))
+    return eps / std.view(1, -1, *[1] * (x.ndim - 2))
+
+
+def _check(x: Tensor, y: Tensor, bounds: Bounds | None) -> Bounds:
+    low, high = bounds if bounds is not None else (-math.inf, math.inf)
+    expect(y.shape == x.shape[:1], "y", f"shape [{len(x)}]", list(y.shape))
+    expect_finite(x, "x")
+    expect(low < high, "bounds", "low < high", bounds)
+    if x.numel():
+        least, most = x.min().item(), x.max().item()
+        wanted = f"values within bounds ({low}, {high})"
+        expect(low <= least and most <= high, "x", wanted, f"{least:.4g} to {most:.4g}")
+    return low, high
+
+
+def fgsm(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float | Tensor,
+    *,
+    bounds: Bounds | None = (0, 1),
+    std: Tensor | None = None,
+) -> Tensor:
+    """Fast gradient sign method: x + eps · sign(∇ loss), cut to ``bounds`` (None: no bounds).
+
+    ``eps`` (a number, or one per sample [N]) and ``bounds`` are in x's own units; for inputs normalised per channel
+    by ``std`` [C], eps is in the units before normalisation. Source: Goodfellow et al. 2015, section 4.
+    """
+    low, high = _check(x, y, bounds)
+    with _frozen(model):
+        gradient, _ = _gradient(model, x, y)
+    return (x + _budget(eps, x, std) * gradient.sign()).clamp(low, high).detach()
+
+
+def _project(delta: Tensor, eps: Tensor, norm: str) -> Tensor:
+    """Nearest point of the ball of radius eps."""
+    if norm == "linf":
+        return torch.minimum(torch.maximum(delta, -eps), eps)
+    length = _length(delta)
+    return delta * (eps / length.clamp(min=torch.finfo(delta.dtype).tiny)).clamp(max=1)
+
+
+def _length(delta: Tensor) -> Tensor:
+    return delta.flatten(1).norm(dim=1).view(-1, *[1] * (delta.ndim - 1))
+
+
+def _random_start(x: Tensor, eps: Tensor, norm: str, generator: torch.Generator | None) -> Tensor:
+    """Uniform in the l∞ ball; in l2 a uniform direction with a radius uniform up to eps."""
+    if norm == "linf":
+        return eps * torch.empty_like(x).uniform_(-1, 1, generator=generator)
+    direction = torch.empty_like(x).normal_(generator=generator)
+    radius = torch.empty(len(x), device=x.device, dtype=x.dtype).uniform_(generator=generator)
+    return eps * radius.view_as(_length(x)) * direction / _length(direction)
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float | Tensor,
+    *,
+    norm: str = "linf",
+    steps: int = 10,
+    step_size: float | Tensor | None = None,
+    bounds: Bounds | None = (0, 1),
+    random_start: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Projected gradient descent on the cross-entropy within an l∞ or l2 ball around x.
+
+    ``step_size`` is by default 2.5 · eps / steps. A sample keeps the first point found that is misclassified (x
+    itself, if it is), so no later step undoes it. ``bounds=None`` for features, which have none.
+    ``ValueError`` for a negative budget, an unknown norm, or x outside the bounds. Source: Madry et al. 2018,
+    section 2.1.
+    """
+    expect(norm in NORMS, "norm", f"one of {NORMS}", repr(norm))
+    expect(steps >= 1, "steps", "at least 1", steps)
+    low, high = _check(x, y, bounds)
+    budget = _budget(eps, x)
+    step = 2.5 * budget / steps if step_size is None else _budget(step_size, x, argument="step_size")
+    x = x.detach()
+    adversarial, unbeaten = x.clone(), torch.ones(len(x), dtype=torch.bool, device=x.device)
+    delta = _random_start(x, budget, norm, generator) if random_start else torch.zeros_like(x)
+    delta = (x + delta).clamp(low, high) - x
+    with _frozen(model):
+        adversarial, unbeaten = _keep(adversarial, unbeaten, x, _right(model, x, y))
+        for _ in range(steps):
+            gradient, right = _gradient(model, x + delta, y)
+            adversarial, unbeaten = _keep(adversarial, unbeaten, x + delta, right)
+            delta = _project(delta + step * _direction(gradient, norm), budget, norm)
+            delta = (x + delta).clamp(low, high) - x
+        adversarial, unbeaten = _keep(adversarial, unbeaten, x + delta, _right(model, x + delta, y))
+    return torch.where(_wide(unbeaten, x), x + delta, adversarial)
+
+
+def _direction(gradient: Tensor, norm: str) -> Tensor:
+    """Steepest ascent of unit length in the norm."""
+    if norm == "linf":
+        return gradient.sign()
+    return gradient / _length(gradient).clamp(min=torch.finfo(gradient.dtype).tiny)
+
+
+@torch.no_grad()
+def _right(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    return model(x).argmax(1) == y
+
+
+def _keep(adversarial: Tensor, unbeaten: Tensor, x: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Remember x for the samples that it beats for the first time."""
+    found = unbeaten & ~right
+    return torch.where(_wide(found, x), x, adversarial), unbeaten & right
+
+
+def _wide(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.view(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,142 @@
+"""The ``sslnb`` command line."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from sslnb import data, objectives, runner, studies
+from sslnb.checks import expect
+from sslnb.pretrain import PretrainConfig, pretrain
+
+
+def _assignments(texts: Sequence[str], option: str) -> dict[str, object]:
+    """``NAME=VALUE`` pairs; values are YAML, so ``3``, ``0.5``, ``true``, ``null``, ``[a, b]`` mean those."""
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        expect(bool(equals and name), option, "NAME=VALUE", repr(text))
+        expect(name not in values, option, "each name once", repr(name))
+        values[name] = _value(value)
+    return values
+
+
+def _value(text: str) -> object:
+    """A value as YAML spells it, and numbers such as ``1e-3``, which YAML 1.1 takes for text."""
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text) if text else ""
+    except ValueError:
+        return yaml.safe_load(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sslnb",
+        description="Self-supervised visual representations: five studies that rerun themselves.",
+        epilog="Examples: sslnb run separability -p dataset=cifar10 · sslnb run all -p encoder=checkpoint:my.pt "
+        "-p dataset=folder:photos · sslnb pretrain --objective simclr --dataset digit-scenes --width 16 --epochs 7",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="execute a study's notebook with parameters; leaves notebook and Result")
+    run.add_argument("study", metavar="STUDY", help=f"one of {', '.join(studies.NAMES)}, or all")
+    sweeping = commands.add_parser("sweep", help="run a study at every point of a grid, on Dask")
+    sweeping.add_argument("study", metavar="STUDY", help=f"one of {', '.join(studies.NAMES)}")
+    sweeping.add_argument("-g", dest="grid", action="append", default=[], metavar="NAME=A,B,C", required=True)
+    sweeping.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler; default: this machine's cores")
+    for sub in (run, sweeping):
+        sub.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
+        sub.add_argument("--profile", default="quick", metavar="P", help="quick (default), small, paper or published")
+        sub.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    _add_pretrain(commands.add_parser("pretrain", help="pretrain one encoder; resumes from its checkpoint"))
+    building = commands.add_parser("book", help="execute what is stale and build the site")
+    building.add_argument("--force", action="store_true", help="execute and build everything again")
+    commands.add_parser("studies", help="list the studies and their parameters")
+    return parser
+
+
+def _add_pretrain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default="digit-scenes", help=f"one of {', '.join(data.names())}, or npz:, folder:")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write or go on from")
+    parser.add_argument("--size", type=int, help="side of the images in pixels")
+    parser.add_argument("--limit", type=int, help="number of images, stratified")
+    parser.add_argument(
+        "-o", dest="options", action="append", default=[], metavar="NAME=VALUE", help="of the objective"
+    )
+    hints = typing.get_type_hints(PretrainConfig)
+    for field in dataclasses.fields(PretrainConfig):
+        if field.name == "options":
+            continue
+        kind = next(k for k in (typing.get_args(hints[field.name]) or (hints[field.name],)) if k is not type(None))
+        known = {"choices": sorted(objectives.OBJECTIVES)} if field.name == "objective" else {}
+        flag = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(flag, type=kind, default=field.default, help=f"default: {field.default}", **known)
+
+
+def _pretrain(arguments: argparse.Namespace) -> None:
+    names = [field.name for field in dataclasses.fields(PretrainConfig) if field.name != "options"]
+    values = {name: getattr(arguments, name) for name in names}
+    config = PretrainConfig(**values, options=_assignments(arguments.options, "-o"))
+    images = data.load(arguments.dataset, size=arguments.size, limit=arguments.limit)
+    run = pretrain(config, images, checkpoint=arguments.out)
+    expect(run.converged, "pretraining", "a finite loss", f"a diverged run; its last good state is in {arguments.out}")
+    print(f"loss {run.history['loss'][-1]:.4f} after {len(run.history['loss'])} epochs; encoder in {arguments.out}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    names = studies.NAMES if arguments.study == "all" else (arguments.study,)
+    parameters = {"profile": arguments.profile} | _assignments(arguments.parameters, "-p")
+    for study in names:
+        path = runner.run_notebook(study, parameters, arguments.out)
+        print(f"{study}: notebook {path}, result {path.with_suffix('.json')}")
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    grid = {k: [_value(v) for v in str(values).split(",")] for k, values in _pairs(arguments.grid).items()}
+    fixed = {"profile": arguments.profile} | _assignments(arguments.parameters, "-p")
+    twice = sorted(set(grid) & set(fixed))
+    expect(not twice, "-p", "names that -g does not vary", twice)
+    rows = runner.sweep(arguments.study, grid, arguments.out, fixed=fixed, scheduler=arguments.scheduler)
+    for row in rows:
+        print(json.dumps(row))
+    failed = sum("error" in row for row in rows)
+    expect(not failed, "sweep", "every point to succeed", f"{failed} of {len(rows)} failed")
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    for text in texts:
+        name, _, values = text.partition("=")
+        expect(bool(name and values), "-g", "NAME=A,B,C", repr(text))
+        expect(sum(other.startswith(f"{name}=") for other in texts) == 1, "-g", "each name once", repr(name))
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _studies(_: argparse.Namespace) -> None:
+    for name in studies.NAMES:
+        module = studies.get(name)
+        print(f"{name}: {module.__doc__.splitlines()[0]}")
+        quick = module.Parameters.of("quick").as_dict()
+        for field, value in quick.items():
+            print(f"  {field} = {value!r}")
+
+
+def _book(arguments: argparse.Namespace) -> None:
+    print(f"open {runner.book(runner.find_root(), force=arguments.force)}")
+
+
+COMMANDS = {"run": _run, "sweep": _sweep, "pretrain": _pretrain, "book": _book, "studies": _studies}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``sslnb``: 0 on success, 1 with one line on standard error for input that can't be used."""
+    arguments = _parser().parse_args(argv)
+    try:
+        COMMANDS[arguments.command](arguments)
+    except (ValueError, RuntimeError, OSError, yaml.YAMLError) as error:
+        print(f"sslnb {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,253 @@
+"""Encoders: images in, features out, every layer with a name."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sslnb.checks import expect
+from sslnb.files import atomic
+
+# Per-channel mean and deviation of ImageNet, as torchvision's weights expect them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Residual(nn.Module):
+    """y = relu(shortcut(x) + residual(x)): He et al. 2016, equation 2.
+
+    The branch is a module of its own, so that ``layer1.0.residual`` (odd layers) and ``layer1.0`` (even layers)
+    can both be captured by name.
+    """
+
+    def __init__(self, residual: nn.Sequential, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.residual, self.shortcut = residual, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.shortcut(x) + self.residual(x))
+
+
+def _conv(channels: int, out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
+
+
+def _shortcut(channels: int, out: int, stride: int) -> nn.Module:
+    return nn.Identity() if stride == 1 and channels == out else nn.Sequential(*_conv(channels, out, 1, stride))
+
+
+def basic_block(channels: int, width: int, stride: int) -> tuple[Residual, int]:
+    """Two 3×3 convolutions; returns the block and its number of output channels."""
+    branch = [*_conv(channels, width, 3, stride), nn.ReLU(inplace=True), *_conv(width, width, 3)]
+    return Residual(nn.Sequential(*branch), _shortcut(channels, width, stride)), width
+
+
+def bottleneck(channels: int, width: int, stride: int) -> tuple[Residual, int]:
+    """1×1, 3×3 (with the stride, as torchvision does), 1×1 to four times the width."""
+    branch = [*_conv(channels, width, 1), nn.ReLU(inplace=True), *_conv(width, width, 3, stride)]
+    branch += [nn.ReLU(inplace=True), *_conv(width, 4 * width, 1)]
+    return Residual(nn.Sequential(*branch), _shortcut(channels, 4 * width, stride)), 4 * width
+
+
+def _stem(kind: str, in_channels: int, width: int) -> nn.Sequential:
+    if kind == "cifar":  # keeps a 32-pixel image at 32 pixels
+        return nn.Sequential(*_conv(in_channels, width, 3), nn.ReLU(inplace=True))
+    return nn.Sequential(*_conv(in_channels, width, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
+
+
+class Encoder(nn.Module):
+    """An image encoder: x [N,C,H,W] in [0, 1] → features [N,feature_dim].
+
+    ``layer_names`` lists the layers in the order of computation, each the path of a submodule
+    (``encoder.get_submodule(name)``); ``spec`` is what :func:`build` needs to make the architecture again. Images are
+    normalised inside, by buffers that a checkpoint carries along: whoever calls an encoder passes plain pixels.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        layer_names: tuple[str, ...],
+        spec: dict,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:
+        super().__init__()
+        self.feature_dim, self.layer_names, self.spec = feature_dim, layer_names, spec
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    @property
+    def in_channels(self) -> int:
+        return self.mean.shape[1]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Features of normalised images; a subclass's own."""
+        raise TypeError(f"{type(self).__name__} must define embed(x)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x: expected shape [N, {self.in_channels}, H, W], got shape {list(x.shape)}")
+        return self.embed((x - self.mean) / self.std).flatten(1)
+
+
+class ResNet(Encoder):
+    """The stages of a residual network as direct children: ``stem``, ``layer1`` … ``layer4``, ``pool``."""
+
+    def __init__(self, stages: dict[str, nn.Module], **description: object) -> None:
+        super().__init__(**description)
+        self._stages = tuple(stages)
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+
+    def embed(self, x: Tensor) -> Tensor:
+        for name in self._stages:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+class Wrapped(Encoder):
+    """Somebody else's network, as ``model``; its layers are its modules down to two levels."""
+
+    def __init__(self, model: nn.Module, feature_dim: int, **description: object) -> None:
+        names = (n for n, m in model.named_modules() if n and n.count(".") <= 1 and not isinstance(m, nn.Identity))
+        super().__init__(feature_dim, tuple(f"model.{n}" for n in names), **description)
+        self.model = model
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+def resnet(depth: int = 18, *, width: int = 64, stem: str = "cifar", in_channels: int = 3) -> Encoder:
+    """ResNet-18, -34 or -50 without its classifier; ``width`` is the first stage's, 64 in the paper.
+
+    ``stem`` is ``"cifar"`` (3×3, stride 1, padded, no pooling) or ``"imagenet"`` (7×7, stride 2, max-pooling).
+    Weights are drawn from torch's global generator. Source: He et al. 2016, table 1.
+    """
+    blocks = {18: (basic_block, (2, 2, 2, 2)), 34: (basic_block, (3, 4, 6, 3)), 50: (bottleneck, (3, 4, 6, 3))}
+    expect(depth in blocks, "depth", "18, 34 or 50", depth)
+    expect(width >= 1, "width", "at least 1", width)
+    expect(stem in ("cifar", "imagenet"), "stem", "'cifar' or 'imagenet'", repr(stem))
+    expect(in_channels >= 1, "in_channels", "at least 1", in_channels)
+    make, counts = blocks[depth]
+    stages: dict[str, nn.Module] = {"stem": _stem(stem, in_channels, width)}
+    names, channels = ["stem"], width
+    for stage, count in enumerate(counts):
+        name, layer = f"layer{stage + 1}", nn.Sequential()
+        for index in range(count):
+            block, channels = make(channels, width * 2**stage, 2 if stage and not index else 1)
+            layer.append(block)
+            names += [f"{name}.{index}.residual", f"{name}.{index}"]
+        stages[name] = layer
+    stages["pool"] = nn.AdaptiveAvgPool2d(1)
+    encoder = ResNet(
+        stages,
+        feature_dim=channels,
+        layer_names=(*names, "pool"),
+        spec={"family": "resnet", "depth": depth, "width": width, "stem": stem, "in_channels": in_channels},
+        mean=(0.5,) * in_channels,  # the same for every data set: the stem's batch norm does the rest
+        std=(0.25,) * in_channels,
+    )
+    _initialise(encoder)
+    return encoder
+
+
+def _initialise(encoder: nn.Module) -> None:
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def load_encoder(spec: str) -> Encoder:
+    """Encoder named by ``"resnet18"``, ``"torchvision:resnet50"``, ``"timm:NAME"`` or ``"checkpoint:PATH"``.
+
+    ``resnetNN`` starts at random; torchvision and timm bring their default pretrained weights, which they download
+    on first use; a checkpoint is one that ``sslnb pretrain`` or :func:`save_encoder` wrote. Raises ``ValueError``
+    for anything else, naming the forms.
+    """
+    kind, _, rest = spec.partition(":")
+    if not rest and kind in ("resnet18", "resnet34", "resnet50"):
+        return resnet(int(kind.removeprefix("resnet")))
+    loaders = {"torchvision": torchvision_encoder, "timm": timm_encoder, "checkpoint": read_encoder}
+    forms = "'resnet18', 'resnet34', 'resnet50', 'torchvision:NAME', 'timm:NAME' or 'checkpoint:PATH'"
+    expect(kind in loaders and bool(rest), "spec", forms, repr(spec))
+    return loaders[kind](rest)
+
+
+def torchvision_encoder(name: str, *, pretrained: bool = True) -> Encoder:
+    """One of torchvision's ImageNet classifiers with its last linear layer taken off."""
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    expect(name in known, "spec", "a model that torchvision.models.list_models() lists", repr(name))
+    model = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
+    linear = [n for n, module in model.named_modules() if isinstance(module, nn.Linear)]
+    expect(bool(linear), "spec", "a model that ends in a linear layer", repr(name))
+    last = linear[-1]
+    parent, _, child = last.rpartition(".")
+    feature_dim = model.get_submodule(last).in_features
+    setattr(model.get_submodule(parent), child, nn.Identity())
+    spec = {"family": "torchvision", "name": name}
+    return Wrapped(model, feature_dim, spec=spec, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def timm_encoder(name: str, *, pretrained: bool = True) -> Encoder:
+    """One of timm's models with pooled features; ``ValueError`` when timm is not installed."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(f"spec: 'timm:{name}' needs the package timm: pip install timm") from error
+    expect(timm.is_model(name), "spec", "a model that timm.list_models() lists", repr(name))
+    model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    config = timm.data.resolve_model_data_config(model)
+    spec = {"family": "timm", "name": name}
+    return Wrapped(model, model.num_features, spec=spec, mean=config["mean"], std=config["std"])
+
+
+def save_encoder(encoder: Encoder, path: Path | str, **extra: object) -> None:
+    """Write an encoder, its architecture and any ``extra`` plain values so that :func:`read_encoder` finds them."""
+    with atomic(path) as partial:
+        torch.save({"spec": encoder.spec, "encoder": encoder.state_dict(), **extra}, partial)
+
+
+def read_encoder(path: Path | str) -> Encoder:
+    """Encoder from a file written by :func:`save_encoder` or by a finished or running ``sslnb pretrain``.
+
+    Raises ``ValueError`` naming the file when it is missing, cut short, or not a checkpoint of this package.
+    """
+    state = read_checkpoint(path)
+    expect("spec" in state and "encoder" in state, f"checkpoint {path}", "keys 'spec' and 'encoder'", sorted(state))
+    encoder = build(state["spec"])
+    try:
+        encoder.load_state_dict(state["encoder"])
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {path}: expected weights of {state['spec']}, got others: {error}") from error
+    return encoder.eval()
+
+
+def read_checkpoint(path: Path | str) -> dict:
+    """Contents of a checkpoint: tensors and plain values only. ``ValueError`` names a missing or damaged file."""
+    if not Path(path).is_file():
+        raise ValueError(f"checkpoint: expected a file, got {path}, which does not exist")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a file that is cut short
+        raise ValueError(f"checkpoint {path}: expected a whole file of plain tensors, got: {error}") from error
+    expect(isinstance(state, dict), f"checkpoint {path}", "a dictionary", type(state).__name__)
+    return state
+
+
+def build(spec: dict) -> Encoder:
+    """Encoder of the architecture that ``Encoder.spec`` describes, without trained weights."""
+    options = {key: value for key, value in spec.items() if key != "family"}
+    makers = {"resnet": resnet, "torchvision": torchvision_encoder, "timm": timm_encoder}
+    expect(spec.get("family") in makers, "spec", f"a family of {sorted(makers)}", spec.get("family"))
+    return makers[spec["family"]](**options if spec["family"] == "resnet" else {**options, "pretrained": False})
+
+
+def weights_checksum(encoder: nn.Module) -> str:
+    """SHA-256 over all weights and buffers by name: equal exactly when two encoders are bit-identical."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

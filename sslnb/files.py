@@ -1,0 +1,49 @@
+"""Files that are either whole or absent: write to a temporary name beside the target, then rename."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_root() -> Path:
+    """Folder for artifacts that can be made again: ``$SSLNB_CACHE``, else the user's cache folder."""
+    return Path(os.environ.get("SSLNB_CACHE") or platformdirs.user_cache_dir("sslnb"))
+
+
+def data_root() -> Path:
+    """Folder that holds the data sets: ``$SSLNB_DATA``, else ``data`` in the user's cache folder."""
+    return Path(os.environ.get("SSLNB_DATA") or platformdirs.user_cache_dir("sslnb")) / (
+        "" if os.environ.get("SSLNB_DATA") else "data"
+    )
+
+
+@contextlib.contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it there on success, remove it on any failure.
+
+    A full disk or a killed process leaves the previous file, if any, untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".partial{path.suffix}", dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # the rename must not land before the bytes do
+        partial.chmod(0o644)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,246 @@
+"""Probes: classifiers on frozen features. Selection uses the validation split; test data are never seen here."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+
+# The grid of Sehwag et al. 2020, section 2.1.
+LEARNING_RATES = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3, 1e-2)
+CHUNK = 4096  # samples whose logits or similarities are held at a time
+
+
+def top1(predicted: Tensor, labels: Tensor, *, per_class: bool = False) -> float:
+    """Accuracy, or the mean of the classes' own accuracies."""
+    right = (predicted == labels).double()
+    if not per_class:
+        return float(right.mean())
+    return float(torch.stack([right[labels == label].mean() for label in labels.unique()]).mean())
+
+
+def above_chance(accuracy: float, labels: Tensor) -> bool:
+    """Whether an accuracy is more than two standard errors above always naming the commonest class."""
+    chance = float(labels.bincount().max()) / len(labels)
+    return math.isfinite(accuracy) and accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A linear classifier with weight [K,d] and bias [K], and how it was chosen.
+
+    ``grid`` [learning rates, weight decays] holds the validation accuracy of every candidate (NaN where training
+    stopped being finite). ``converged`` is False when the best candidate does not beat chance on the validation
+    split, or the final training was not finite.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    learning_rate: float
+    weight_decay: float
+    converged: bool
+    grid: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits [N,K] of features [N,d]."""
+        return x @ self.weight.T + self.bias
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Predicted classes [N] of features [N,d]."""
+        expect_shape(x, "x", "N", self.weight.shape[1])
+        return torch.cat([self(part).argmax(1) for part in x.split(CHUNK)])
+
+    def accuracy(self, x: Tensor, y: Tensor, per_class: bool = False) -> float:
+        """Share of right predictions; with ``per_class`` the mean over classes of each one's share."""
+        expect_shape(y, "y", len(x))
+        return top1(self.predict(x), y, per_class=per_class)
+
+
+@dataclass(frozen=True)
+class _Splits:
+    """Checked training and validation features with the number of classes."""
+
+    train: Tensor
+    train_labels: Tensor
+    val: Tensor
+    val_labels: Tensor
+    classes: int
+
+    @staticmethod
+    def checked(train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> "_Splits":
+        expect_shape(train, "train", "N", "d")
+        expect_shape(val, "val", "N", train.shape[1])
+        expect_shape(train_labels, "train_labels", len(train))
+        expect_shape(val_labels, "val_labels", len(val))
+        expect(len(val) > 0, "val", "at least one sample to select on", "none")
+        expect_finite(train, "train")
+        expect_finite(val, "val")
+        present = train_labels.unique()
+        expect(len(present) >= 2, "train_labels", "at least two classes", present.tolist())
+        classes = int(present.max()) + 1
+        expect_labels(train_labels, classes, "train_labels")
+        expect_labels(val_labels, classes, "val_labels")
+        return _Splits(train, train_labels, val, val_labels, classes)
+
+    def together(self) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.train, self.val]), torch.cat([self.train_labels, self.val_labels])
+
+
+@dataclass(frozen=True)
+class LinearProbeGrid:
+    """A whole grid of linear probes trained at once, the best one on the validation split trained again on both.
+
+    All G = len(learning_rates) · len(weight_decays) probes see the same minibatches, so a step is one product of the
+    batch [B,d] with stacked weights [G·K,d] forward, and one backward. SGD with momentum 0.9 and a cosine schedule;
+    biases do not decay. Features should be standardized. Float32. Source: Sehwag et al. 2020, section 2.1.
+    """
+
+    learning_rates: Sequence[float] = LEARNING_RATES
+    weight_decays: Sequence[float] = WEIGHT_DECAYS
+    epochs: int = 30
+    batch_size: int = 256
+    seed: int = 0
+
+    def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> LinearProbe:
+        """Probe for features [N,d] with labels [N]; ``ValueError`` for shapes, labels or values that can't be used."""
+        for name in ("learning_rates", "weight_decays"):
+            values = getattr(self, name)
+            expect(len(values) > 0 and min(values) >= 0, name, "at least one value, none negative", values)
+        for name in ("epochs", "batch_size"):
+            expect(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        splits = _Splits.checked(train, train_labels, val, val_labels)
+        rates, decays = (torch.as_tensor(v, device=train.device) for v in (self.learning_rates, self.weight_decays))
+        grid = rates.repeat_interleave(len(decays)), decays.repeat(len(rates))
+        scores = self.scores(*self.train(train, train_labels, *grid, splits.classes), val, val_labels)
+        best = int(scores.nan_to_num(nan=-1).argmax())  # the first, so the smallest rates, among equals
+        chosen = tuple(values[best : best + 1] for values in grid)
+        weight, bias = self.train(*splits.together(), *chosen, splits.classes)
+        finite = bool(torch.isfinite(weight).all() and torch.isfinite(bias).all())
+        return LinearProbe(
+            weight[0],
+            bias[0],
+            learning_rate=float(self.learning_rates[best // len(decays)]),
+            weight_decay=float(self.weight_decays[best % len(decays)]),
+            converged=finite and above_chance(float(scores[best]), val_labels),
+            grid=scores.view(len(rates), len(decays)).cpu(),
+        )
+
+    def train(self, x: Tensor, y: Tensor, rates: Tensor, decays: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """Weights [G,K,d] and biases [G,K] of probes with the given learning rates [G] and weight decays [G]."""
+        probes, n = len(rates), len(x)
+        batch_size = min(self.batch_size, n)
+        steps = self.epochs * (n // batch_size)
+        weight = torch.zeros(probes, classes, x.shape[1], device=x.device)
+        bias = torch.zeros(probes, classes, device=x.device)
+        speeds = torch.zeros_like(weight), torch.zeros_like(bias)
+        rates, decays = rates.view(-1, 1, 1).float(), decays.view(-1, 1, 1).float()
+        targets = F.one_hot(y, classes).float()
+        generator = torch.Generator().manual_seed(self.seed)
+        for step in range(steps):
+            if step % (n // batch_size) == 0:
+                order = torch.randperm(n, generator=generator).to(x.device).split(batch_size)
+            batch = order[step % (n // batch_size)]
+            features = x[batch]
+            logits = torch.addmm(bias.view(-1), features, weight.view(-1, x.shape[1]).T).view(
+                -1, probes, classes
+            )  # B×G×K
+            error = logits.softmax(2).sub_(targets[batch][:, None]).div_(batch_size)  # ∂ cross-entropy / ∂ logits
+            gradient = (error.view(batch_size, -1).T @ features).view_as(weight)
+            rate = rates * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            speeds[0].mul_(0.9).add_(gradient).addcmul_(decays, weight)
+            speeds[1].mul_(0.9).add_(error.sum(0))
+            weight -= rate * speeds[0]
+            bias -= rate[:, 0] * speeds[1]
+        return weight, bias
+
+    @staticmethod
+    def scores(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Accuracy [G] of stacked probes; NaN for those that are not finite."""
+        right = torch.zeros(len(weight), device=x.device)
+        for features, labels in zip(x.split(CHUNK // 4), y.split(CHUNK // 4), strict=True):
+            logits = torch.einsum("nd,gkd->ngk", features, weight) + bias
+            right += (logits.argmax(2) == labels[:, None]).sum(0)
+        finite = torch.isfinite(weight).all(2).all(1) & torch.isfinite(bias).all(1)
+        return torch.where(finite, right / len(x), math.nan)
+
+
+class MLPProbe(nn.Module):
+    """A classifier with one hidden layer, d → hidden → K, trained with Adam; the learning rate is chosen on val."""
+
+    def __init__(
+        self, hidden: int = 256, learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3), epochs: int = 30, seed: int = 0
+    ) -> None:
+        super().__init__()
+        expect(hidden >= 1, "hidden", "at least 1", hidden)
+        expect(epochs >= 1, "epochs", "at least 1", epochs)
+        expect(len(learning_rates) > 0, "learning_rates", "at least one value", learning_rates)
+        self.hidden, self.learning_rates, self.epochs, self.seed = hidden, tuple(learning_rates), epochs, seed
+        self.layers: nn.Module = nn.Identity()
+        self.learning_rate, self.converged = math.nan, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N,K] of features [N,d]."""
+        return self.layers(x)
+
+    @torch.no_grad()
+    def accuracy(self, x: Tensor, y: Tensor, per_class: bool = False) -> float:
+        """Share of right predictions; with ``per_class`` the mean over classes of each one's share."""
+        return top1(torch.cat([self(part).argmax(1) for part in x.split(CHUNK)]), y, per_class=per_class)
+
+    def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> "MLPProbe":
+        """Train with each learning rate, keep the best on val, train it again on both; returns itself."""
+        splits = _Splits.checked(train, train_labels, val, val_labels)
+        scores = []
+        for rate in self.learning_rates:
+            self.layers = self._trained(train, train_labels, rate, splits.classes)
+            scores.append(self.accuracy(val, val_labels))
+        self.learning_rate = self.learning_rates[max(range(len(scores)), key=scores.__getitem__)]
+        self.converged = above_chance(max(scores), val_labels)
+        self.layers = self._trained(*splits.together(), self.learning_rate, splits.classes)
+        return self
+
+    def _trained(self, x: Tensor, y: Tensor, rate: float, classes: int, batch_size: int = 256) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            layers = nn.Sequential(nn.Linear(x.shape[1], self.hidden), nn.ReLU(), nn.Linear(self.hidden, classes))
+        layers.to(x.device)
+        optimizer = torch.optim.Adam(layers.parameters(), lr=rate)
+        steps = self.epochs * math.ceil(len(x) / batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        generator = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.epochs):
+            for batch in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
+                optimizer.zero_grad()
+                F.cross_entropy(layers(x[batch]), y[batch]).backward()
+                optimizer.step()
+                schedule.step()
+        return layers.requires_grad_(False)
+
+
+def knn_predict(train: Tensor, train_labels: Tensor, x: Tensor, *, k: int = 200, temperature: float = 0.1) -> Tensor:
+    """Classes [N] by weighted k nearest neighbours in cosine similarity.
+
+    Features [M,d] and [N,d]; a neighbour of similarity s votes exp(s / temperature). With fewer than k training
+    samples all of them vote. Source: Wu et al. 2018 (instance discrimination), section 3.4.
+    """
+    expect_shape(train, "train", "M", "d")
+    expect_shape(train_labels, "train_labels", len(train))
+    expect_shape(x, "x", "N", train.shape[1])
+    expect(k >= 1 and len(train) > 0, "k", "at least 1, and at least one training sample", f"{k} of {len(train)}")
+    expect(temperature > 0, "temperature", "a positive value", temperature)
+    expect_finite(train, "train")
+    expect_finite(x, "x")
+    expect_labels(train_labels, int(train_labels.max()) + 1, "train_labels")
+    bank, classes = F.normalize(train, dim=1), int(train_labels.max()) + 1
+    out = []
+    for part in x.split(CHUNK):
+        similarity, neighbour = (F.normalize(part, dim=1) @ bank.T).topk(min(k, len(bank)), dim=1)
+        votes = torch.zeros(len(part), classes, device=x.device)
+        votes.scatter_add_(1, train_labels[neighbour], ((similarity - similarity[:, :1]) / temperature).exp())
+        out.append(votes.argmax(1))
+    return torch.cat(out)

@@ -1,0 +1,293 @@
+"""Where images come from: the embedded generator, prepared .npz files, folder trees, and torchvision's downloads."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import inspect
+import json
+import shutil
+import socket
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import datasets
+from tqdm.auto import tqdm
+
+from sslnb import files, npz
+from sslnb.catalogue import SETS
+from sslnb.checks import expect, nearest
+from sslnb.digit_scenes import digit_scenes
+from sslnb.images import SPLITS, Source, Split, choose_per_class, cover, others
+
+DEFAULT_SIDE = 224  # px, for the known sets whose pictures differ in size: what their papers evaluate at
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+CALTECH_TRAIN, CALTECH_SEED = 30, 101  # training images per class (feifei2004); constant seed, as no split is official
+_DOWNLOAD_TIMEOUT = 60  # seconds of silence from a server
+
+
+def resolve(name: str, root: Path, size: int | None) -> Source:
+    """Find the source that a name stands for. Raises ``ValueError`` naming the nearest known name."""
+    base, _, rest = name.partition(":")
+    if base == "digit-scenes":
+        return _generated(name, rest)
+    if base == "npz" or name.endswith(".npz"):
+        return npz.source(Path(rest if base == "npz" else name))
+    if base == "folder":
+        return folder(Path(rest), root, size)
+    if Path(name).name == name and (prepared := root / f"{name}.npz").is_file():
+        return npz.source(prepared)
+    known = (*SETS, *(p.stem for p in root.glob("*.npz")))
+    expect(name in SETS, "name", f"a known set, npz:PATH or folder:PATH{nearest(name, known)}", repr(name))
+    return _known_set(name, root, size)
+
+
+def _generated(name: str, parameters: str) -> Source:
+    given = _parameters(parameters)
+
+    def read(split: str) -> Split:
+        scenes = digit_scenes(split, **given)
+        return Split(scenes.labels, scenes.classes, lambda at: (scenes.images[at], scenes.masks[at]))
+
+    return Source(name, ("train", "val", "test"), read)
+
+
+def _parameters(text: str) -> dict[str, int | float]:
+    """``backgrounds=16,contrast=0.5`` as the generator's keyword arguments."""
+    known = [p for p in inspect.signature(digit_scenes).parameters if p != "split"]
+    values = {}
+    for item in text.split(",") if text else ():
+        key, _, value = item.partition("=")
+        expect(key in known, "name", f"parameters among {', '.join(known)}{nearest(key, known)}", repr(key))
+        expect(key not in values, "name", "each parameter once", repr(key))
+        try:
+            values[key] = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"name: expected {key}=NUMBER, got {item!r}") from error
+    return values
+
+
+# --- pictures in folders ----------------------------------------------------------------------------------------------
+
+
+def folder(path: Path, root: Path, size: int | None) -> Source:
+    """``DIR/class/*`` or ``DIR/{train,val,test}/class/*``, read as RGB; hidden and other files are ignored.
+
+    Pictures of several sizes need ``size``. Raises ``ValueError`` naming an unreadable picture, two pictures that
+    differ in size, or an empty class folder. What was decoded is kept under ``<root>/.decoded``.
+    """
+    expect(path.is_dir(), "name", "a folder of class folders", repr(str(path)))
+    parts = [p.name for p in _subfolders(path)]
+    splitted = "train" in parts and set(parts) <= set(SPLITS[:3])
+    return _trees(
+        path.resolve().name,
+        {s: path / s for s in SPLITS[:3] if s in parts} if splitted else {"train": path},
+        root,
+        size,
+    )
+
+
+def _trees(name: str, trees: dict[str, Path], root: Path, size: int | None) -> Source:
+    def read(split: str) -> Split:
+        classes = tuple(p.name for p in _subfolders(next(iter(trees.values()))))
+        expect(bool(classes), str(trees[split]), "one folder per class", "none")
+        strange = [p.name for p in _subfolders(trees[split]) if p.name not in classes]
+        expect(not strange, str(trees[split]), f"the classes of train{nearest(strange[:1], classes)}", strange)
+        found = [(path, k) for k, c in enumerate(classes) for path in _pictures(trees[split] / c)]
+        labels = torch.tensor([k for _, k in found])
+        npz.check_labels(labels, classes, str(trees[split]), split)
+        return _picture_split(f"{name}-{split}", [path for path, _ in found], labels, classes, root, size)
+
+    return Source(name, tuple(trees), read)
+
+
+def _subfolders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _pictures(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    expect(bool(found), str(path), f"at least one picture ({', '.join(SUFFIXES)})", "none")
+    return found
+
+
+def _picture_split(
+    stem: str, paths: Sequence[Path], labels: Tensor, classes: tuple[str, ...], root: Path, size: int | None
+) -> Split:
+    return Split(labels, classes, lambda at: (_decoded(stem, [paths[i] for i in at.tolist()], root, size), None))
+
+
+def _decoded(stem: str, paths: list[Path], root: Path, size: int | None) -> Tensor:
+    """Pixels [n,3,H,W] of pictures, from the cache if it was made from these very files."""
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    key = hashlib.sha256(json.dumps([PIL.__version__, size, stats]).encode()).hexdigest()[:16]
+    cache = root / ".decoded" / f"{stem}-{size or 'native'}-{key}.npz"
+    with contextlib.suppress(ValueError):  # absent or damaged: decode again
+        return npz.read_images(cache, "images")
+    images = _decode(paths, size)
+    try:
+        with files.atomic(cache) as partial:
+            np.savez(partial, images=images.numpy())
+    except OSError as error:
+        warnings.warn(f"{stem}: decoded, but not kept for the next time ({error})", stacklevel=2)
+    return images
+
+
+def _decode(paths: list[Path], size: int | None) -> Tensor:
+    first = _picture(paths[0], size).shape
+    images = np.empty((len(paths), *first), np.uint8)
+    with ThreadPoolExecutor() as pool:  # PIL decodes outside Python's lock
+        pictures = pool.map(lambda path: _picture(path, size), paths)
+        for i, picture in enumerate(tqdm(pictures, "decoding", len(paths), leave=False, delay=1, unit="image")):
+            wanted = f"the {first[2]}×{first[1]} px of {paths[0]} (or size=…, which brings all to one size)"
+            expect(picture.shape == first, str(paths[i]), wanted, f"{picture.shape[2]}×{picture.shape[1]} px")
+            images[i] = picture
+    return torch.from_numpy(images)
+
+
+def _picture(path: Path, size: int | None) -> np.ndarray:
+    """One picture as uint8 [3,H,W], as ``data.resize`` would scale and crop it."""
+    try:
+        with Image.open(path) as picture:
+            expect(picture.mode[0] not in "IF", str(path), "8 bits per channel", f"mode {picture.mode}")
+            picture = picture.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: expected a readable picture, got {error}") from error
+    if size is not None:
+        height, width, top, left = cover(picture.height, picture.width, size)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        picture = picture.crop((left, top, left + size, top + size))
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+# --- torchvision's sets -----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """torchvision's name for each of our splits, and how to make its data set from (folder, split, download)."""
+
+    splits: dict[str, str]
+    build: Callable[[Path, str, bool], datasets.VisionDataset]
+
+
+_OFFICIAL = {"train": "train", "val": "val", "test": "test"}
+_TWO = {"train": "train", "test": "test"}
+# ``loader=str`` makes torchvision list paths and labels without decoding: only what is asked for gets decoded.
+_RECIPES = {
+    "cifar10": _Recipe(_TWO, lambda at, split, get: datasets.CIFAR10(at, split == "train", download=get)),
+    "cifar100": _Recipe(_TWO, lambda at, split, get: datasets.CIFAR100(at, split == "train", download=get)),
+    "stl10": _Recipe(
+        {**_TWO, "unlabeled": "unlabeled"}, lambda at, split, get: datasets.STL10(at, split, download=get)
+    ),
+    "flowers102": _Recipe(_OFFICIAL, lambda at, split, get: datasets.Flowers102(at, split, download=get, loader=str)),
+    "aircraft": _Recipe(_OFFICIAL, lambda at, split, get: datasets.FGVCAircraft(at, split, download=get, loader=str)),
+    "caltech101": _Recipe({}, lambda at, split, get: datasets.Caltech101(at, download=get)),
+    "cars": _Recipe(_TWO, lambda at, split, get: datasets.StanfordCars(at, split, loader=str)),
+    "food101": _Recipe(_TWO, lambda at, split, get: datasets.Food101(at, split, download=get, loader=str)),
+    "dtd": _Recipe(_OFFICIAL, lambda at, split, get: datasets.DTD(at, split, download=get, loader=str)),
+    "pets": _Recipe(
+        {**_TWO, "train": "trainval"}, lambda at, split, get: datasets.OxfordIIITPet(at, split, download=get)
+    ),
+}
+_BY_HAND = {  # cannot be downloaded: what to put where, relative to <root>/<name>
+    "cars": "stanford_cars/ with devkit/, cars_train/, cars_test/ and cars_test_annos_withlabels.mat",
+    "imagenet": "train/ and val/ with one folder of pictures per class (val serves as the test split)",
+}
+
+
+def _known_set(name: str, root: Path, size: int | None) -> Source:
+    at = fetch(name, root)
+    if name == "caltech101":
+        return _caltech101(at / "caltech101" / "101_ObjectCategories", root, size)
+    if name == "imagenet":
+        there = {"train": at / "train", "test": at / "val"}
+        there = {split: tree for split, tree in there.items() if tree.is_dir()}
+        expect(bool(there), str(at), _BY_HAND[name], "neither")
+        return _trees(name, there, root, size)
+    return Source(name, tuple(_RECIPES[name].splits), lambda split: _torchvision_split(name, at, split, root, size))
+
+
+def _caltech101(tree: Path, root: Path, size: int | None) -> Source:
+    """30 random images per class to train on, all others to test, as its authors did; constant, 102 classes."""
+
+    def read(split: str) -> Split:
+        whole = _trees("caltech101", {"train": tree}, root, size).open("train")
+        quota = torch.full((len(whole.classes),), CALTECH_TRAIN)
+        train = choose_per_class(whole.labels, quota, torch.Generator().manual_seed(CALTECH_SEED))
+        return whole.at(train if split == "train" else others(len(whole.labels), train))
+
+    return Source("caltech101", ("train", "test"), read)
+
+
+def _torchvision_split(name: str, at: Path, split: str, root: Path, size: int | None) -> Split:
+    recipe = _RECIPES[name]
+    try:
+        dataset = recipe.build(at, recipe.splits[split], False)
+    except Exception as error:  # whatever torchvision makes of files that are missing or damaged
+        wanted = f"{name} as torchvision lays it out (remove the folder to have it downloaded again)"
+        raise ValueError(f"{at}: expected {wanted}, got {error}") from error
+    classes = tuple(dataset.classes)
+    if hasattr(dataset, "data"):
+        pixels = torch.from_numpy(dataset.data)
+        pixels = pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2)
+        labels = dataset.targets if hasattr(dataset, "targets") else dataset.labels
+        return Split(torch.as_tensor(labels).long(), classes, lambda chosen: (pixels[chosen].contiguous(), None))
+    listed = (
+        zip(dataset._images, dataset._labels, strict=True)
+        if name == "pets"
+        else map(dataset.__getitem__, range(len(dataset)))
+    )
+    paths, labels = zip(*listed, strict=True)
+    paths, labels = [Path(path) for path in paths], torch.tensor(labels).long()
+    return _picture_split(f"{name}-{split}", paths, labels, classes, root, size or DEFAULT_SIDE)
+
+
+def fetch(name: str, root: Path) -> Path:
+    """The folder ``<root>/<name>``, downloaded by torchvision (MD5 verified) if it is not there, whole or not at all.
+
+    Raises ``RuntimeError`` saying why a download failed and what to do; ``ValueError`` for sets to be placed by hand.
+    """
+    at = root / name
+    if name in _BY_HAND:
+        expect(
+            at.is_dir(), "name", f"{name} placed by hand under {at}: {_BY_HAND[name]}; or {at}.npz", "no such folder"
+        )
+    elif not at.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / f".download-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process: another one waits, then finds the set complete
+            for leftover in root.glob(f".download-{name}-*"):  # of a killed run, since nobody holds the lock
+                shutil.rmtree(leftover)
+            if not at.is_dir():
+                _download(name, at)
+    return at
+
+
+def _download(name: str, at: Path) -> None:
+    partial, before = Path(tempfile.mkdtemp(prefix=f".download-{name}-", dir=at.parent)), socket.getdefaulttimeout()
+    try:
+        socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)  # torchvision sets none: a silent server would hang forever
+        _RECIPES[name].build(partial, next(iter(_RECIPES[name].splits.values()), ""), True)
+        for archive in (p for p in partial.rglob("*") if p.suffix in (".gz", ".tgz", ".tar", ".zip")):
+            archive.unlink()  # unpacked and verified; it would double the space taken
+        partial.chmod(0o755)
+        partial.rename(at)
+    except Exception as error:  # no network, wrong checksum, full disk, truncated archive, …
+        advice = f"put a prepared {name}.npz into {at.parent}, or torchvision's files into {at}"
+        raise RuntimeError(
+            f"{name}: the download failed ({type(error).__name__}: {error}); try again, or {advice}"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+        shutil.rmtree(partial, ignore_errors=True)

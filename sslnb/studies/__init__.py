@@ -1,0 +1,14 @@
+"""The studies, one module each: ``studies.get("separability")``."""
+
+import importlib
+from types import ModuleType
+
+from sslnb.checks import expect_known
+
+NAMES = ("separability",)
+
+
+def get(name: str) -> ModuleType:
+    """Module of a study, with its ``Parameters``, ``Study`` and ``run``; ``ValueError`` names the nearest one."""
+    expect_known(name, NAMES, "study")
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,0 +1,386 @@
+"""Separability of self-supervised representations (Sehwag, Chiang and Mittal 2020): the study's steps."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sslnb import attacks, data, device, separability
+from sslnb.checks import expect
+from sslnb.encoders import Encoder, load_encoder, resnet
+from sslnb.features import SCALES, Standardizer, extract
+from sslnb.objectives import OBJECTIVES
+from sslnb.pretrain import PretrainConfig, cached_pretrain
+from sslnb.probe import LinearProbe, LinearProbeGrid, MLPProbe, knn_predict, top1
+from sslnb.results import Result
+from sslnb.studies import separability_claims as decisions
+from sslnb.studies.base import BaseParameters, BaseStudy, step
+
+NORMS = {"l1": 1, "l2": 2, "linf": math.inf}
+ATTACKED = ("l2", "linf")  # the norms of the paper's budgets
+BUDGETS = {"l2": 5.0, "linf": 0.1}  # the paper's largest budgets, section 3.2
+REACH = {"unit_norm": {"l2": 1.0, "linf": 0.1}, "unit_variance": BUDGETS}  # where curves are drawn and attacks are run:
+# a unit-norm feature is 1 long, and no boundary through the origin is further away than that
+CURVE_POINTS = 501  # budgets at which exact curves are recorded, 0 included
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters(BaseParameters):
+    """What the study runs on; every field can be set from a notebook, papermill or ``sslnb run -p``."""
+
+    dataset: str  # what the encoders are pretrained on
+    datasets: tuple[str, ...]  # what the probes are trained and tested on
+    objectives: tuple[str, ...]  # training methods, and "random" for encoders that were not trained
+    encoder: str | None  # one more encoder to evaluate, such as checkpoint:PATH or torchvision:resnet50
+    seeds: tuple[int, ...]
+    depth: int
+    width: int
+    epochs: int  # of self-supervised pretraining
+    supervised_epochs: int
+    batch_size: int
+    optimizer: str  # sgd | adamw
+    learning_rate: float | None  # per 256 images; None takes the optimizer's or objective's own
+    temperature: float  # of SimCLR
+    jitter_strength: float  # of SimCLR's colour jitter
+    crop_scale: float
+    flip: float
+    size: int | None  # side of the images in pixels; None keeps the sets' own
+    limit: int | None  # images to pretrain on; None takes all
+    probe_limit: int | None  # training images per probe; None takes all
+    test_limit: int | None  # test images per data set; None takes all
+    probe_epochs: int
+    attack_limit: int  # test features that PGD attacks
+    attack_steps: int
+
+    PRESETS: ClassVar[dict[str, dict]] = {
+        # about 3 minutes on two cores
+        "quick": {
+            "dataset": "digit-scenes",
+            "datasets": ("digit-scenes", "digit-scenes:backgrounds=16", "digit-scenes:contrast=0.2"),
+            "objectives": ("supervised", "simclr", "random"),
+            "encoder": None,
+            "seeds": (0, 1),
+            "depth": 18,
+            "width": 16,
+            "epochs": 5,
+            "supervised_epochs": 3,
+            "batch_size": 256,
+            "optimizer": "adamw",
+            "learning_rate": None,
+            "temperature": 0.1,
+            "jitter_strength": 0.3,
+            "crop_scale": 0.5,
+            "flip": 0.0,
+            "size": None,
+            "limit": 9000,
+            "probe_limit": 4000,
+            "test_limit": None,
+            "probe_epochs": 30,
+            "attack_limit": 500,
+            "attack_steps": 50,
+        },
+    }
+    # a night on two CPU cores, minutes on a GPU
+    PRESETS["small"] = PRESETS["quick"] | {
+        "dataset": "cifar10",
+        "datasets": ("cifar10", "cifar100", "stl10", "caltech101"),
+        "seeds": (0, 1, 2),
+        "epochs": 20,
+        "supervised_epochs": 10,
+        "temperature": 0.2,
+        "jitter_strength": 0.5,
+        "crop_scale": 0.2,
+        "flip": 0.5,
+        "size": 32,
+        "limit": None,
+        "probe_limit": 10000,
+        "attack_limit": 2000,
+    }
+    # hours on one data-centre GPU
+    PRESETS["paper"] = PRESETS["small"] | {
+        "datasets": ("cifar10", "cifar100", "flowers102", "caltech101", "aircraft", "cars"),
+        "depth": 50,
+        "width": 64,
+        "epochs": 200,
+        "supervised_epochs": 100,
+        "batch_size": 512,
+        "optimizer": "sgd",
+        "temperature": 0.5,
+        "probe_limit": None,
+        "probe_epochs": 100,
+        "attack_limit": 10000,
+    }
+    PRESETS["published"] = PRESETS["small"]
+
+    def __post_init__(self) -> None:
+        least = {"attack_limit": 1, "attack_steps": 1, "probe_epochs": 1, "size": 1, "limit": 2}
+        least |= {"probe_limit": 2, "test_limit": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            expect(value is None or value >= bound, name, f"at least {bound}", value)
+        expect(min(self.seeds) >= 0, "seeds", "values of at least 0", self.seeds)
+        expect(self.temperature > 0, "temperature", "a value above 0", self.temperature)
+        expect(0 <= self.jitter_strength <= 1, "jitter_strength", "a value in [0, 1]", self.jitter_strength)
+        known = (*OBJECTIVES, "random")
+        for objective in self.objectives:
+            expect(objective in known, "objectives", f"names out of {sorted(known)}", repr(objective))
+        for name in ("objectives", "datasets", "seeds"):
+            values = getattr(self, name)
+            expect(len(set(values)) == len(values), name, "distinct values", values)
+        for objective in OBJECTIVES:  # its checks of the other values, before anything is trained
+            self.config(objective, self.seeds[0])
+
+    def config(self, objective: str, seed: int) -> PretrainConfig:
+        """How one encoder is pretrained."""
+        own = {"temperature": self.temperature, "jitter_strength": self.jitter_strength}
+        epochs = self.supervised_epochs if OBJECTIVES[objective].uses_labels else self.epochs
+        same = ("depth", "width", "batch_size", "optimizer", "learning_rate", "crop_scale", "flip")
+        options = own if objective == "simclr" else {}
+        fields = {name: getattr(self, name) for name in same}
+        return PretrainConfig(objective=objective, epochs=epochs, seed=seed, options=options, **fields)
+
+
+class Study(BaseStudy):
+    """Encoders → features → probes → margins → robustness → effective accuracy → claims, one step each.
+
+    Arrays are indexed [method, seed, data set, …] in the order of ``scalars["methods"]``, ``"seeds"``,
+    ``"datasets"``; where a probe did not converge, margins and all that rests on them are NaN (its accuracy is kept).
+    """
+
+    name = "separability"
+    CLAIMS = decisions.CLAIMS
+    parameters: Parameters
+
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__(parameters)
+        self.encoders: dict[tuple[str, int], Encoder] = {}
+        self.sets: dict[str, dict[str, data.ImageSet]] = {}
+        self.probes: dict[tuple[int, int, int, int], LinearProbe] = {}
+        self.features: dict[tuple[int, int, int, int], dict[str, Tensor]] = {}
+
+    @step
+    def pretrain(self) -> Result:
+        """Train, or take from the cache, one encoder per objective and seed."""
+        p = self.parameters
+        for name in p.datasets:
+            data.find(name)  # refused now rather than after hours of training
+        own = load_encoder(p.encoder).eval() if p.encoder else None
+        source = data.load(p.dataset, "train", size=p.size, limit=p.limit)
+        methods = [*p.objectives, *(["encoder"] if p.encoder else [])]
+        losses = np.full((len(methods), len(p.seeds), max(p.epochs, p.supervised_epochs)), np.nan, np.float32)
+        reused = []
+        for m, method in enumerate(methods):
+            for s, seed in enumerate(p.seeds):
+                if method in OBJECTIVES:
+                    run = cached_pretrain(p.config(method, seed), source)
+                    expect(run.converged, f"pretraining of {method}, seed {seed}", "a finite loss", "a diverged run")
+                    losses[m, s, : len(run.history["loss"])] = run.history["loss"]
+                    reused.append(run.reused)
+                    self.encoders[method, seed] = run.encoder
+                else:
+                    self.encoders[method, seed] = own if method == "encoder" else self._untrained(seed, source)
+        self.result.arrays["loss"] = losses
+        self.result.scalars |= {
+            "methods": methods,
+            "self_supervised": [m for m in methods if m in OBJECTIVES and not OBJECTIVES[m].uses_labels],
+            "seeds": list(p.seeds),
+            "norms": list(NORMS),
+            "attacked": list(ATTACKED),
+            "scales": list(SCALES),
+            "pretraining": {"dataset": p.dataset, "images": len(source), "trained": reused.count(False)},
+        }
+        self.result.provenance["data"] = {p.dataset: source.checksum()}
+        return self.result
+
+    def _untrained(self, seed: int, source: data.ImageSet) -> Encoder:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            channels = source.images.shape[1]
+            return resnet(self.parameters.depth, width=self.parameters.width, in_channels=channels).eval()
+
+    @step
+    def probe(self) -> Result:
+        """Extract features, standardize them both ways, fit the grid of linear probes on each data set."""
+        p, scalars = self.parameters, self.result.scalars
+        for name in p.datasets:
+            limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
+            self.sets[name] = {s: at_most(data.load(name, s, size=p.size), limits[s]) for s in limits}
+            self.result.provenance["data"][f"{name} (test)"] = self.sets[name]["test"].checksum()
+        scalars["datasets"] = list(p.datasets)
+        scalars["classes"] = [len(self.sets[d]["test"].classes) for d in p.datasets]
+        scalars["test_images"] = [len(self.sets[d]["test"]) for d in p.datasets]
+        scalars["per_class"] = [mean_per_class(d) for d in p.datasets]
+        shape = (len(scalars["methods"]), len(p.seeds), len(p.datasets))
+        arrays = {name: np.full((*shape, len(SCALES)), np.nan) for name in ("accuracy", "rate", "decay")}
+        arrays |= {"converged": np.zeros((*shape, len(SCALES)), bool), "knn": np.full(shape, np.nan)}
+        arrays["grid"] = np.full((*shape, len(SCALES), 7, 4), np.nan, np.float32)
+        for m, s, d, splits in self._each_encoder_and_set():
+            raw = {k: self._features(self.encoders[m, s], part) for k, part in splits.items()}
+            labels = {k: part.labels for k, part in splits.items()}
+            at = (scalars["methods"].index(m), p.seeds.index(s), p.datasets.index(d))
+            neighbours = knn_predict(raw["train"], labels["train"], raw["test"])
+            arrays["knn"][at] = top1(neighbours, labels["test"])
+            for c, scale in enumerate(SCALES):
+                standardize = Standardizer(scale).fit(raw["train"]).transform
+                x = {k: standardize(part) for k, part in raw.items()}
+                grid = LinearProbeGrid(epochs=p.probe_epochs, seed=s)
+                probe = grid.fit(x["train"], labels["train"], x["val"], labels["val"])
+                # Only the first set's training features are needed again, by the multi-layer probe.
+                self.features[*at, c] = x if (at[2], c) == (0, 0) else {"test": x["test"]}
+                self.probes[*at, c] = probe
+                arrays["accuracy"][*at, c] = probe.accuracy(x["test"], labels["test"], self._per_class(at[2]))
+                arrays["converged"][*at, c] = probe.converged
+                arrays["rate"][*at, c], arrays["decay"][*at, c] = probe.learning_rate, probe.weight_decay
+                arrays["grid"][*at, c] = probe.grid.numpy()
+        self.result.arrays |= arrays
+        return self.result
+
+    def _each_encoder_and_set(self):
+        pairs = [(m, s, d) for m in self.result.scalars["methods"] for s in self.parameters.seeds for d in self.sets]
+        for m, s, d in tqdm(pairs, desc="features and probes", unit="encoder × set"):
+            yield m, s, d, self.sets[d]
+
+    def _features(self, encoder: Encoder, images: data.ImageSet) -> Tensor:
+        on = device.best_device()
+        return extract(encoder, images, device=on, precision=device.best_precision(on))
+
+    def _per_class(self, d: int) -> bool:
+        return self.result.scalars["per_class"][d]
+
+    def _test(self, at: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+        return self.features[at]["test"], self.sets[self.parameters.datasets[at[2]]]["test"].labels
+
+    def _attacked(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The test features that PGD attacks: a stratified choice, the same for every encoder."""
+        limit = self.parameters.attack_limit
+        chosen = data.stratified(y, limit, 0) if len(y.unique()) <= limit < len(y) else torch.arange(len(y))[:limit]
+        return x[chosen], y[chosen]
+
+    @step
+    def margins(self) -> Result:
+        """Margins of the correctly classified test samples in all three norms."""
+        shape, norms = self.result.arrays["accuracy"].shape, list(NORMS.values())
+        mean = np.full((*shape, len(norms)), np.nan)
+        kept = [np.full((*shape[:2], len(norms), n), np.nan, np.float16) for n in self.result.scalars["test_images"]]
+        largest = np.full((*shape, len(norms)), np.nan)
+        for at, probe in self.probes.items():
+            x, y = self._test(at)
+            for i, p in enumerate(norms if probe.converged else []):
+                margin = separability.margins(probe.weight, probe.bias, x, p=p, labels=y).numpy()
+                mean[*at, i], largest[*at, i] = np.nanmean(margin), np.nanmax(margin)
+                if at[3] == 0:  # the first scale is the paper's text: its single margins are drawn and bootstrapped
+                    kept[at[2]][*at[:2], i] = margin
+        self.result.arrays |= {"mean_margin": mean, "largest_margin": largest}
+        for d, name in enumerate(self.parameters.datasets):
+            self.result.arrays[f"margins/{name}"] = kept[d]
+            self.result.arrays[f"labels/{name}"] = self.sets[name]["test"].labels.numpy().astype(np.int16)
+        return self.result
+
+    @step
+    def robustness(self) -> Result:
+        """Exact accuracy against budget, and PGD on the same probes as a check."""
+        p, shape = self.parameters, self.result.arrays["accuracy"].shape
+        budgets = torch.stack([torch.linspace(0, BUDGETS[n], CURVE_POINTS) for n in ATTACKED])
+        curves = np.full((*shape, len(ATTACKED), CURVE_POINTS), np.nan, np.float32)
+        dots = torch.stack([torch.linspace(0, REACH[SCALES[0]][n], 9) for n in ATTACKED])
+        pgd = np.full((*shape[:2], len(ATTACKED), dots.shape[1]), np.nan)
+        exact = pgd.copy()
+        for at, probe in self.probes.items():
+            x, y = self._test(at)
+            for i, norm in enumerate(ATTACKED if probe.converged else []):
+                exactly = {"p": NORMS[norm], "per_class": self._per_class(at[2])}
+                curves[*at, i] = separability.robust_accuracy(probe.weight, probe.bias, x, y, budgets[i], **exactly)
+                if at[2:] == (0, 0):
+                    some = self._attacked(x, y)
+                    pgd[*at[:2], i] = pgd_accuracy(_module(probe), *some, dots[i], norm, p.attack_steps, at[1])
+                    same = {"p": NORMS[norm]}
+                    exact[*at[:2], i] = separability.robust_accuracy(probe.weight, probe.bias, *some, dots[i], **same)
+        self.result.arrays |= {"budgets": budgets.numpy(), "curves": curves}
+        self.result.arrays |= {"dots": dots.numpy(), "pgd": pgd, "exact_at_dots": exact}
+        return self.result
+
+    @step
+    def multilayer(self) -> Result:
+        """The same with a multi-layer probe, whose margin is not tractable: accuracy under PGD, first data set."""
+        p, shape = self.parameters, self.result.arrays["accuracy"].shape
+        dots = torch.from_numpy(self.result.arrays["dots"])
+        accuracy = np.full(shape[:2], np.nan)
+        curves = np.full((*shape[:2], *dots.shape), np.nan)
+        cells = [at for at in self.probes if at[2:] == (0, 0)]
+        for at in tqdm(cells, desc="multi-layer probes", unit="probe"):
+            x, labels = self.features[at], {k: part.labels for k, part in self.sets[p.datasets[0]].items()}
+            probe = MLPProbe(epochs=max(1, p.probe_epochs // 2), seed=p.seeds[at[1]])
+            probe.fit(x["train"], labels["train"], x["val"], labels["val"])
+            if not probe.converged:
+                continue
+            accuracy[at[:2]] = probe.accuracy(x["test"], labels["test"], self._per_class(0))
+            tested = self._attacked(x["test"], labels["test"])
+            for i, norm in enumerate(ATTACKED):
+                curves[*at[:2], i] = pgd_accuracy(probe, *tested, dots[i], norm, p.attack_steps, at[1])
+        self.result.arrays |= {"mlp_accuracy": accuracy, "mlp_pgd": curves}
+        return self.result
+
+    @step
+    def effective(self) -> Result:
+        """Norm-AUC and effective accuracy of every exact curve at the paper's budgets."""
+        curves, budgets = self.result.arrays["curves"], self.result.arrays["budgets"]
+        effective = np.full(curves.shape[:-1], np.nan)
+        norm_auc = effective.copy()
+        for at in np.ndindex(effective.shape):
+            if np.isfinite(curves[at]).all():
+                found = separability.effective_accuracy(curves[at], budgets[at[-1]])
+                effective[at], norm_auc[at] = found.effective, found.norm_auc
+        self.result.arrays |= {"effective": effective, "norm_auc": norm_auc}
+        return self.result
+
+    @step
+    def claims(self) -> Result:
+        """Claims S1 to S5, decided from the arrays."""
+        verdicts, parts = decisions.decide_all(self.result)
+        self.result.scalars["claims"] = [verdict.as_dict() for verdict in verdicts]
+        self.result.scalars["claim_parts"] = parts
+        return self.result
+
+
+def mean_per_class(dataset: str) -> bool:
+    """Whether the papers report a set's accuracy as the mean over its classes; False for sets of the user's own."""
+    name = dataset.partition(":")[0]
+    return name in data.names() and data.describe(name).mean_per_class
+
+
+def at_most(images: data.ImageSet, limit: int | None) -> data.ImageSet:
+    """A stratified choice of ``limit`` images, or all of them where there are no more."""
+    return images if limit is None or limit >= len(images) else images.take(limit)
+
+
+def _module(probe: LinearProbe) -> torch.nn.Module:
+    layer = torch.nn.Linear(probe.weight.shape[1], len(probe.weight))
+    layer.load_state_dict({"weight": probe.weight, "bias": probe.bias})
+    return layer.requires_grad_(False)
+
+
+def pgd_accuracy(
+    model: torch.nn.Module, x: Tensor, y: Tensor, budgets: Tensor, norm: str, steps: int, seed: int
+) -> np.ndarray:
+    """Accuracy [B] of a feature-space classifier under PGD at each budget, all budgets in one batch.
+
+    Steps are longer than the budget: a linear classifier's loss is convex, so its greatest value in a ball is at the
+    rim, and short steps stop at a local one. The benchmark of robust accuracy measures what is left.
+    """
+    b, n = len(budgets), len(x)
+    stacked, labels = x.repeat(b, 1), y.repeat(b)
+    eps = budgets.repeat_interleave(n)
+    generator = torch.Generator(x.device).manual_seed(seed)
+    found = attacks.pgd(
+        model, stacked, labels, eps, norm=norm, steps=steps, step_size=4 * eps, bounds=None, generator=generator
+    )
+    return (model(found).argmax(1) == labels).view(b, n).double().mean(1).numpy()
+
+
+def run(parameters: Parameters) -> Result:
+    """The whole study."""
+    return Study(parameters).run()

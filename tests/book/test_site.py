@@ -1,0 +1,386 @@
+"""The site is built whole or not at all, and works from disk, from a server, without a network, in both themes."""
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+
+import sslnb.pages
+from sslnb import data, site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_lock_file_holds_no_address_and_pins_what_is_asked_for() -> None:
+    lock, wanted = (json.loads((ROOT / name).read_text()) for name in ("package-lock.json", "package.json"))
+    assert "http" not in json.dumps(lock) and "resolved" not in json.dumps(lock)
+    assert all(one.get("integrity") for name, one in lock["packages"].items() if name)
+    for name, version in wanted["dependencies"].items():
+        assert lock["packages"][f"node_modules/{name}"]["version"] == version
+
+
+def test_a_site_is_complete(miniature: Path) -> None:
+    html = miniature / "_build" / "html"
+    assert {"index.html", "book/intro.html", "book/chapter.html"} <= {str(p.relative_to(html)) for p in _html(html)}
+    assert [path.name for path in (miniature / "_build").glob("site-*")] == []
+
+
+def test_an_unchanged_book_is_not_built_again(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = site.build(book)
+    before = index.stat().st_mtime_ns
+    monkeypatch.setattr(site, "_render", lambda *_: pytest.fail("built again"))
+    assert site.build(book) == index and index.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("change", ["input", "output", "lost page", "force"])
+def test_any_change_builds_again(miniature: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    class Built(Exception):
+        pass
+
+    def render(*_: object) -> None:
+        raise Built
+
+    monkeypatch.setattr(site, "_render", render)
+    page = miniature / ("book/intro.md" if change == "input" else "_build/html/book/intro.html")
+    before = page.read_bytes()
+    try:
+        if change == "lost page":
+            page.unlink()
+        elif change != "force":
+            page.write_bytes(before + b"\nmore")
+        with pytest.raises(Built):
+            site.build(miniature, force=change == "force")
+    finally:
+        page.write_bytes(before)
+
+
+def test_a_changed_text_reaches_the_site(book: Path) -> None:
+    site.build(book)
+    (book / "book" / "intro.md").write_text("# Entirely different\n")
+    site.build(book)
+    assert "Entirely different" in (book / "_build/html/book/intro.html").read_text()
+
+
+def test_a_warning_fails_the_build_and_keeps_the_previous_site(book: Path) -> None:
+    index = site.build(book)
+    before = index.with_name("book").joinpath("intro.html").read_text()
+    (book / "book" / "intro.md").write_text("# A\n\n{doc}`nowhere`\n")
+    for _ in range(2):  # the second time must not take the first one's leftovers for a success
+        with pytest.raises(site.SiteError, match=r"(?s)intro\.md.*unknown document.*nowhere"):
+            site.build(book)
+    assert index.with_name("book").joinpath("intro.html").read_text() == before
+
+
+def test_a_failed_cell_is_named(book: Path, executed: Callable) -> None:
+    _rewrite(book, executed(("1 + 1", {}), ("1 / 0", {})))
+    with pytest.raises(site.SiteError, match=r"chapter\.ipynb: code cell 2 failed with ZeroDivisionError"):
+        site.build(book)
+    assert not (book / "_build" / "html").exists()
+
+
+def test_a_cell_that_never_ran_is_named(book: Path, executed: Callable) -> None:
+    notebook = executed(("1 + 1", {}), ("2 + 2", {}))
+    notebook.cells[2].execution_count = None
+    _rewrite(book, notebook)
+    with pytest.raises(site.SiteError, match=r"chapter\.ipynb.*code cell 2"):
+        site.build(book)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"cells": [1]}'])
+def test_a_broken_notebook_is_named(book: Path, content: str) -> None:
+    (book / "book" / "chapter.ipynb").write_text(content)
+    with pytest.raises(site.SiteError, match=r"chapter\.ipynb: expected an executed notebook"):
+        site.build(book)
+
+
+def test_a_missing_page_is_named(book: Path) -> None:
+    (book / "_toc.yml").write_text("format: jb-book\nroot: book/intro\nchapters:\n- file: book/_executed/quick/gone\n")
+    with pytest.raises(site.SiteError, match=r"book/_executed/quick/gone\.ipynb, which `sslnb book` executes"):
+        site.build(book)
+
+
+def test_a_failed_installation_keeps_the_scripts(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.provide_assets(book)
+    before = sorted((book / "book" / "_assets").rglob("*"))
+    (book / "package-lock.json").write_text("{}")
+    monkeypatch.setattr(site, "_npm", lambda: ["false"])
+    with pytest.raises(site.SiteError, match="npm ci: expected status 0, got 1"):
+        site.provide_assets(book)
+    assert sorted((book / "book" / "_assets").rglob("*")) == before
+
+
+def test_scripts_are_fetched_once(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.provide_assets(book)
+    monkeypatch.setattr(site, "_install", lambda *_: pytest.fail("fetched again"))
+    assert (site.provide_assets(book) / "widgets" / "embed-amd.js").is_file()
+
+
+# --- what the book's own pages show -----------------------------------------------------------------------------------
+
+
+def test_only_what_is_at_hand_is_shown_and_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sslnb.sources._download", lambda *_: pytest.fail("downloaded"))
+    (tmp_path / "dtd").mkdir()  # there, and empty
+    (tmp_path / "cifar10.npz").write_bytes(b"not an archive")
+    samples = sslnb.pages.known_samples(4, root=tmp_path)
+    assert list(samples) == ["digit-scenes"] and len(samples["digit-scenes"]) == 4
+    assert "`cifar10`" in sslnb.pages.absent_sets(samples).data
+
+
+def test_masks_divide_a_picture_in_two() -> None:
+    scenes = data.load("digit-scenes", "test", limit=10)
+    drawn = [image.get_array() for image in sslnb.pages.mask_rows(scenes, count=10).axes[0].images]
+    whole, core, spurious = (np.stack(drawn[10 * row : 10 * row + 10]) for row in range(3))
+    mask = scenes.masks.numpy()
+    assert (core[mask] == whole[mask]).all() and (spurious[~mask] == whole[~mask]).all()
+    assert (core[~mask] >= whole[~mask]).all() and (core[~mask] != whole[~mask]).any()
+
+
+def test_a_set_without_masks_is_refused() -> None:
+    scenes = data.load("digit-scenes", "test", limit=10)
+    with pytest.raises(ValueError, match="image_set: expected a set with masks"):
+        sslnb.pages.mask_rows(dataclasses.replace(scenes, masks=None))
+
+
+def test_execution_times_are_those_of_finished_notebooks(tmp_path: Path) -> None:
+    done = {"duration": 125.0, "end_time": "2030-01-02T03:04:05.6"}
+    for name, run in {"done": done, "running": {"duration": None}, "other.failed": done}.items():
+        path = tmp_path / "book/_executed/quick" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"cells": [{"cell_type": "code"}], "metadata": {"papermill": run}}))
+    table = sslnb.pages.execution_table(tmp_path).data
+    assert "| `quick/done` | 1 | 2 min 5 s | 2030-01-02 03:04 |" in table
+    assert "running" not in table and "failed" not in table
+
+
+def test_benchmarks_may_be_missing_or_incomplete(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    assert "does not exist" in sslnb.pages.benchmark_table(path).data
+    path.write_text(json.dumps([{"name": "margins", "unit": "ms", "ours": 1.23456, "met": False}, {"name": "a|b"}]))
+    table = sslnb.pages.benchmark_table(path).data
+    assert "| margins | ms | 1.23 | – | – | – | **no** |  |" in table and "a\\|b" in table
+
+
+# --- pages as files ---------------------------------------------------------------------------------------------------
+
+
+class _Page(HTMLParser):
+    """The links, addresses of parts, images and figures of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids |= {found[key] for key in ("id", "name") if found.get(key)}
+        self.links += [found[key] for key in ("href", "src") if found.get(key)]
+
+
+def _html(pages: Path) -> list[Path]:
+    return sorted(path for path in pages.rglob("*.html") if "_static" not in path.parts)
+
+
+def _rewrite(book: Path, notebook: dict) -> None:
+    (book / "book" / "chapter.ipynb").write_text(json.dumps(notebook))
+
+
+def test_internal_links_lead_somewhere(pages: Path) -> None:
+    parsed = {path.resolve(): _Page(path) for path in _html(pages)}
+    broken = []
+    for path, page in parsed.items():
+        for link in (urlsplit(link) for link in page.links):
+            target = (path.parent / unquote(link.path)).resolve() if link.path else path
+            missing = not target.is_file() or (
+                link.fragment and target in parsed and link.fragment not in parsed[target].ids
+            )
+            if not link.scheme and not link.netloc and missing and link.geturl() != "#":
+                broken.append((path.name, link.geturl()))
+    assert broken == []
+
+
+def test_nothing_is_loaded_from_elsewhere(pages: Path) -> None:
+    loads = re.compile(r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//|<link[^>]+rel="stylesheet"[^>]+href="https?://')
+    assert [path.name for path in _html(pages) if loads.search(path.read_text())] == []
+
+
+def test_no_path_of_the_machine_is_published(pages: Path) -> None:
+    own = {f"{folder}/" for folder in (ROOT, Path.home(), pages.parents[1])} - {"//"}
+    texts = [path for path in pages.rglob("*") if path.suffix in (".html", ".ipynb", ".md", ".txt", ".json")]
+    texts += [pages / "searchindex.js"]
+    found = [(str(path.relative_to(pages)), name) for path in texts for name in own if name in path.read_text()]
+    assert found == []
+
+
+# --- pages in a browser -----------------------------------------------------------------------------------------------
+
+SETTLED = """async () => {
+  const views = document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length;
+  while (document.querySelectorAll(".widget-subarea").length < views) await new Promise((go) => setTimeout(go, 50));
+  await window.MathJax?.startup?.promise;
+  await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
+  await new Promise((go) => setTimeout(go, 300));
+}"""
+CONTRAST = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+  const rgb = (color) => {
+    canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); return canvas.getImageData(0, 0, 1, 1).data; };
+  const light = (color) => [...rgb(color)].slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => { for (let e = element; e; e = e.parentElement) {
+    const color = getComputedStyle(e).backgroundColor;
+    if (!/^rgba.*, 0\\)$|transparent/.test(color)) return color; } return "white"; };
+  const texts = "h1, p, td, th, figcaption, .widget-label, .widget-readout, .jupyter-button, select";
+  return [...document.querySelectorAll("main :is(" + texts + ")")].filter((e) => e.innerText?.trim()).map((e) => {
+    const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
+    return [e.innerText.slice(0, 40), (a + 0.05) / (b + 0.05)]; }).filter(([, ratio]) => ratio < 4.5);
+}"""
+
+
+class _Visit:
+    """A page that is open and settled, with everything that went wrong on it."""
+
+    def __init__(self, browser: "Browser", address: str, theme: str = "light") -> None:
+        self.problems: list[str] = []
+        home = f"{urlsplit(address).scheme}://{urlsplit(address).netloc}"
+        self.page = browser.new_context(color_scheme=theme, viewport={"width": 1280, "height": 900}).new_page()
+        self.page.on("request", lambda one: self._own(one.url, home))
+        self.page.on("requestfailed", lambda one: self.problems.append(f"failed: {one.url}"))
+        self.page.on("response", lambda one: one.status >= 400 and self.problems.append(f"{one.status}: {one.url}"))
+        self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        self.page.on("console", lambda line: line.type == "error" and self.problems.append(f"console: {line.text}"))
+        self.page.goto(address, wait_until="load")
+        self.page.evaluate(SETTLED)
+
+    def _own(self, url: str, home: str) -> None:
+        if not url.startswith((home, "data:", "blob:")):
+            self.problems.append(f"outside: {url}")
+
+    def __enter__(self) -> "_Visit":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.page.context.close()
+
+    def pictures(self) -> list[bytes]:
+        """What the pictures of the widgets look like now."""
+        self.page.wait_for_timeout(150)
+        return [image.screenshot() for image in self.page.locator("img.widget-image").all() if image.is_visible()]
+
+
+def _addresses(pages: Path, served: str | None = None) -> list[str]:
+    """Of all pages but the one that only leads to the first."""
+    base = f"file://{pages}" if served is None else served
+    return [f"{base}/{path.relative_to(pages)}" for path in _html(pages) if path != pages / "index.html"]
+
+
+@pytest.fixture(scope="module")
+def visits(browser: "Browser", pages: Path) -> Iterator[list[_Visit]]:
+    """Every page, opened from disk in the light theme."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(_Visit(browser, address)) for address in _addresses(pages)]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "theme"), [("file", "light"), ("file", "dark"), ("http", "dark")])
+def test_every_page_works_offline(browser: "Browser", pages: Path, served: str, scheme: str, theme: str) -> None:
+    for address in _addresses(pages, served if scheme == "http" else None):
+        with _Visit(browser, address, theme) as visit:
+            assert visit.problems == [], address
+            assert visit.page.evaluate("document.documentElement.dataset.theme") == theme, address
+            assert visit.page.evaluate(CONTRAST) == [], f"too little contrast: {address}"
+
+
+@pytest.mark.browser
+def test_the_index_leads_to_the_first_page(browser: "Browser", pages: Path) -> None:
+    page = browser.new_page()
+    page.goto(f"file://{pages}/index.html")
+    page.wait_for_url("**/book/intro.html")
+    page.close()
+
+
+@pytest.mark.browser
+def test_every_image_is_there_and_described(visits: list[_Visit]) -> None:
+    for visit in visits:
+        bad = "[...document.images].filter((i) => !i.alt.trim() || i.alt === 'null' || !i.naturalWidth).length"
+        assert visit.page.evaluate(bad) == 0, visit.page.url
+
+
+@pytest.mark.browser
+def test_every_figure_has_its_picture(visits: list[_Visit]) -> None:
+    for visit in visits:
+        empty = (
+            "[...document.querySelectorAll('figure')].filter((f) => !f.querySelector('img, .widget-subarea')).length"
+        )
+        assert visit.page.evaluate(empty) == 0, visit.page.url
+
+
+@pytest.mark.browser
+def test_mathematics_is_typeset(visits: list[_Visit]) -> None:
+    for visit in visits:
+        left = "[...document.querySelectorAll('.math')].filter((e) => !e.querySelector('mjx-container')).length"
+        assert visit.page.evaluate(left) == 0, visit.page.url
+        assert visit.page.locator("mjx-merror").count() == 0, visit.page.url
+
+
+@pytest.mark.browser
+def test_every_slider_changes_its_picture(visits: list[_Visit]) -> None:
+    moved = 0
+    for visit in visits:
+        for slider in visit.page.locator(".widget-slider .noUi-handle").all():
+            steps = float(slider.get_attribute("aria-valuemax")) - float(slider.get_attribute("aria-valuemin"))
+            before = visit.pictures()
+            for _ in range(min(int(steps), 5)):
+                slider.press("ArrowRight")
+                after = visit.pictures()
+                assert after != before, f"{visit.page.url}: slider at {slider.get_attribute('aria-valuenow')}"
+                before = after
+                moved += 1
+        assert visit.problems == [], visit.page.url
+    assert moved > 0
+
+
+@pytest.mark.browser
+def test_every_dropdown_changes_its_picture(visits: list[_Visit]) -> None:
+    for visit in visits:
+        for menu in visit.page.locator(".widget-dropdown select").all():
+            before = visit.pictures()
+            menu.select_option(index=(menu.evaluate("e => e.selectedIndex") + 1) % menu.locator("option").count())
+            assert visit.pictures() != before, visit.page.url
+
+
+@pytest.mark.browser
+def test_every_toggle_changes_its_picture(visits: list[_Visit]) -> None:
+    for visit in visits:
+        for button in visit.page.locator(".widget-toggle-buttons button:not(.mod-active)").all():
+            before = visit.pictures()
+            button.click()
+            assert visit.pictures() != before, f"{visit.page.url}: {button.inner_text()}"
+
+
+@pytest.mark.browser
+def test_play_keeps_its_icon_and_runs(browser: "Browser", miniature: Path) -> None:
+    with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html") as visit:
+        first = visit.pictures()
+        button = visit.page.locator(".widget-play button").first
+        button.click()
+        visit.page.wait_for_timeout(400)
+        assert button.locator("i.fa-pause, i.fa-play").count() == 1
+        assert visit.pictures() != first
+        assert visit.problems == []

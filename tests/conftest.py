@@ -1,0 +1,22 @@
+"""What all tests share: few threads, so that parallel runs don't fight over cores, and the real data if present."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the prepared real sets; to be used together with the marker of the same name."""
+    root = os.environ.get("SSLNB_DATA")
+    if not root:
+        pytest.skip("SSLNB_DATA is not set, so there are no real images to test on")
+    wanted = [f"{name}.npz" for name in ("cifar10", "cifar100", "stl10", "caltech101")]
+    missing = [name for name in wanted if not (Path(root) / name).is_file()]
+    if missing:
+        pytest.skip(f"SSLNB_DATA lacks {', '.join(missing)}")
+    return Path(root)

@@ -1,0 +1,383 @@
+import functools
+import itertools
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as reference
+from scipy import stats
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+
+from sslnb import augment
+from sslnb.augment import Augmentation, color_jitter, crop_boxes, random_greyscale_, resized_crop
+
+STRENGTHS = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+ADJUSTMENTS = ("adjust_brightness_", "adjust_contrast_", "adjust_saturation_", "adjust_hue_")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(n: int, height: int = 16, width: int = 16, channels: int = 3, seed: int = 0) -> Tensor:
+    return torch.rand(n, channels, height, width, generator=seeded(seed))
+
+
+def bytes_of(n: int, side: int = 16, channels: int = 3, seed: int = 0) -> Tensor:
+    return torch.randint(256, (n, channels, side, side), dtype=torch.uint8, generator=seeded(seed))
+
+
+# Crops
+
+
+def torchvision_boxes(n: int, height: int, width: int, scale: tuple, ratio: tuple) -> Tensor:
+    image = torch.empty(1, height, width)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return torch.tensor([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(n)]).float()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "ratio"),
+    [
+        (32, 32, (0.2, 1.0), (3 / 4, 4 / 3)),
+        (40, 60, (0.08, 0.7), (3 / 4, 4 / 3)),
+        (16, 64, (0.5, 1.0), (3 / 4, 4 / 3)),  # wide: the ten tries often fail
+        (60, 20, (0.8, 1.0), (0.5, 2.0)),  # tall
+        (200, 200, (0.05, 0.3), (0.2, 5.0)),
+    ],
+)
+def test_crop_boxes_have_the_distribution_of_torchvision(height, width, scale, ratio):
+    ours = crop_boxes(4000, height, width, scale=scale, ratio=ratio, generator=seeded(0))
+    theirs = torchvision_boxes(4000, height, width, scale, ratio)
+    for boxes in (ours, theirs):
+        top, left, h, w = boxes.unbind(1)
+        assert (top >= 0).all() and (left >= 0).all() and (h >= 1).all() and (w >= 1).all()
+        assert (top + h <= height).all() and (left + w <= width).all() and torch.equal(boxes, boxes.round())
+    marginals = {
+        "area": lambda b: b[:, 2] * b[:, 3],
+        "aspect": lambda b: b[:, 3] / b[:, 2],
+        "top": lambda b: b[:, 0],
+        "left": lambda b: b[:, 1],
+        "height": lambda b: b[:, 2],
+        "width": lambda b: b[:, 3],
+        "vertical slack taken": lambda b: b[:, 0] / (height - b[:, 2]).clamp(min=1),
+    }
+    for name, marginal in marginals.items():
+        p = stats.ks_2samp(marginal(ours).numpy(), marginal(theirs).numpy()).pvalue
+        assert p > 1e-3, name
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 100), (100, 10), (30, 30)])
+def test_where_no_try_fits_the_central_crop_of_torchvision_is_taken(height, width):
+    scale, ratio = (1.0, 1.0), (1.5, 2.0) if height == width else (3 / 4, 4 / 3)
+    ours = crop_boxes(8, height, width, scale=scale, ratio=ratio, generator=seeded())
+    assert torch.equal(ours, torchvision_boxes(8, height, width, scale, ratio))
+
+
+def test_every_position_of_a_crop_is_equally_likely():
+    boxes = crop_boxes(20_000, 16, 16, scale=(0.5, 0.5), ratio=(1.0, 1.0), generator=seeded(3))
+    assert boxes[:, 2:].unique().tolist() == [11]
+    counts = torch.bincount((boxes[:, 0] * 6 + boxes[:, 1]).long(), minlength=36)
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("scale", [(0, 1), (0.5, 0.2), (0.5, 1.5)])
+def test_impossible_crop_scales_and_ratios_are_refused(scale):
+    with pytest.raises(ValueError, match="scale: expected 0 < low <= high <= 1"):
+        crop_boxes(2, 8, 8, scale=scale)
+    with pytest.raises(ValueError, match="ratio: expected 0 < low <= high"):
+        crop_boxes(2, 8, 8, scale=(0.5, 1), ratio=(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(32, 32, 32), (48, 31, 32), (64, 96, 16), (20, 20, 45), (9, 9, 1)]
+)
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_resized_crops_equal_those_of_torchvision(height, width, size, mirrored):
+    images = noise(12, height, width, seed=2)
+    boxes = crop_boxes(12, height, width, scale=(0.1, 1.0), generator=seeded(4))
+    boxes[0] = torch.tensor([0, 0, height, width])
+    boxes[1] = torch.tensor([height - 1, width - 1, 1, 1])  # a single pixel
+    flip = torch.arange(12) % 2 == 0 if mirrored else None
+    found = resized_crop(images, boxes, size, flip=flip)
+    for i, box in enumerate(boxes.int().tolist()):
+        how = {"interpolation": InterpolationMode.BILINEAR, "antialias": True}
+        expected = reference.resized_crop(images[i], *box, [size, size], **how)
+        expected = expected.flip(-1) if mirrored and flip[i] else expected
+        torch.testing.assert_close(found[i], expected, atol=1e-5, rtol=0)
+
+
+def test_a_whole_crop_at_the_same_size_changes_no_pixel_and_a_flip_mirrors_exactly():
+    images = noise(6, 16, 16)
+    boxes = torch.tensor([[0.0, 0, 16, 16]]).expand(6, 4)
+    flip = torch.tensor([True, False, True, True, False, False])
+    found = resized_crop(images, boxes, 16, flip=flip)
+    assert torch.equal(found, torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images))
+
+
+def test_pixels_outside_of_the_crop_do_not_bleed_in():
+    images = torch.zeros(1, 1, 16, 16)
+    images[:, :, 4:12, 4:12] = 1
+    for size in (3, 8, 20):
+        assert (resized_crop(images, torch.tensor([[4.0, 4, 8, 8]]), size) - 1).abs().max() < 1e-6
+
+
+# Colours
+
+
+def palette() -> Tensor:
+    """Images of noise, greys, black, white, pure and nearly grey colours: [8,3,6,6]."""
+    images = noise(8, 6, 6, seed=5)
+    images[1] = images[1, :1]  # grey
+    images[2], images[3] = 0, 1
+    images[4] = torch.eye(3).repeat(1, 12).view(3, 6, 6)
+    images[5] = 1 - images[4]
+    images[6] = 0.5 + 1e-3 * (images[6] - 0.5)
+    return images
+
+
+@pytest.mark.parametrize(
+    ("name", "factors", "tolerance"),
+    [
+        ("brightness", torch.linspace(0, 2.5, 8), 1e-5),
+        ("contrast", torch.linspace(0, 2.5, 8), 3e-4),  # torchvision weighs red by 0.2989, not 0.299
+        ("saturation", torch.linspace(0, 2.5, 8), 3e-4),
+        ("hue", torch.linspace(-0.5, 0.5, 8), 1e-4),
+        ("hue", torch.linspace(0.5, -0.5, 8), 1e-4),
+        ("hue", torch.zeros(8), 1e-5),
+    ],
+)
+def test_colour_adjustments_equal_those_of_torchvision(name, factors, tolerance):
+    images = palette()
+    adjust, theirs = getattr(augment, f"adjust_{name}_"), getattr(reference, f"adjust_{name}")
+    expected = torch.stack([theirs(image, float(factor)) for image, factor in zip(images, factors, strict=True)])
+    found = adjust(images, factors)
+    assert found.data_ptr() == images.data_ptr()  # in place
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+
+
+def test_greyscale_is_the_luma_of_itu_601():
+    images = palette().double()
+    luma = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
+    torch.testing.assert_close(augment.greyscale(images), luma)
+    assert (augment.greyscale(images) - reference.rgb_to_grayscale(images)).abs().max() < 1.1e-4  # it has 0.2989
+
+
+@pytest.mark.parametrize("name", ["contrast", "saturation"])
+def test_contrast_and_saturation_blend_with_the_luma(name):
+    images, factors = palette().double(), torch.linspace(0, 2.5, 8).double()
+    luma = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
+    towards = luma.mean((1, 2, 3), keepdim=True) if name == "contrast" else luma
+    f = factors.view(-1, 1, 1, 1)
+    expected = (f * images + (1 - f) * towards).clamp(0, 1)
+    torch.testing.assert_close(getattr(augment, f"adjust_{name}_")(images, factors), expected)
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """Replaces the four adjustments by recorders: {image: [(name, factor), …]}; image i is one of constant i / 256."""
+    seen: dict[int, list[tuple[str, float]]] = {}
+
+    def recorder(name: str):
+        @functools.wraps(getattr(augment, name))
+        def record(images: Tensor, factor: Tensor) -> Tensor:
+            for image, value in zip((images[:, 0, 0, 0] * 256).round().int().tolist(), factor.tolist(), strict=True):
+                seen.setdefault(image, []).append((name, value))
+            return images
+
+        return record
+
+    for name in ADJUSTMENTS:
+        monkeypatch.setattr(augment, name, recorder(name))
+    return seen
+
+
+def numbered(n: int) -> Tensor:
+    return (torch.arange(n) / 256).view(-1, 1, 1, 1).expand(n, 3, 1, 1).clone()
+
+
+@pytest.mark.parametrize(("n", "draws"), [(1, 1500), (5, 400), (64, 30)])
+def test_all_24_orders_of_jitter_are_equally_likely_whatever_the_batch(spied, n, draws):
+    generator, positions = seeded(7), {order: i for i, order in enumerate(itertools.permutations(ADJUSTMENTS))}
+    counts, neighbours_alike = torch.zeros(n, 24), 0
+    for _ in range(draws):
+        spied.clear()
+        assert torch.equal(color_jitter(numbered(n), **STRENGTHS, generator=generator), numbered(n))
+        assert sorted(spied) == list(range(n))
+        orders = [positions[tuple(name for name, _ in spied[image])] for image in range(n)]  # each exactly once
+        counts[torch.arange(n), torch.tensor(orders)] += 1
+        neighbours_alike += sum(a == b for a, b in itertools.pairwise(orders))
+    assert stats.chisquare(counts.sum(0).numpy()).pvalue > 1e-3
+    if n == 5:
+        for image in counts:  # and so for each place in the batch
+            assert stats.chisquare(image.numpy()).pvalue > 1e-4
+    assert neighbours_alike <= 0.08 * draws * (n - 1)  # neighbours in the batch share no fate: 1 in 24 by chance
+
+
+def test_jitter_factors_are_uniform_and_drawn_per_sample_with_the_given_probability(spied):
+    strengths = {"brightness": 0.4, "contrast": 1.5, "saturation": 0.2, "hue": 0.1}
+    ranges = {
+        "adjust_brightness_": (0.6, 1.4),
+        "adjust_contrast_": (0.0, 2.5),
+        "adjust_saturation_": (0.8, 1.2),
+        "adjust_hue_": (-0.1, 0.1),
+    }
+    calls: list[dict[str, float]] = []
+    generator = seeded(11)
+    for _ in range(15):
+        spied.clear()
+        color_jitter(numbered(256), **strengths, probability=0.7, generator=generator)
+        calls += [dict(spied[image]) for image in range(256)]
+    unchanged = {"adjust_brightness_": 1, "adjust_contrast_": 1, "adjust_saturation_": 1, "adjust_hue_": 0}
+    left_alone = [call == unchanged for call in calls]
+    assert stats.binomtest(len(calls) - sum(left_alone), len(calls), 0.7).pvalue > 1e-3
+    hit = [call for call, alone in zip(calls, left_alone, strict=True) if not alone]
+    for name, (low, high) in ranges.items():
+        values = [call[name] for call in hit]
+        assert stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > 1e-3, name
+        assert len(set(values)) > 0.99 * len(values)  # not one for all
+    pairs = torch.tensor([[call[name] for name in ranges] for call in hit])
+    assert (torch.corrcoef(pairs.T) - torch.eye(4)).abs().max() < 0.08  # independent of one another
+
+
+def test_jitter_with_the_recorded_factors_and_order_is_what_torchvision_gives(monkeypatch):
+    images, steps = noise(24, 8, 8, seed=6), {}
+
+    def traced(name: str):
+        original = getattr(augment, name)
+
+        @functools.wraps(original)
+        def trace(share: Tensor, factor: Tensor) -> Tensor:
+            for slot, value in zip(share.unbind(), factor.tolist(), strict=True):
+                steps.setdefault(slot.data_ptr(), []).append((name, value))
+            return original(share, factor)
+
+        return trace
+
+    for name in ADJUSTMENTS:
+        monkeypatch.setattr(augment, name, traced(name))
+    found = color_jitter(images.clone(), **STRENGTHS, generator=seeded(3))
+    candidates = []  # what torchvision makes of every image with every recorded recipe
+    for recipe in steps.values():
+        out = images
+        for name, value in recipe:
+            out = getattr(reference, name.removesuffix("_"))(out, value)
+        candidates.append(out)
+    distance = (torch.stack(candidates) - found).abs().flatten(2).amax(2)  # recipe × image
+    assert distance.amin(0).max() < 1e-4
+    assert sorted(distance.argmin(0).tolist()) == list(range(24))  # each recipe was used for one image
+
+
+def test_jitter_without_a_hit_or_without_strength_changes_nothing():
+    images = noise(10, 6, 6)
+    for probability, strengths in ((0.0, STRENGTHS), (1.0, dict.fromkeys(STRENGTHS, 0.0))):
+        found = color_jitter(images.clone(), **strengths, probability=probability, generator=seeded())
+        torch.testing.assert_close(found, images, atol=1e-6, rtol=0)
+
+
+def test_one_channel_images_change_in_brightness_and_contrast_only():
+    images = noise(40, 6, 6, channels=1, seed=4)
+    found = color_jitter(images.clone(), brightness=0.0, contrast=0.5, saturation=0.5, hue=0.5, generator=seeded())
+    assert found.shape == images.shape
+    mean, spread = found.mean((1, 2, 3)), found.std((1, 2, 3)) / images.std((1, 2, 3))
+    inside = (found.flatten(1) > 0).all(1) & (found.flatten(1) < 1).all(1)  # nothing cut off
+    assert inside.sum() > 10
+    torch.testing.assert_close(mean[inside], images.mean((1, 2, 3))[inside], atol=1e-5, rtol=0)
+    assert spread.min() < 0.7 and spread.max() > 1.2
+    images = 0.6 * images
+    brighter = color_jitter(images.clone(), brightness=0.5, contrast=0, saturation=1, hue=0.5, generator=seeded())
+    factor = brighter.flatten(1)[:, 0] / images.flatten(1)[:, 0]
+    torch.testing.assert_close(brighter, images * factor.view(-1, 1, 1, 1), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hue": 0.6}, r"hue: expected a value in \[0, 0.5\]"),
+        ({"hue": -0.1}, "hue: expected"),
+        ({"brightness": -1.0}, "brightness: expected a value of at least 0"),
+        ({"contrast": -1.0}, "contrast: expected a value of at least 0"),
+        ({"saturation": -1.0}, "saturation: expected a value of at least 0"),
+    ],
+)
+def test_impossible_strengths_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        color_jitter(noise(2), **{**STRENGTHS, **changes})
+    with pytest.raises(ValueError, match="images: expected 1 or 3 channels, got 2 channels"):
+        color_jitter(noise(2, channels=2), **STRENGTHS)
+
+
+def test_greyscale_hits_each_sample_with_its_probability_and_all_channels_at_once():
+    images = noise(3000, 2, 2, seed=8)
+    found = random_greyscale_(images.clone(), 0.2, seeded(1))
+    grey = augment.greyscale(images).expand_as(images)
+    hit = (found == grey).flatten(1).all(1)
+    assert torch.equal(found[~hit], images[~hit])
+    assert stats.binomtest(int(hit.sum()), 3000, 0.2).pvalue > 1e-3
+    assert torch.equal(random_greyscale_(images.clone(), 0.0), images)
+    torch.testing.assert_close(random_greyscale_(images.clone(), 1.0), grey)
+
+
+# The whole view
+
+FULL = Augmentation(jitter=(0.4, 0.4, 0.4, 0.1), greyscale=0.2)
+
+
+def test_a_view_is_float_in_0_to_1_of_the_asked_size():
+    images = bytes_of(200)
+    view = FULL(images, seeded())
+    assert view.dtype == torch.float32 and view.shape == (200, 3, 16, 16)
+    assert view.min() >= 0 and view.max() <= 1
+    assert Augmentation(size=7, jitter=(0.4, 0.4, 0.4, 0.1))(images, seeded()).shape == (200, 3, 7, 7)
+    grey = Augmentation(jitter=(0.4, 0.4, 0.4, 0.1), greyscale=0.5)(bytes_of(9, channels=1), seeded())
+    assert grey.shape == (9, 1, 16, 16) and grey.min() >= 0 and grey.max() <= 1
+
+
+def test_the_same_generator_gives_the_same_bytes_and_the_global_one_is_left_alone():
+    images, state = bytes_of(20), torch.get_rng_state()
+    before = images.clone()
+    first = FULL(images, seeded(5))
+    assert torch.equal(FULL(images, seeded(5)), first)
+    assert not torch.equal(FULL(images, seeded(6)), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(images, before)
+    generator = seeded(5)
+    assert not torch.equal(FULL(images, generator), FULL(images, generator))  # two views differ
+
+
+def test_copies_of_one_image_get_different_views():
+    view = FULL(bytes_of(1).expand(50, -1, -1, -1), seeded()).flatten(1)
+    assert len(view.unique(dim=0)) == 50
+
+
+def test_flips_come_with_their_probability_and_mirror_exactly():
+    images = bytes_of(2000, side=2)
+    view = Augmentation(scale=(1.0, 1.0), flip=0.3)(images, seeded(2))
+    plain = images / 255
+    boxes = crop_boxes(2000, 2, 2, scale=(1.0, 1.0), generator=seeded(2))
+    whole = (boxes[:, 2:] == 2).all(1)
+    mirrored = (view == plain.flip(3)).flatten(1).all(1) & whole
+    straight = (view == plain).flatten(1).all(1) & whole
+    assert torch.equal(mirrored | straight, whole) and whole.sum() > 1000
+    assert stats.binomtest(int(mirrored[whole].sum()), int(whole.sum()), 0.3).pvalue > 1e-3
+    never = Augmentation(scale=(1.0, 1.0), flip=0.0)(images, seeded(2))
+    assert torch.equal(never[whole], plain[whole])
+
+
+def test_the_parts_of_a_view_are_the_transforms_by_themselves_in_their_order():
+    images = bytes_of(300, side=8, seed=3)
+    view = Augmentation(scale=(0.3, 1.0), flip=0.5)(images, seeded(4))
+    generator = seeded(4)
+    boxes = crop_boxes(300, 8, 8, scale=(0.3, 1.0), generator=generator)
+    flip = torch.rand(300, generator=generator) < 0.5
+    torch.testing.assert_close(view, resized_crop(images / 255, boxes, 8, flip=flip), atol=1e-6, rtol=0)
+    jittered = Augmentation((0.3, 1.0), 0.5, (0.4, 0.4, 0.4, 0.1), 0.6, 0.5)(images, seeded(4))
+    view = color_jitter(view, **STRENGTHS, probability=0.6, generator=generator)
+    torch.testing.assert_close(jittered, random_greyscale_(view, 0.5, generator), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("images", [noise(2), bytes_of(2)[0], bytes_of(2).long()])
+def test_only_uint8_batches_are_augmented(images):
+    with pytest.raises(ValueError, match=r"images: expected uint8 \[N,C,H,W\], got"):
+        FULL(images)

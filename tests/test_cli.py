@@ -1,0 +1,41 @@
+import pytest
+
+from sslnb import cli
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("0.5", 0.5), ("1e-3", 0.001), ("true", True), ("null", None), ("[a, b]", ["a", "b"]), ("stem", "stem")],
+)
+def test_values_mean_what_they_spell(text, value):
+    assert cli._value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "separabilty"], "did you mean 'separability'"),
+        (["run", "separability", "-p", "epoch=3"], "did you mean 'epochs'"),
+        (["run", "separability", "-p", "epochs=three"], "epochs: expected a value of type int"),
+        (["run", "separability", "-p", "attack_steps=0"], "attack_steps: expected at least 1"),
+        (["run", "separability", "-p", "width=0"], "width: expected at least 1"),
+        (["run", "separability", "-p", "epochs"], "-p: expected NAME=VALUE"),
+        (["run", "separability", "-p", "width=["], "sslnb run"),
+        (["run", "separability", "--profile", "published", "-p", "width=4"], "no other parameter with 'published'"),
+        (["sweep", "separability", "-g", "width=4", "-g", "width=8"], "each name once"),
+        (["sweep", "separability", "-g", "width=4,8", "-p", "width=6"], "names that -g does not vary"),
+        (["sweep", "separability", "-g", "width="], "-g: expected NAME=A,B,C"),
+        (["pretrain", "--out", "x.pt", "--learning-rate", "-1"], "learning_rate: expected a finite value"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_before_any_work(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_studies_are_listed_with_their_parameters(capsys):
+    assert cli.main(["studies"]) == 0
+    listed = capsys.readouterr().out
+    assert "separability" in listed and "attack_steps = 50" in listed

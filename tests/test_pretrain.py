@@ -1,0 +1,456 @@
+import dataclasses
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import sslnb
+from sslnb import pretrain as module
+from sslnb.data import ImageSet
+from sslnb.encoders import read_checkpoint, read_encoder, save_encoder, weights_checksum
+from sslnb.features import extract
+from sslnb.objectives import OBJECTIVES
+from sslnb.pretrain import (
+    PretrainConfig,
+    Pretrained,
+    batches_of,
+    cached_pretrain,
+    cosine_with_warmup,
+    encoder_artifact,
+    pretrain,
+    seeded,
+)
+
+CPU = torch.device("cpu")
+
+
+def toy(n: int = 43, *, labelled: bool = True, seed: int = 0) -> ImageSet:
+    """Images [n,3,8,8] of four classes, each a pattern under noise."""
+    patterns = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    labels = torch.arange(n) % 4
+    noise = torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    images = (255 * (0.6 * patterns[labels] + 0.4 * noise)).to(torch.uint8)
+    return ImageSet(images, labels if labelled else torch.full((n,), -1), tuple("abcd"), None, "toy")
+
+
+def config(**changes: object) -> PretrainConfig:
+    """15 steps: three epochs of five, the last three images of each left out."""
+    tiny = {"objective": "simclr", "width": 4, "epochs": 3, "batch_size": 8, "precision": "float32"}
+    return PretrainConfig(**{**tiny, **changes})
+
+
+def run(checkpoint: Path | None = None, images: ImageSet | None = None, stop_after: int | None = None, **changes):
+    return pretrain(config(**changes), images or toy(), checkpoint=checkpoint, on=CPU, stop_after=stop_after)
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two checkpoints hold the same bits, times apart."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if "seconds" not in str(k))
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, Tensor) else a == b
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> tuple[Pretrained, Path]:
+    path = tmp_path_factory.mktemp("uninterrupted") / "simclr.pt"
+    return run(path), path
+
+
+def assert_ends_the_same(resumed: Pretrained, path: Path, uninterrupted: tuple[Pretrained, Path]) -> None:
+    assert weights_checksum(resumed.encoder) == weights_checksum(uninterrupted[0].encoder)
+    assert resumed.history["loss"] == uninterrupted[0].history["loss"]
+    assert same(read_checkpoint(path), read_checkpoint(uninterrupted[1]))  # optimizer and heads too
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("stops", [(1,), (5,), (7,), (2, 3, 9), (14,)])
+def test_a_stopped_run_resumes_to_the_bit_identical_result(tmp_path, uninterrupted, stops):
+    path, done = tmp_path / "simclr.pt", 0
+    for stop in stops:
+        run(path, stop_after=stop)
+        done += stop
+        assert read_checkpoint(path)["step"] == done
+    resumed = run(path)
+    assert not resumed.reused and resumed.converged and not resumed.encoder.training
+    assert_ends_the_same(resumed, path, uninterrupted)
+
+
+def test_a_supervised_run_in_bf16_resumes_to_the_bit_identical_result(tmp_path):
+    same_way = {"objective": "supervised", "precision": "bf16", "epochs": 2}
+    whole = run(**same_way)
+    run(tmp_path / "s.pt", stop_after=6, **same_way)
+    resumed = run(tmp_path / "s.pt", **same_way)
+    assert weights_checksum(resumed.encoder) == weights_checksum(whole.encoder)
+    assert resumed.history["loss"] == whole.history["loss"]
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(int(sys.argv[3]))
+import test_pretrain as tests
+from sslnb import pretrain as module
+
+module.SAVE_EVERY_S = -1.0  # after every step
+whole, step, calls = torch.save, module._Run.train_step, {"save": 0, "step": 0}
+
+def count(what):
+    calls[what] += 1
+    return sys.argv[2] == what and calls[what] == 8
+
+def save(state, file):
+    if count("save"):
+        Path(file).write_bytes(b"half of a checkpoint")
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(state, file)
+
+def train_step(self, index):
+    if count("step"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, index)
+
+torch.save, module._Run.train_step = save, train_step
+tests.run(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("during", ["step", "save"])
+def test_a_killed_process_leaves_a_whole_checkpoint_and_resumes_bit_identically(tmp_path, uninterrupted, during):
+    path = tmp_path / "simclr.pt"
+    places = [str(Path(sslnb.__file__).parents[1]), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", DYING, str(path), during, str(torch.get_num_threads())]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    died = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert read_checkpoint(path)["step"] == 7
+    assert_ends_the_same(run(path), path, uninterrupted)
+
+
+def test_a_complete_checkpoint_is_given_back_and_not_rewritten(uninterrupted, monkeypatch):
+    whole, path = uninterrupted
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    monkeypatch.setattr(torch, "save", lambda *_: pytest.fail("rewritten"))
+    monkeypatch.setattr(module._Run, "train_step", lambda *_: pytest.fail("trained"))
+    again = run(path)
+    assert again.reused and again.converged and not whole.reused
+    assert weights_checksum(again.encoder) == weights_checksum(whole.encoder)
+    assert again.history == whole.history and not again.encoder.training
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+def test_a_checkpoint_is_read_as_an_encoder(uninterrupted):
+    assert weights_checksum(read_encoder(uninterrupted[1])) == weights_checksum(uninterrupted[0].encoder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"epochs": 4}, "epochs=3 there, 4 asked"),
+        ({"seed": 1}, "seed=0 there, 1 asked"),
+        ({"learning_rate": 0.5}, r"learning_rate=0\.\d+ there, 0\.5 asked"),
+        ({"options": {"temperature": 0.1}}, r"options=\{\} there, \{'temperature': 0.1\} asked"),
+        ({"width": 8, "flip": 0.0}, "width=4 there, 8 asked; flip=0.5 there, 0.0 asked"),
+        ({"objective": "supervised"}, "objective='simclr' there, 'supervised' asked"),
+        ({"images": toy(seed=1)}, "data='[0-9a-f]+' there, '[0-9a-f]+' asked"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_with_the_differences(uninterrupted, changes, difference):
+    path = uninterrupted[1]
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"simclr\.pt: expected the same parameters and data, got .*{difference}"):
+        run(path, **changes)
+    assert path.read_bytes() == before
+
+
+def test_truncated_checkpoints_and_those_of_no_run_are_refused_by_name(tmp_path, uninterrupted):
+    whole = uninterrupted[1].read_bytes()
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.pt: expected a whole file"):
+        run(cut)
+    save_encoder(uninterrupted[0].encoder, tmp_path / "encoder.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    for name in ("encoder", "list"):
+        with pytest.raises(ValueError, match=rf"checkpoint .*{name}\.pt: expected"):
+            run(tmp_path / f"{name}.pt")
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint_and_the_run_can_go_on(tmp_path, uninterrupted, monkeypatch):
+    path, whole, saves = tmp_path / "simclr.pt", torch.save, []
+
+    def save(state: dict, file: Path) -> None:
+        saves.append(state["step"])
+        if len(saves) == 4:
+            file.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        whole(state, file)
+
+    monkeypatch.setattr(torch, "save", save)
+    monkeypatch.setattr(module, "SAVE_EVERY_S", -1.0)
+    with pytest.raises(OSError, match="No space left"):
+        run(path)
+    assert saves == [1, 2, 3, 4]
+    assert read_checkpoint(path)["step"] == 3 and list(tmp_path.iterdir()) == [path]
+    monkeypatch.undo()
+    assert_ends_the_same(run(path), path, uninterrupted)
+
+
+def test_a_run_saves_at_its_interval_and_at_the_end(tmp_path, monkeypatch):
+    path, whole, saves = tmp_path / "simclr.pt", torch.save, []
+    monkeypatch.setattr(torch, "save", lambda state, file: (saves.append(state["step"]), whole(state, file)))
+    run(path, epochs=1)
+    assert saves == [5]
+    assert run(None, epochs=1).converged  # without a checkpoint nothing is written
+    assert saves == [5] and list(tmp_path.iterdir()) == [path]
+
+
+# Divergence
+
+
+def breaking_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From this step on SimCLR's loss is NaN."""
+    original, calls = OBJECTIVES["simclr"].forward, []
+
+    def forward(self, views, labels):
+        calls.append(1)
+        return original(self, views, labels) * (math.nan if len(calls) > step else 1)
+
+    monkeypatch.setattr(OBJECTIVES["simclr"], "forward", forward)
+
+
+def test_a_diverged_run_ends_early_and_keeps_its_last_good_checkpoint(tmp_path, uninterrupted, monkeypatch):
+    path = tmp_path / "simclr.pt"
+    breaking_at(7, monkeypatch)
+    monkeypatch.setattr(module, "SAVE_EVERY_S", -1.0)
+    diverged = run(path)
+    assert not diverged.converged
+    assert len(diverged.history["loss"]) == 2 and math.isnan(diverged.history["loss"][1])
+    assert read_checkpoint(path)["step"] == 7
+    monkeypatch.undo()
+    assert_ends_the_same(run(path), path, uninterrupted)  # a good one: what went wrong is not in it
+
+
+@pytest.mark.parametrize("objective", ["simclr", "supervised"])
+def test_an_absurd_learning_rate_is_reported_as_not_converged(tmp_path, objective):
+    path = tmp_path / "absurd.pt"
+    diverged = run(path, objective=objective, learning_rate=1e8, epochs=6, warmup=0.0)
+    assert not diverged.converged
+    if path.exists():
+        assert all(torch.isfinite(t).all() for t in read_checkpoint(path)["encoder"].values())
+
+
+def test_a_loss_that_breaks_within_a_stopped_epoch_is_reported(tmp_path, monkeypatch):
+    breaking_at(2, monkeypatch)
+    stopped = run(tmp_path / "simclr.pt", stop_after=4)
+    assert not stopped.converged
+    assert not (tmp_path / "simclr.pt").exists()
+
+
+def test_weights_that_overflow_in_the_last_step_are_not_converged_and_not_saved(tmp_path, monkeypatch):
+    original = OBJECTIVES["simclr"].forward
+    monkeypatch.setattr(OBJECTIVES["simclr"], "forward", lambda self, *batch: 1e6 * original(self, *batch))
+    ended = run(tmp_path / "simclr.pt", images=toy(8), epochs=1, learning_rate=1e40, warmup=0.0)
+    assert math.isfinite(ended.history["loss"][0])
+    assert not all(torch.isfinite(p).all() for p in ended.encoder.parameters())
+    assert not ended.converged
+    assert not (tmp_path / "simclr.pt").exists()
+
+
+# What a run computes
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_does(uninterrupted):
+    state = torch.get_rng_state()
+    torch.manual_seed(99)
+    again = run()
+    assert weights_checksum(again.encoder) == weights_checksum(uninterrupted[0].encoder)
+    torch.set_rng_state(state)
+    before = torch.get_rng_state()
+    other = run(seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert weights_checksum(other.encoder) != weights_checksum(uninterrupted[0].encoder)
+
+
+def test_a_tiny_supervised_run_learns(tmp_path):
+    images = toy(64)
+    gentle = {"epochs": 12, "batch_size": 16, "learning_rate": 1.0, "crop_scale": 0.5, "flip": 0.0}
+    result = run(tmp_path / "s.pt", images, objective="supervised", **gentle)
+    head = read_checkpoint(tmp_path / "s.pt")["heads"]
+    logits = extract(result.encoder, images) @ head["head.weight"].T + head["head.bias"]
+    assert (logits.argmax(1) == images.labels).float().mean() > 0.8
+    loss = result.history["loss"]
+    assert len(loss) == len(result.history["seconds"]) == 12 and loss[-1] < 0.6 * loss[0]
+
+
+def test_simclr_learns_without_labels():
+    gentle = {"epochs": 20, "batch_size": 32, "learning_rate": 1.0, "crop_scale": 0.5, "flip": 0.0}
+    loss = run(images=toy(64, labelled=False), options={"temperature": 0.2}, **gentle).history["loss"]
+    assert sum(loss[-3:]) / 3 < sum(loss[:3]) / 3 - 0.25
+
+
+def test_labels_are_asked_for_only_where_they_are_used():
+    with pytest.raises(
+        ValueError, match=r"images: expected labels, which supervised learns from, got .*unlabelled.*toy"
+    ):
+        run(images=toy(labelled=False), objective="supervised")
+
+
+def test_the_reported_loss_is_the_mean_over_the_epoch(monkeypatch):
+    losses, original = [], OBJECTIVES["simclr"].forward
+
+    def forward(self, views, labels):
+        loss = original(self, views, labels)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr(OBJECTIVES["simclr"], "forward", forward)
+    history = run(epochs=2).history["loss"]
+    assert history == pytest.approx([sum(losses[:5]) / 5, sum(losses[5:]) / 5], rel=1e-5)
+
+
+def test_weight_decay_spares_biases_and_batch_norms(monkeypatch):
+    """With no gradient at all, decay is the only thing that can move a weight."""
+    no_gradient = lambda self, views, labels: 0 * sum(p.sum() for p in self.parameters())  # noqa: E731
+    monkeypatch.setattr(OBJECTIVES["supervised"], "forward", no_gradient)
+    same_way = {"objective": "supervised", "epochs": 1, "learning_rate": 8.0, "warmup": 0.0}
+    still = dict(run(weight_decay=0.0, **same_way).encoder.named_parameters())
+    decayed = dict(run(weight_decay=0.1, **same_way).encoder.named_parameters())
+    for name, before in still.items():
+        if before.ndim > 1:
+            assert decayed[name].norm() < 0.95 * before.norm()
+        else:
+            assert torch.equal(decayed[name], before), name
+
+
+def test_the_learning_rate_scales_with_the_batch_and_follows_the_schedule(monkeypatch):
+    rates, step = [], torch.optim.SGD.step
+
+    def watched(self, *args):
+        rates.append({group["lr"] for group in self.param_groups})
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    run(learning_rate=0.64, warmup=0.2)
+    peak = 0.64 * 8 / 256
+    assert rates == [{peak * cosine_with_warmup(i, 15, 0.2)} for i in range(15)]
+    rates.clear()
+    run(images=toy(5), epochs=1, learning_rate=0.64, warmup=0.0)  # fewer images than a batch
+    assert rates == [{0.64 * 5 / 256}]
+
+
+def test_the_schedule_rises_linearly_and_falls_by_half_a_cosine():
+    factors = [cosine_with_warmup(step, 100, 0.05) for step in range(100)]
+    assert factors[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
+    assert factors[5:] == pytest.approx([0.5 * (1 + math.cos(math.pi * i / 95)) for i in range(95)])
+    assert all(a > b for a, b in itertools.pairwise(factors[5:])) and 0 < factors[-1] < 1e-3
+    assert cosine_with_warmup(0, 10, 0.0) == 1 and cosine_with_warmup(5, 10, 0.0) == pytest.approx(0.5)
+    assert cosine_with_warmup(0, 1, 0.5) == 1
+
+
+def test_an_epoch_is_a_permutation_without_its_incomplete_batch():
+    first = batches_of(0, 43, 8, seed=0)
+    assert first.shape == (5, 8) and len(first.unique()) == 40
+    assert torch.equal(batches_of(0, 43, 8, seed=0), first)
+    assert not torch.equal(batches_of(1, 43, 8, seed=0), first)
+    assert not torch.equal(batches_of(0, 43, 8, seed=1), first)
+    left_out = torch.stack([batches_of(e, 43, 8, 0).flatten().bincount(minlength=43) for e in range(60)]).sum(0)
+    assert left_out.min() > 40  # no image is left out for good
+
+
+def test_every_step_and_seed_has_its_own_random_numbers():
+    draws = {
+        float(torch.rand((), generator=seeded(s, i, CPU), dtype=torch.float64)) for s in range(8) for i in range(8)
+    }
+    assert len(draws) == 64
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "simcrl"}, "objective: expected one of .*did you mean 'simclr'"),
+        ({"epochs": 0}, "epochs: expected at least 1"),
+        ({"batch_size": 1}, "batch_size: expected at least 2"),
+        ({"warmup": 1.0}, "warmup: expected a share"),
+        ({"crop_scale": 0.0}, "crop_scale: expected a share"),
+        ({"crop_scale": 1.1}, "crop_scale: expected a share"),
+        ({"flip": -0.1}, "flip: expected a probability"),
+        ({"precision": "fp16"}, "precision: expected auto, bf16 or float32"),
+    ],
+)
+def test_impossible_configurations_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("objective", "option", "message"),
+    [
+        (
+            "simclr",
+            "temprature",
+            "options.*: expected one of .*got 'temprature'; did you mean 'temperature'",
+        ),
+        ("simclr", "crop_scale", "options.*: expected one of .*got 'crop_scale'"),
+        ("supervised", "temperature", "options.*: expected one of .*got 'temperature'"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest(objective, option, message):
+    with pytest.raises(ValueError, match=message):
+        run(objective=objective, options={option: 0.1})
+
+
+def test_options_and_augmentation_reach_the_objective():
+    objective = module.objective_from(config(options={"temperature": 0.07}, crop_scale=0.4, flip=0.1), toy())
+    assert objective.temperature == 0.07
+    assert objective.view.scale == (0.4, 1.0) and objective.view.flip == 0.1
+
+
+def test_defaults_are_filled_in_and_recorded():
+    resolved = PretrainConfig("supervised").resolved(CPU)
+    assert resolved.learning_rate == OBJECTIVES["supervised"].learning_rate
+    assert resolved.weight_decay == OBJECTIVES["supervised"].weight_decay
+    assert resolved.precision in ("bf16", "float32")
+    chosen = PretrainConfig("supervised", learning_rate=0.0, weight_decay=0.0).resolved(CPU)
+    assert chosen.learning_rate == chosen.weight_decay == 0
+    assert run(epochs=1, stop_after=1).config.learning_rate == OBJECTIVES["simclr"].learning_rate
+
+
+# The shared cache
+
+
+def test_an_artifact_changes_with_configuration_data_and_code(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
+    path = encoder_artifact(config(), toy(), CPU)
+    assert path.is_relative_to(tmp_path) and path == encoder_artifact(config(), toy(), CPU)
+    others = [
+        config(**{name: value}) for name, value in (("seed", 1), ("epochs", 4), ("options", {"temperature": 1.0}))
+    ]
+    keys = {encoder_artifact(other, toy(), CPU) for other in others}
+    keys |= {encoder_artifact(config(), toy(seed=1), CPU), encoder_artifact(config(objective="supervised"), toy(), CPU)}
+    assert len(keys | {path}) == 6
+    resolved = dataclasses.replace(config(), learning_rate=OBJECTIVES["simclr"].learning_rate)
+    assert encoder_artifact(resolved, toy(), CPU) == path  # the same run, however it is asked for
+    monkeypatch.setattr(module.artifacts, "code_version", lambda *modules: "another")
+    assert encoder_artifact(config(), toy(), CPU) != path
+
+
+def test_the_shared_cache_trains_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
+    first, second = (cached_pretrain(config(epochs=1), toy(), CPU) for _ in range(2))
+    assert (first.reused, second.reused) == (False, True)
+    assert weights_checksum(first.encoder) == weights_checksum(second.encoder)
