@@ -175,8 +175,8 @@ def _benchmark(one: dict[str, object]) -> list[str]:
     peer = "–" if one.get("peer") is None else f"{_number(one['peer'])} ({one.get('peer_name') or 'unnamed'})"
     met = {True: "yes", False: "**no**"}.get(one.get("met"), "–")
     hardware = one.get("hardware", {})
-    facts = [one.get("date"), hardware.get("cpu"), hardware.get("gpu")]
-    measured = ", ".join(str(fact) for fact in (*facts, f"{hardware['cores']} cores" if "cores" in hardware else None) if fact)
+    cores = f"{hardware['cores']} cores" if "cores" in hardware else None
+    measured = ", ".join(fact for fact in (one.get("date"), hardware.get("cpu"), hardware.get("gpu"), cores) if fact)
     numbers = [_number(one.get(key)) for key in ("ratio", "target")]
     return [str(one["name"]), str(one.get("unit") or ""), _number(one.get("ours")), peer, *numbers, met, measured]
 
