@@ -10,12 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.checks import expect
+from sslnb.checks import expect, expect_shape
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601-2 luma, torchvision's greyscale
 CHUNK = 128  # images worked on at a time on a CPU, so that they stay in its cache; a GPU takes the whole batch
+
+
+def chunk_size(images: Tensor) -> int:
+    """How many images to work on at a time."""
+    return CHUNK if images.device.type == "cpu" else max(1, len(images))
 
 
 def _uniform(n: int, low: float, high: float, like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -198,11 +204,99 @@ def random_greyscale_(images: Tensor, probability: float, generator: torch.Gener
     return images.lerp_(greyscale(images), hit.to(images.dtype).view(-1, 1, 1, 1))
 
 
+def default_kernel_size(side: int) -> int:
+    """Width in pixels of the blur for images of this side: a tenth of it, made odd, at least 3.
+
+    Source: Chen et al. 2020 (SimCLR), appendix A.
+    """
+    return max(3, side // 10 | 1)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
+    """Images [N,C,H,W] blurred by a Gaussian of standard deviation ``sigma`` [N] in pixels, as torchvision does it.
+
+    The kernel has ``kernel_size`` taps per axis and the images are mirrored at their edges. ``ValueError`` for an even
+    kernel, one that reaches beyond the mirror image, or another shape of ``sigma``.
+    """
+    n, _, height, width = images.shape
+    expect(kernel_size % 2 == 1 and kernel_size > 0, "kernel_size", "an odd positive number", kernel_size)
+    reach = kernel_size // 2
+    expect(reach < min(height, width), "kernel_size", f"at most {2 * min(height, width) - 1}", kernel_size)
+    expect_shape(sigma, "sigma", n)
+    taps = torch.arange(reach + 1, device=images.device, dtype=images.dtype)
+    weight = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
+    weight = weight / (2 * weight.sum(1, keepdim=True) - 1)  # the middle tap, which is 1, counts once
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for part, taps, target in zip(*(t.split(chunk_size(images)) for t in (images, weight, out)), strict=True):
+        padded = F.pad(part, (reach,) * 4, mode="reflect")
+        _blur_axis(_blur_axis(padded, taps, 3), taps, 2, out=target)
+    return out
+
+
+def _blur_axis(images: Tensor, weight: Tensor, axis: int, out: Tensor | None = None) -> Tensor:
+    """Weighted sum of shifted images along one axis; weights [N,taps] from the middle tap outwards, symmetric.
+
+    For the few taps of small images this is faster than convolutions that differ per sample, or than banded matrices.
+    """
+    reach = weight.shape[1] - 1
+    length = images.shape[axis] - 2 * reach
+    weight = weight[:, :, None, None, None]
+    out = torch.mul(images.narrow(axis, reach, length), weight[:, 0], out=out)
+    for tap in range(1, reach + 1):
+        pair = images.narrow(axis, reach - tap, length) + images.narrow(axis, reach + tap, length)
+        out.addcmul_(pair, weight[:, tap])
+    return out
+
+
+def random_gaussian_blur(
+    images: Tensor,
+    probability: float,
+    *,
+    sigma: tuple[float, float] = (0.1, 2.0),
+    kernel_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Each image blurred with the given probability, by a standard deviation drawn uniformly from ``sigma``.
+
+    ``kernel_size`` None takes SimCLR's (``default_kernel_size`` of the shorter side). Only the images that are hit are
+    worked on.
+    """
+    expect(0 <= probability <= 1, "probability", "a value in [0, 1]", probability)
+    expect(0 < sigma[0] <= sigma[1], "sigma", "0 < low <= high", sigma)
+    n = len(images)
+    hit = torch.rand(n, device=images.device, generator=generator) < probability
+    strength = _uniform(n, *sigma, images, generator)
+    index = hit.nonzero().squeeze(1)
+    kernel_size = kernel_size or default_kernel_size(min(images.shape[2:]))
+    return images.index_copy(0, index, gaussian_blur(images[index], strength[index], kernel_size))
+
+
+def solarize_(images: Tensor, threshold: Tensor | float = 0.5) -> Tensor:
+    """Invert the values that reach the threshold (one, or one per image: [N]), in place.
+
+    An image with a threshold above 1 stays as it is.
+    """
+    if isinstance(threshold, Tensor):
+        threshold = threshold.view(-1, 1, 1, 1)
+    inverted = torch.ge(images, threshold, out=torch.empty_like(images))
+    return images.sub_(inverted).abs_()  # x − 1 without its sign is 1 − x; vectorised on a CPU, unlike where()
+
+
+def random_solarize_(
+    images: Tensor, probability: float, generator: torch.Generator | None = None, *, threshold: float = 0.5
+) -> Tensor:
+    """Each image solarised with the given probability; in place."""
+    expect(0 <= probability <= 1, "probability", "a value in [0, 1]", probability)
+    hit = torch.rand(len(images), device=images.device, generator=generator) < probability
+    return solarize_(images, torch.where(hit, threshold, 2.0))
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """A random view of each image: crop, flip, colour jitter, greyscale, in this order.
+    """A random view of each image: crop, flip, colour jitter, greyscale, blur, solarisation, in this order.
 
-    Called on uint8 images [N,C,H,W], gives float32 views [N,C,size,size] in [0, 1].
+    Called on uint8 images [N,C,H,W], gives float32 views [N,C,size,size] in [0, 1]. The order is that of Grill et al.
+    2020 (BYOL), appendix B.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -211,12 +305,17 @@ class Augmentation:
     jitter_probability: float = 0.8
     greyscale: float = 0.0  # probability
     size: int | None = None  # side of the view; None keeps the images' own
+    blur: float = 0.0  # probability
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # range of its standard deviation in pixels of the view
+    solarize: float = 0.0  # probability
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # range of the crop's aspect
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         expect(images.dtype == torch.uint8 and images.ndim == 4, "images", "uint8 [N,C,H,W]", _describe(images))
         n, channels, height, width = images.shape
-        boxes = crop_boxes(n, height, width, scale=self.scale, device=images.device, generator=generator)
-        flip = torch.rand(n, device=images.device, generator=generator) < self.flip
+        device = images.device
+        boxes = crop_boxes(n, height, width, scale=self.scale, ratio=self.ratio, device=device, generator=generator)
+        flip = torch.rand(n, device=device, generator=generator) < self.flip
         view = _cropped(images, boxes, self.size or height, flip)
         if self.jitter is not None:
             names = ("brightness", "contrast", "saturation", "hue")
@@ -224,16 +323,49 @@ class Augmentation:
             view = color_jitter(view, **strengths, probability=self.jitter_probability, generator=generator)
         if self.greyscale and channels == 3:
             random_greyscale_(view, self.greyscale, generator)
+        if self.blur:
+            view = random_gaussian_blur(view, self.blur, sigma=self.blur_sigma, generator=generator)
+        if self.solarize:
+            random_solarize_(view, self.solarize, generator)
         return view
+
+
+@dataclass(frozen=True)
+class MultiCrop:
+    """Several random views of each image: one per entry of ``large``, then ``small_crops`` views of ``small``.
+
+    The small views have a lower ``size``, so that they cost little, and usually a lower ``scale``. ``ValueError`` for
+    small crops without their augmentation. Source: Caron et al. 2020 (SwAV), section 3.2.
+    """
+
+    large: tuple[Augmentation, ...]
+    small: Augmentation | None = None
+    small_crops: int = 0
+
+    def __post_init__(self) -> None:
+        expect(len(self.large) > 0, "large", "at least one augmentation", self.large)
+        expect(self.small_crops >= 0, "small_crops", "a value of at least 0", self.small_crops)
+        wanted = f"an augmentation for the {self.small_crops} small crops"
+        expect(self.small is not None or self.small_crops == 0, "small", wanted, self.small)
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Views [N,C,size,size] of uint8 images [N,C,H,W], large ones first."""
+        return [view(images, generator) for view in (*self.large, *[self.small] * self.small_crops)]
 
 
 def _cropped(images: Tensor, boxes: Tensor, size: int, flip: Tensor) -> Tensor:
     """Crops of uint8 images as floats in [0, 1]; on a CPU a few at a time, to stay in its cache."""
-    chunk = CHUNK if images.device.type == "cpu" else max(1, len(images))
     out = torch.empty(*images.shape[:2], size, size, device=images.device)
-    for part, box, mirrored, target in zip(*(t.split(chunk) for t in (images, boxes, flip, out)), strict=True):
+    for part, box, mirrored, target in zip(
+        *(t.split(chunk_size(images)) for t in (images, boxes, flip, out)), strict=True
+    ):
         target.copy_(resized_crop(part.float().div_(255), box, size, flip=mirrored))
     return out
+
+
+def _chunk(images: Tensor) -> int:
+    """How many images to work on at a time."""
+    return CHUNK if images.device.type == "cpu" else max(1, len(images))
 
 
 def _describe(images: Tensor) -> str:

@@ -6,9 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sslnb.checks import expect
+from sslnb.checks import expect, expect_known
+from sslnb.color import rgb_to_lab, rgb_to_ydbdr
 from sslnb.files import atomic
 
+# How to convert, and what to divide by so that channels are about 1 wide.
+COLOR_SPACES = {"lab": (rgb_to_lab, 100.0), "ydbdr": (rgb_to_ydbdr, 1.0)}
 # Per-channel mean and deviation of ImageNet, as torchvision's weights expect them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -151,6 +154,40 @@ def resnet(depth: int = 18, *, width: int = 64, stem: str = "cifar", in_channels
     return encoder
 
 
+class ColorStreams(Encoder):
+    """Two networks, ``first`` on a colour space's lightness, ``second`` on its two colour channels, side by side."""
+
+    def __init__(self, first: Encoder, second: Encoder, color: str, **description: object) -> None:
+        names = tuple(f"{stream}.{n}" for stream in ("first", "second") for n in first.layer_names)
+        super().__init__(first.feature_dim + second.feature_dim, names, **description)
+        self.first, self.second, self._convert, self._scale = first, second, *COLOR_SPACES[color]
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N,d/2] of the lightness and [N,d/2] of the colour of images [N,3,H,W] in [0, 1]."""
+        with torch.autocast(x.device.type, enabled=False):
+            channels = self._convert(x.float()) / self._scale + 0.5
+        return self.first(channels[:, :1]), self.second(channels[:, 1:])
+
+    def embed(self, x: Tensor) -> Tensor:
+        return torch.cat(self.parts(x), 1)
+
+
+def color_streams(
+    depth: int = 18, *, width: int = 64, stem: str = "cifar", in_channels: int = 3, color: str = "lab"
+) -> ColorStreams:
+    """Two ResNets of half the width, on the lightness and on the colour channels of ``"lab"`` or ``"ydbdr"``.
+
+    Together they give as many features as :func:`resnet` with the same arguments. ``ValueError`` for images without
+    colour or an odd width. Source: Tian, Krishnan and Isola 2020, section 4.1.
+    """
+    expect(in_channels == 3, "in_channels", "3 channels (red, green, blue) to split by colour", in_channels)
+    expect(width % 2 == 0, "width", "an even number, to be halved", width)
+    expect_known(color, tuple(COLOR_SPACES), "color")
+    first, second = (resnet(depth, width=width // 2, stem=stem, in_channels=channels) for channels in (1, 2))
+    spec = {"family": "color_streams", "depth": depth, "width": width, "stem": stem, "color": color}
+    return ColorStreams(first, second, color, spec=spec, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
 def _initialise(encoder: nn.Module) -> None:
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
@@ -239,9 +276,10 @@ def read_checkpoint(path: Path | str) -> dict:
 def build(spec: dict) -> Encoder:
     """Encoder of the architecture that ``Encoder.spec`` describes, without trained weights."""
     options = {key: value for key, value in spec.items() if key != "family"}
-    makers = {"resnet": resnet, "torchvision": torchvision_encoder, "timm": timm_encoder}
+    ours = {"resnet": resnet, "color_streams": color_streams}
+    makers = ours | {"torchvision": torchvision_encoder, "timm": timm_encoder}
     expect(spec.get("family") in makers, "spec", f"a family of {sorted(makers)}", spec.get("family"))
-    return makers[spec["family"]](**options if spec["family"] == "resnet" else {**options, "pretrained": False})
+    return makers[spec["family"]](**options if spec["family"] in ours else {**options, "pretrained": False})
 
 
 def weights_checksum(encoder: nn.Module) -> str:

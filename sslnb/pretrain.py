@@ -1,29 +1,28 @@
-"""The one training loop: any objective, one device, precise about what it did, resumable to the bit."""
+"""The one training loop: any objective, one device or many, precise about what it did, resumable to the bit."""
 
 import dataclasses
-import functools
 import math
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb import artifacts, device, objectives
+from sslnb import artifacts, device, distributed, objectives, optim
 from sslnb.checks import expect, expect_known
-from sslnb.encoders import Encoder, read_checkpoint, resnet
+from sslnb.encoders import Encoder, read_checkpoint
 from sslnb.files import atomic
 from sslnb.images import ImageSet
+from sslnb.journal import Journal
+from sslnb.monitor import Look, Monitor
 
-CODE = ("sslnb.augment", "sslnb.encoders", "sslnb.objectives.base", "sslnb.pretrain")  # what an encoder depends on
-OPTIMIZERS = {
-    "sgd": functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True),
-    "adamw": torch.optim.AdamW,
-}
+CODE = ("augment", "color", "encoders", "optim", "patches", "pretrain", "rand_augment")  # what an encoder depends on
 SAVE_EVERY_S = 60.0  # seconds of work that a killed run loses at most, besides the step it was in
+LOOKING = 0.05  # share of the time that may be spent on looking at the encoder while it trains
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,16 @@ class PretrainConfig:
     stem: str = "cifar"
     epochs: int = 200
     batch_size: int = 512  # a smaller set is one batch
-    optimizer: str = "sgd"  # sgd (momentum 0.9, Nesterov) | adamw, which needs no tuning to be quick on small networks
-    learning_rate: float | None = None  # per 256 images; None takes the objective's own for sgd, 0.002 for adamw
+    optimizer: str = "sgd"  # sgd (momentum 0.9, Nesterov) | lars | adam | adamw, quick untuned on small networks
+    schedule: str = "cosine"  # cosine | step | constant, after the warm-up
+    learning_rate: float | None = None  # per 256 images; None: the objective's for sgd, optim.LEARNING_RATES else
     weight_decay: float | None = None  # None takes the objective's own
     warmup: float = 0.05  # share of the steps over which the learning rate rises linearly
     crop_scale: float = 0.2  # least share of the image's area in a crop; 0.5 keeps digits whole
     flip: float = 0.5  # probability of mirroring; 0 for digits
     seed: int = 0
     precision: str = "auto"  # bf16 | float32 | auto: what the device computes well in
+    compile: bool = False  # torch.compile of the encoder: minutes of preparation, then faster steps on a GPU
     options: dict = field(default_factory=dict)  # the objective's own hyperparameters
 
     def __post_init__(self) -> None:
@@ -58,13 +59,15 @@ class PretrainConfig:
         expect(0 <= self.warmup < 1, "warmup", "a share in [0, 1)", self.warmup)
         expect(0 < self.crop_scale <= 1, "crop_scale", "a share in (0, 1]", self.crop_scale)
         expect(0 <= self.flip <= 1, "flip", "a probability", self.flip)
-        expect(self.optimizer in OPTIMIZERS, "optimizer", f"one of {sorted(OPTIMIZERS)}", repr(self.optimizer))
+        expect_known(self.optimizer, tuple(optim.OPTIMIZERS), "optimizer")
+        expect_known(self.schedule, tuple(optim.SCHEDULES), "schedule")
+        _check_options(self.objective, self.options)
         expect(self.precision in ("auto", "bf16", "float32"), "precision", "auto, bf16 or float32", self.precision)
 
     def resolved(self, on: torch.device) -> "PretrainConfig":
         """The same with every default filled in, for this device."""
         objective = objectives.get(self.objective)
-        own = {"sgd": objective.learning_rate, "adamw": 0.002}[self.optimizer]
+        own = optim.LEARNING_RATES.get(self.optimizer, objective.learning_rate)
         return dataclasses.replace(
             self,
             learning_rate=own if self.learning_rate is None else self.learning_rate,
@@ -73,15 +76,32 @@ class PretrainConfig:
         )
 
 
+def _check_options(objective: str, options: dict) -> None:
+    """``ValueError`` for an option that the objective does not know, or whose type is not its default's."""
+    known = objectives.get(objective).options()
+    for name, value in options.items():
+        expect_known(name, sorted(known), "options")
+        kind = int if known[name] is None else type(known[name])  # None stands for a width that follows the encoder's
+        wide = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
+        right = isinstance(value, wide) and (kind is bool or not isinstance(value, bool))
+        right = right and (kind is not tuple or len(value) == len(known[name]))
+        expect(right, name, f"a value such as {known[name]!r} ({kind.__name__})", repr(value))
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """What a run gives back: the encoder in evaluation mode, its history, and whether it can be trusted."""
 
     encoder: Encoder
-    history: dict[str, list[float]]  # per epoch: loss, seconds
-    converged: bool  # False when the loss stopped being finite
+    history: dict[str, list[float]]  # per epoch; see HISTORY
+    converged: bool  # False when the loss stopped being finite or the features collapsed
+    reason: str | None  # why it did not converge
     reused: bool  # True when the checkpoint was already complete
     config: PretrainConfig
+
+
+# Per epoch: mean loss, seconds, and of those the ones spent looking; then what was seen, NaN where nobody looked.
+HISTORY = ("loss", "seconds", "looking", "knn", "probe", "rankme", "deviation")
 
 
 def objective_from(config: PretrainConfig, images: ImageSet) -> objectives.Objective:
@@ -89,27 +109,18 @@ def objective_from(config: PretrainConfig, images: ImageSet) -> objectives.Objec
     kind = objectives.get(config.objective)
     usable = not kind.uses_labels or int(images.labels.min()) >= 0
     expect(usable, "images", f"labels, which {config.objective} learns from", f"the unlabelled set {images.name}")
+    shape = {"width": config.width, "stem": config.stem, "in_channels": images.images.shape[1]}
+    views = {"crop_scale": (config.crop_scale, 1.0), "flip": config.flip}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        encoder = resnet(config.depth, width=config.width, stem=config.stem, in_channels=images.images.shape[1])
-        known = set(kind.__init__.__kwdefaults__ or ())
-        for name in config.options:
-            expect_known(name, sorted(known), "options")
-        views = {"crop_scale": (config.crop_scale, 1.0), "flip": config.flip}
-        return kind(encoder, len(images.classes), **views, **config.options)
+        encoder = kind.build_encoder(config.depth, **shape, **config.options)
+        return kind(encoder, len(images.classes), len(images), **views, **config.options)
 
 
-def cosine_with_warmup(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate at a step: linear rise over ``warmup`` · steps, then half a cosine to 0."""
-    rise = max(1, round(warmup * steps)) if warmup else 0
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def seeded(seed: int, step: int, on: torch.device) -> torch.Generator:
-    """Generator of one step: the same wherever the run was interrupted, different for every (seed, step)."""
-    state = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+def seeded(seed: int, step: int, on: torch.device, rank: int = 0) -> torch.Generator:
+    """Generator of one step: the same wherever the run was interrupted, different for every (seed, step, rank)."""
+    entropy = [seed, step, rank] if rank else [seed, step]
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
     return torch.Generator(on).manual_seed(int(state) % 2**63)
 
 
@@ -121,61 +132,91 @@ def batches_of(epoch: int, n: int, batch_size: int, seed: int) -> Tensor:
 
 
 class _Run:
-    """State of one training run: what a checkpoint holds, and nothing else."""
+    """State of one training run: what a checkpoint holds, and nothing else.
 
-    def __init__(self, config: PretrainConfig, images: ImageSet, on: torch.device) -> None:
+    Random numbers are functions of (seed, step, rank), so that the step is all the random state there is to keep.
+    """
+
+    def __init__(self, config: PretrainConfig, images: ImageSet, held_out: ImageSet | None, on: torch.device) -> None:
         self.config, self.device = config, on
         self.checksum = images.checksum()
         self.objective = objective_from(config, images).to(on, memory_format=torch.channels_last)
         self.images, self.labels = images.images.to(on), images.labels.to(on)
         self.batch_size = min(config.batch_size, len(images))
+        ranks = distributed.world()
+        expect(self.batch_size % ranks == 0, "batch_size", f"a multiple of the {ranks} processes", self.batch_size)
         self.per_epoch = len(images) // self.batch_size
         self.steps, self.step = config.epochs * self.per_epoch, 0
-        self.history: dict[str, list[float]] = {"loss": [], "seconds": []}
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         self.epoch_loss, self.epoch_seconds = torch.zeros((), device=on), 0.0
-        self.finite = True
+        self.reason: str | None = None
+        self.monitor = Monitor(images, held_out)
         self.peak = config.learning_rate * self.batch_size / 256
-        make = OPTIMIZERS[config.optimizer]
-        self.optimizer = make(self._groups(), lr=self.peak, weight_decay=config.weight_decay)
+        self.optimizer = optim.make(config.optimizer, self.objective, self.peak, config.weight_decay)
+        self.model = self._parallel() if ranks > 1 else self.objective
+        if config.compile:
+            self.objective.encoder.compile()
 
-    def _groups(self) -> list[dict]:
-        """Weights decay; biases and batch norms don't."""
-        parameters = [p for p in self.objective.parameters() if p.requires_grad]
-        decayed, rest = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
-        return [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
+    def _parallel(self) -> nn.Module:
+        distributed.with_joint_batch_norm(self.objective, self.device)
+        # Joint batch norms have equal buffers on all ranks: nothing to broadcast.
+        return nn.parallel.DistributedDataParallel(self.objective, broadcast_buffers=False)
 
     def train_step(self, index: Tensor) -> None:
+        """One optimizer step on the images of the joint batch that are this rank's."""
+        config, progress = self.config, self.step / self.steps
+        factor = optim.SCHEDULES[config.schedule](self.step, self.steps, config.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.peak * cosine_with_warmup(self.step, self.steps, self.config.warmup)
-        images, labels = self.images[index], self.labels[index]
-        views = self.objective.views(images, seeded(self.config.seed, self.step, self.device))
+            group["lr"] = self.peak * factor
+        index = index.chunk(distributed.world())[distributed.rank()]
+        generator = seeded(config.seed, self.step, self.device, distributed.rank())
+        views = self.objective.views(self.images[index], generator)
         views = [view.contiguous(memory_format=torch.channels_last) for view in views]
-        with device.autocast(self.device, self.config.precision):
-            loss = self.objective(views, labels)
+        with device.autocast(self.device, config.precision):
+            loss = self.model(views, self.labels[index], index)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.objective.before_step(progress)
         self.optimizer.step()
         self.step += 1
         self.objective.after_step(self.step / self.steps)
         self.epoch_loss += loss.detach()
 
-    def check(self) -> bool:
-        """Whether losses and weights are still finite; once they are not, the run is over."""
+    def finite(self) -> bool:
+        """Whether losses and weights still are."""
         weights = (torch.isfinite(p).all() for p in self.objective.parameters())
-        self.finite = self.finite and bool(torch.isfinite(self.epoch_loss)) and all(map(bool, weights))
-        return self.finite
+        return bool(torch.isfinite(self.epoch_loss)) and all(map(bool, weights))
 
     def end_epoch(self) -> None:
-        loss = float(self.epoch_loss) / self.per_epoch
-        self.check()
-        self.history["loss"].append(loss)
-        self.history["seconds"].append(self.epoch_seconds)
+        """Close the epoch's history, and stop the run on all ranks when one sees that it can't be saved."""
+        loss = distributed.total(self.epoch_loss) / (self.per_epoch * distributed.world())
+        if distributed.any_rank(not self.finite(), self.device):
+            self.reason = "the loss or the weights stopped being finite"
+        started = time.monotonic()
+        seen = self._look()
+        looking = time.monotonic() - started
+        if seen is not None and distributed.any_rank(seen.collapsed, self.device) and self.reason is None:
+            self.reason = f"the features collapsed: their deviation is {seen.deviation:.4f} of an even spread"
+        row = {"loss": float(loss), "seconds": self.epoch_seconds + looking, "looking": looking}
+        row |= dataclasses.asdict(seen) if seen else dict.fromkeys(("knn", "probe", "rankme", "deviation"), math.nan)
+        for name, value in row.items():
+            self.history[name].append(value)
         self.epoch_loss.zero_()
         self.epoch_seconds = 0.0
 
+    def _look(self) -> Look | None:
+        """What the monitor sees in the first and the last epoch, and between in as many as its share of time allows."""
+        if self.reason is not None:
+            return None
+        looks, seconds = self.history["looking"], sum(self.history["seconds"]) + self.epoch_seconds
+        affordable = sum(looks) + max(looks, default=0.0) <= LOOKING * seconds
+        if not distributed.any_rank(affordable or not looks or self.step == self.steps, self.device):
+            return None
+        return self.monitor.look(self.objective.encoder, self.config.precision)
+
     def save(self, path: Path) -> None:
-        """Write the checkpoint, unless the run has stopped being finite: the last good one stays."""
-        if not self.check():
+        """Write the checkpoint and keep the one before, unless the run has gone wrong: the last good one stays."""
+        if distributed.rank() or self.reason is not None or not self.finite():
             return
         model = self.objective.state_dict()
         state = {
@@ -192,6 +233,7 @@ class _Run:
         }
         with atomic(path) as partial:
             torch.save(state, partial)
+            keep_previous(path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint; ``ValueError`` lists what differs when it is another run's."""
@@ -209,42 +251,59 @@ class _Run:
         self.epoch_loss = state["epoch_loss"].to(self.device)
 
 
+def keep_previous(path: Path) -> None:
+    """Give an existing file the second name ``PATH.previous``, so that replacing it loses nothing."""
+    if path.exists():
+        spare = path.with_name(f".{path.name}.previous.partial")
+        spare.unlink(missing_ok=True)
+        os.link(path, spare)
+        spare.replace(path.with_name(f"{path.name}.previous"))
+
+
 def pretrain(
     config: PretrainConfig,
     images: ImageSet,
     *,
+    held_out: ImageSet | None = None,
     checkpoint: Path | str | None = None,
+    log: Path | str | None = None,
     on: torch.device | None = None,
     stop_after: int | None = None,
 ) -> Pretrained:
     """Train an encoder on uint8 images; shows loss, images/s and time left.
 
-    With a ``checkpoint`` path the state is written there every minute and at the end, atomically; an existing file is
-    resumed from (to the bit-identical result on the same CPU), or returned at once when it is complete.
-    ``stop_after`` ends the call after so many steps, its state saved. A run whose loss stops being finite ends early,
-    keeps its last good checkpoint, and comes back with ``converged=False``. Raises ``ValueError`` for an unknown
-    objective or option, and for a checkpoint of other parameters or data.
+    With a ``checkpoint`` path the state is written there every minute and at the end, atomically, the one before it
+    kept as ``PATH.previous``; an existing file is resumed from (to the bit-identical result on the same CPU), or
+    returned at once when it is complete. ``held_out`` images (of the validation split) give kNN and linear accuracy
+    along the way, for at most 5 % of the time. ``log`` gets one JSON line per epoch after one that says what was run.
+    ``stop_after`` ends the call after so many steps, its state saved. A run whose loss stops being finite, or whose
+    features collapse, ends early, keeps its last good checkpoint, and comes back with ``converged=False`` and the
+    ``reason``. Under ``torchrun`` every process calls this with the same arguments, and they train as one:
+    ``batch_size`` is that of all together. Raises ``ValueError`` for an unknown objective or option, and for a
+    checkpoint of other parameters or data.
     """
     on = on or device.best_device()
     config = config.resolved(on)
-    run = _Run(config, images, on)
+    run = _Run(config, images, held_out, on)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
         run.restore(path)
     reused = run.step == run.steps
     last = run.steps if stop_after is None else min(run.steps, run.step + stop_after)
     if not reused:
-        _train(run, last, path)
-    return Pretrained(run.objective.encoder.eval(), run.history, run.finite, reused, config)
+        journal = Journal(log if distributed.rank() == 0 else None)
+        journal.begin(config, images, run.step)
+        _train(run, last, path, journal)
+    return Pretrained(run.objective.encoder.eval(), run.history, run.reason is None, run.reason, reused, config)
 
 
-def _train(run: _Run, last: int, path: Path | None) -> None:
+def _train(run: _Run, last: int, path: Path | None, journal: Journal) -> None:
     run.objective.train()
     label = f"{run.config.objective} (seed {run.config.seed})"
-    unit = {"unit": "img", "unit_scale": run.batch_size, "mininterval": 1.0}
+    unit = {"unit": "img", "unit_scale": run.batch_size, "mininterval": 1.0, "disable": distributed.rank() > 0}
     saved = started = time.monotonic()
     with tqdm(total=run.steps, initial=run.step, desc=label, **unit) as bar:
-        while run.step < last and run.finite:
+        while run.step < last and run.reason is None:
             epoch, first = divmod(run.step, run.per_epoch)
             order = batches_of(epoch, len(run.images), run.batch_size, run.config.seed)
             for index in order[first : first + last - run.step].to(run.device):
@@ -257,20 +316,28 @@ def _train(run: _Run, last: int, path: Path | None) -> None:
             run.epoch_seconds, started = run.epoch_seconds + time.monotonic() - started, time.monotonic()
             if run.step % run.per_epoch == 0:
                 run.end_epoch()
+                started = time.monotonic()
+                journal.epoch(run.step, run.history)
                 bar.set_postfix(loss=f"{run.history['loss'][-1]:.3f}")
-    run.check()
-    if path is not None:
+    if run.reason is None and not run.finite():
+        run.reason = "the loss or the weights stopped being finite"
+    if run.reason is not None:
+        journal.note(run.reason)
+    elif path is not None:
         run.save(path)
 
 
 def encoder_artifact(config: PretrainConfig, images: ImageSet, on: torch.device | None = None) -> Path:
     """Where the shared cache keeps the encoder of this configuration, data and code."""
     config = config.resolved(on or device.best_device())
-    code = artifacts.code_version(*CODE, objectives.get(config.objective).__module__)
+    kinds = {kind.__module__ for kind in objectives.get(config.objective).__mro__}
+    code = artifacts.code_version(*(f"sslnb.{name}" for name in CODE), *(k for k in kinds if k.startswith("sslnb.")))
     facts = {"config": dataclasses.asdict(config), "data": images.checksum(), "code": code}
     return artifacts.path("encoders", f"{config.objective}-{images.name.replace(':', '-')}", **facts)
 
 
-def cached_pretrain(config: PretrainConfig, images: ImageSet, on: torch.device | None = None) -> Pretrained:
+def cached_pretrain(
+    config: PretrainConfig, images: ImageSet, on: torch.device | None = None, held_out: ImageSet | None = None
+) -> Pretrained:
     """:func:`pretrain` with its checkpoint in the shared cache: trained once, whichever study asks."""
-    return pretrain(config, images, checkpoint=encoder_artifact(config, images, on), on=on)
+    return pretrain(config, images, held_out=held_out, checkpoint=encoder_artifact(config, images, on), on=on)

@@ -1,15 +1,28 @@
 import functools
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
 from scipy import stats
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
 from sslnb import augment
-from sslnb.augment import Augmentation, color_jitter, crop_boxes, random_greyscale_, resized_crop
+from sslnb.augment import (
+    Augmentation,
+    MultiCrop,
+    color_jitter,
+    crop_boxes,
+    default_kernel_size,
+    gaussian_blur,
+    random_gaussian_blur,
+    random_greyscale_,
+    random_solarize_,
+    resized_crop,
+    solarize_,
+)
 
 STRENGTHS = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 ADJUSTMENTS = ("adjust_brightness_", "adjust_contrast_", "adjust_saturation_", "adjust_hue_")
@@ -319,6 +332,155 @@ def test_greyscale_hits_each_sample_with_its_probability_and_all_channels_at_onc
     torch.testing.assert_close(random_greyscale_(images.clone(), 1.0), grey)
 
 
+# Blur and solarisation
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "kernel_size"), [(32, 32, 3), (32, 32, 5), (20, 33, 7), (24, 24, 23), (3, 2, 3), (8, 8, 1)]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_blur_by_a_given_sigma_equals_that_of_torchvision(height, width, kernel_size, channels):
+    images, sigma = noise(7, height, width, channels), torch.tensor([0.05, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0])
+    before = images.clone()
+    found = gaussian_blur(images, sigma, kernel_size)
+    assert torch.equal(images, before)
+    for image, s, blurred in zip(images, sigma.tolist(), found, strict=True):
+        expected = reference.gaussian_blur(image, [kernel_size, kernel_size], [s, s])
+        torch.testing.assert_close(blurred, expected, atol=1e-5, rtol=0)
+
+
+def test_a_batch_longer_than_a_chunk_and_strided_images_are_blurred_alike():
+    images, sigma = noise(300, 8, 8), torch.linspace(0.1, 2, 300)
+    found = gaussian_blur(images, sigma, 3)
+    for i in (0, 127, 128, 299):
+        assert torch.equal(found[i : i + 1], gaussian_blur(images[i : i + 1], sigma[i : i + 1], 3))
+    channels_last = images.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(gaussian_blur(channels_last, sigma, 3), found)
+
+
+@pytest.mark.parametrize(("side", "kernel_size"), [(8, 3), (32, 3), (39, 3), (40, 5), (64, 7), (96, 9), (224, 23)])
+def test_the_kernel_is_a_tenth_of_the_side(side, kernel_size):
+    assert default_kernel_size(side) == kernel_size
+
+
+@pytest.fixture
+def blurred(monkeypatch):
+    """Replaces the blur by a recorder of (image number, sigma, kernel size); images as from ``numbered``."""
+    calls: list[tuple[int, float, int]] = []
+
+    def record(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
+        numbers = (images[:, 0, 0, 0] * 256).round().int().tolist()
+        calls.extend((i, s, kernel_size) for i, s in zip(numbers, sigma.tolist(), strict=True))
+        return images + 1
+
+    monkeypatch.setattr(augment, "gaussian_blur", record)
+    return calls
+
+
+def test_blur_hits_with_its_probability_by_a_sigma_uniform_and_drawn_per_sample(blurred):
+    images, generator = numbered(256), seeded(1)
+    for _ in range(15):
+        blurred_before = len(blurred)
+        found = random_gaussian_blur(images, 0.4, sigma=(0.5, 1.5), generator=generator)
+        hit = torch.tensor([i for i, _, _ in blurred[blurred_before:]])
+        expected = images.clone()
+        expected[hit] += 1
+        assert torch.equal(found, expected)  # only those which are hit are worked on
+    assert stats.binomtest(len(blurred), 15 * 256, 0.4).pvalue > 1e-3
+    places = torch.tensor([i for i, _, _ in blurred])
+    assert stats.chisquare(torch.bincount(places // 32, minlength=8).numpy()).pvalue > 1e-3
+    sigmas = [s for _, s, _ in blurred]
+    assert stats.kstest(sigmas, stats.uniform(0.5, 1.0).cdf).pvalue > 1e-3
+    assert len(set(sigmas)) > 0.99 * len(sigmas)
+    assert {k for _, _, k in blurred} == {3}
+    assert torch.equal(images, numbered(256))
+
+
+def test_the_blur_kernel_follows_the_shorter_side_unless_given(blurred):
+    random_gaussian_blur(torch.zeros(2, 3, 60, 40), 1.0)
+    random_gaussian_blur(torch.zeros(2, 3, 60, 40), 1.0, kernel_size=11)
+    assert [k for _, _, k in blurred] == [5, 5, 11, 11]
+
+
+def roughness(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbours in each image [N]: what blur takes away."""
+    return (images[..., 1:] - images[..., :-1]).square().mean((1, 2, 3))
+
+
+def each_by_torchvision(transform: v2.Transform, images: Tensor) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        return torch.stack([transform(image) for image in images])
+
+
+def test_random_blur_leaves_as_much_as_torchvision_does():
+    images = noise(800, 12, 12)
+    ours = random_gaussian_blur(images, 0.5, kernel_size=5, generator=seeded(3))
+    theirs = each_by_torchvision(v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], p=0.5), images)
+    torch.testing.assert_close(ours.mean(), theirs.mean(), atol=1e-3, rtol=0)
+    assert stats.ks_2samp(roughness(ours).numpy(), roughness(theirs).numpy()).pvalue > 1e-3
+    for probability, kept in ((0.0, 800), (1.0, 0)):
+        found = random_gaussian_blur(images, probability, sigma=(1.0, 2.0), generator=seeded(3))
+        assert (found == images).flatten(1).all(1).sum() == kept
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.0])
+def test_solarisation_at_a_given_threshold_equals_that_of_torchvision(threshold):
+    edges = torch.tensor([0.0, 0.5, threshold, 1.0]).expand(1, 3, 16, 4, 4).flatten(3)
+    images = torch.cat([noise(4), bytes_of(4) / 255, edges])
+    expected = reference.solarize(images, threshold)
+    found = images.clone()
+    assert solarize_(found, threshold) is found
+    torch.testing.assert_close(found, expected, atol=1e-7, rtol=0)
+    thresholds = torch.linspace(0, 1.5, 9)
+    found = solarize_(images.clone(), thresholds)
+    for image, t, solarised in zip(images, thresholds.tolist(), found, strict=True):
+        expected = reference.solarize(image, t) if t <= 1 else image
+        torch.testing.assert_close(solarised, expected, atol=1e-7, rtol=0)
+
+
+def test_solarisation_hits_with_its_probability_and_as_torchvision_does():
+    images = noise(3000, 4, 4, seed=8)
+    found = random_solarize_(images.clone(), 0.2, seeded(1))
+    hit = (found != images).flatten(1).any(1)
+    assert stats.binomtest(int(hit.sum()), 3000, 0.2).pvalue > 1e-3
+    assert torch.equal(found, torch.where(hit.view(-1, 1, 1, 1), reference.solarize(images, 0.5), images))
+    theirs = each_by_torchvision(v2.RandomSolarize(0.5, p=0.2), images)
+    assert stats.ks_2samp(found.mean((1, 2, 3)).numpy(), theirs.mean((1, 2, 3)).numpy()).pvalue > 1e-3
+    changed = images.clone()
+    assert random_solarize_(changed, 1.0) is changed and torch.equal(changed, reference.solarize(images, 0.5))
+    assert torch.equal(random_solarize_(images.clone(), 0.0), images)
+    assert torch.equal(random_solarize_(images.clone(), 1.0, threshold=0.9), reference.solarize(images, 0.9))
+
+
+@pytest.mark.parametrize("transform", [random_gaussian_blur, random_solarize_])
+def test_blur_and_solarisation_come_from_the_generator_alone(transform):
+    images, state = noise(200, 6, 6), torch.get_rng_state()
+    first = transform(images.clone(), 0.5, generator=seeded(5))
+    assert torch.equal(transform(images.clone(), 0.5, generator=seeded(5)), first)
+    assert not torch.equal(transform(images.clone(), 0.5, generator=seeded(6)), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert transform(images[:0].clone(), 0.5).shape == (0, 3, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gaussian_blur(noise(2), torch.ones(2), 4), "kernel_size: expected an odd positive number, got 4"),
+        (lambda: gaussian_blur(noise(2), torch.ones(2), -1), "kernel_size: expected an odd positive number, got -1"),
+        (lambda: gaussian_blur(noise(2), torch.ones(2), 33), "kernel_size: expected at most 31, got 33"),
+        (lambda: gaussian_blur(noise(2), torch.ones(3), 3), r"sigma: expected shape \[2\], got shape \[3\]"),
+        (lambda: random_gaussian_blur(noise(2), 1.5), r"probability: expected a value in \[0, 1\], got 1.5"),
+        (lambda: random_gaussian_blur(noise(2), 1, sigma=(0, 1)), r"sigma: expected 0 < low <= high, got \(0, 1\)"),
+        (lambda: random_gaussian_blur(noise(2), 1, sigma=(2, 1)), "sigma: expected 0 < low <= high"),
+        (lambda: random_solarize_(noise(2), -0.1), r"probability: expected a value in \[0, 1\], got -0.1"),
+    ],
+)
+def test_impossible_blurs_and_solarisations_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
 # The whole view
 
 FULL = Augmentation(jitter=(0.4, 0.4, 0.4, 0.1), greyscale=0.2)
@@ -375,6 +537,62 @@ def test_the_parts_of_a_view_are_the_transforms_by_themselves_in_their_order():
     jittered = Augmentation((0.3, 1.0), 0.5, (0.4, 0.4, 0.4, 0.1), 0.6, 0.5)(images, seeded(4))
     view = color_jitter(view, **STRENGTHS, probability=0.6, generator=generator)
     torch.testing.assert_close(jittered, random_greyscale_(view, 0.5, generator), atol=1e-5, rtol=0)
+
+
+def test_blur_and_solarisation_come_last_and_in_this_order():
+    images = bytes_of(300, side=8, seed=3)
+    base = {"scale": (0.3, 1.0), "jitter": (0.4, 0.4, 0.4, 0.1), "greyscale": 0.3, "ratio": (0.5, 2.0)}
+    view = Augmentation(**base, blur=0.6, blur_sigma=(0.5, 1.0), solarize=0.4)(images, seeded(4))
+    generator = seeded(4)
+    expected = Augmentation(**base)(images, generator)
+    expected = random_gaussian_blur(expected, 0.6, sigma=(0.5, 1.0), generator=generator)
+    assert torch.equal(view, random_solarize_(expected, 0.4, generator))
+    assert view.min() >= 0 and view.max() <= 1
+
+
+def test_what_has_probability_0_draws_nothing():
+    images, first, second = bytes_of(20), seeded(1), seeded(1)
+    plain = FULL(images, first)
+    assert torch.equal(replace(FULL, blur=0.0, solarize=0.0, blur_sigma=(1, 9))(images, second), plain)
+    assert torch.equal(first.get_state(), second.get_state())
+    replace(FULL, solarize=0.1)(images, second)
+    FULL(images, first)
+    assert not torch.equal(first.get_state(), second.get_state())
+
+
+def test_the_aspect_of_the_crop_is_drawn_from_the_asked_range(monkeypatch):
+    seen = []
+    monkeypatch.setattr(augment, "crop_boxes", lambda *a, **k: seen.append(k["ratio"]) or crop_boxes(*a, **k))
+    Augmentation()(bytes_of(2), seeded())
+    Augmentation(ratio=(0.9, 1.1))(bytes_of(2), seeded())
+    assert seen == [(3 / 4, 4 / 3), (0.9, 1.1)]
+
+
+def test_a_multi_crop_is_the_large_views_and_then_the_small_ones():
+    images = bytes_of(12)
+    first, second = replace(FULL, blur=1.0), replace(FULL, blur=0.1, solarize=0.2)
+    small = replace(FULL, scale=(0.05, 0.2), size=8)
+    views = MultiCrop((first, second), small, 3)(images, seeded(1))
+    assert [tuple(view.shape[2:]) for view in views] == [(16, 16), (16, 16), (8, 8), (8, 8), (8, 8)]
+    generator = seeded(1)
+    for found, view in zip(views, (first, second, small, small, small), strict=True):
+        assert torch.equal(found, view(images, generator))
+    assert not torch.equal(views[2], views[3]) and not torch.equal(views[3], views[4])
+    assert len(MultiCrop((first,))(images)) == 1
+    assert len(MultiCrop((first,), small, 0)(images)) == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (((),), r"large: expected at least one augmentation, got \(\)"),
+        (((FULL,), None, 4), "small: expected an augmentation for the 4 small crops, got None"),
+        (((FULL,), FULL, -1), "small_crops: expected a value of at least 0, got -1"),
+    ],
+)
+def test_impossible_multi_crops_are_refused(parts, message):
+    with pytest.raises(ValueError, match=message):
+        MultiCrop(*parts)
 
 
 @pytest.mark.parametrize("images", [noise(2), bytes_of(2)[0], bytes_of(2).long()])

@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.augment import Augmentation
 from sslnb.checks import expect, expect_shape
+from sslnb.distributed import gather
 from sslnb.encoders import Encoder
-from sslnb.objectives.base import Objective, projection_head
+from sslnb.objectives.base import TwoViews, in_float32, mlp
 
 __all__ = ["SimCLR", "nt_xent"]
 
 
+@in_float32
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
     """Normalised temperature-scaled cross-entropy of N pairs; z1, z2 [N,d] of any length, scalar float32.
 
@@ -29,41 +30,35 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
     expect(len(z1) > 0, "z1", "at least one pair", "an empty batch")
     expect(temperature > 0, "temperature", "a positive value", temperature)
     n = len(z1)
-    z = F.normalize(torch.cat([z1, z2]).float(), dim=1)  # 2N×d
-    with torch.autocast(z.device.type, enabled=False):
-        similarity = z @ z.T / temperature  # 2N×2N
-    similarity.fill_diagonal_(float("-inf"))
+    z = F.normalize(torch.cat([z1, z2]), dim=1)  # 2N×d
+    similarity = (z @ z.T / temperature).fill_diagonal_(float("-inf"))  # 2N×2N
     partner = torch.arange(2 * n, device=z.device).roll(n)
     return F.cross_entropy(similarity, partner)
 
 
-class SimCLR(Objective):
+class SimCLR(TwoViews):
     """Two views, a projection head, NT-Xent."""
 
-    name = "simclr"
+    name, label = "simclr", "SimCLR"
+    compares = "two views of an image, against all other images of the batch"
+    equation = r"-\log\frac{\exp(z_i^\top z_{i'}/\tau)}{\sum_{k\neq i}\exp(z_i^\top z_k/\tau)}"
     learning_rate = 0.12  # lightly's for SGD; the paper's 0.3 is for LARS
 
     def __init__(
         self,
         encoder: Encoder,
         classes: int,
+        images: int,
         *,
         temperature: float = 0.5,
         projection_dim: int = 128,
-        jitter_strength: float = 0.5,
         **views: object,
     ) -> None:
-        super().__init__(encoder, classes, **views)
+        super().__init__(encoder, classes, images, **views)
         expect(temperature > 0, "temperature", "a value above 0", temperature)
         self.temperature = temperature
-        self.head = projection_head(encoder.feature_dim, encoder.feature_dim, projection_dim)
-        s = jitter_strength
-        jitter = (0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s)
-        self.view = Augmentation(scale=self.crop_scale, flip=self.flip, jitter=jitter, greyscale=0.2)
+        self.head = mlp((encoder.feature_dim, encoder.feature_dim, projection_dim))
 
-    def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        return [self.view(images, generator), self.view(images, generator)]
-
-    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         z1, z2 = self.head(self.encoder(torch.cat(views))).chunk(2)
-        return nt_xent(z1, z2, self.temperature)
+        return nt_xent(gather(z1), gather(z2), self.temperature)

@@ -19,13 +19,15 @@ __all__ = ["Supervised"]
 class Supervised(Objective):
     """One view, a linear classifier, cross-entropy with the labels."""
 
-    name = "supervised"
+    name, label = "supervised", "Supervised"
+    compares = "an image with the weight vector of its class, against those of the other classes"
+    equation = r"-\log\frac{\exp(w_{y_i}^\top h_i)}{\sum_k\exp(w_k^\top h_i)}"
     uses_labels = True
     learning_rate = 0.1
     weight_decay = 5e-4
 
-    def __init__(self, encoder: Encoder, classes: int, **views: object) -> None:
-        super().__init__(encoder, classes, **views)
+    def __init__(self, encoder: Encoder, classes: int, images: int, **views: object) -> None:
+        super().__init__(encoder, classes, images, **views)
         expect(classes >= 2, "classes", "at least 2 classes to tell apart", classes)
         self.head = nn.Linear(encoder.feature_dim, classes)
         self.view = Augmentation(scale=self.crop_scale, flip=self.flip)
@@ -33,5 +35,5 @@ class Supervised(Objective):
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         return [self.view(images, generator)]
 
-    def forward(self, views: list[Tensor], labels: Tensor) -> Tensor:
+    def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         return F.cross_entropy(self.head(self.encoder(views[0])).float(), labels)

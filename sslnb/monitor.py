@@ -1,0 +1,99 @@
+"""What a run watches while it trains: kNN and linear accuracy on held-out images, and the signs of collapse."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sslnb.checks import expect, expect_finite, expect_shape
+from sslnb.encoders import Encoder
+from sslnb.features import extract
+from sslnb.images import ImageSet
+from sslnb.probe import knn_predict, top1
+
+BANK, HELD_OUT = 1000, 500  # images that are looked at: of the training set, and held out
+NEIGHBOURS = 20
+COLLAPSED = 0.02  # feature deviation, as a share of an even spread, below which all images look the same
+
+
+def rankme(features: Tensor) -> float:
+    """Effective rank of features [N,d]: the exponential of the entropy of their singular values' shares.
+
+    1 when all features are multiples of one; at most min(N, d). Source: Garrido et al. 2023, equation 1.
+    """
+    expect_shape(features, "features", "N", "d")
+    expect_finite(features, "features")
+    values = torch.linalg.svdvals(features.double())
+    shares = values / values.sum().clamp(min=1e-300) + 1e-12
+    return float(torch.exp(-(shares * shares.log()).sum()))
+
+
+def feature_deviation(features: Tensor) -> float:
+    """Mean deviation of unit-length features [N,d] times √d: 0 when all are alike, 1 when they spread evenly.
+
+    Source: Chen and He 2021 (SimSiam), section 4.1 and figure 2.
+    """
+    expect_shape(features, "features", "N", "d")
+    unit = torch.nn.functional.normalize(features.double(), dim=1)
+    return float(unit.std(0, correction=0).mean()) * math.sqrt(features.shape[1])
+
+
+def ridge_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor, penalty: float = 1e-2) -> float:
+    """Test accuracy of a linear classifier fitted to one-hot labels in closed form.
+
+    ``penalty`` is the ridge as a share of the standardized features' covariance. No steps, no learning rate: the same
+    features give the same number, at the cost of one d × d system.
+    """
+    mean, deviation = train.mean(0), train.std(0, correction=0).clamp(min=1e-6)
+    x, z = ((part.double() - mean) / deviation for part in (train, test))
+    targets = torch.nn.functional.one_hot(labels).double()
+    gram = x.T @ x / len(x) + penalty * torch.eye(x.shape[1], dtype=x.dtype)
+    weight = torch.linalg.solve(gram, x.T @ (targets - targets.mean(0)) / len(x))
+    return top1((z @ weight + targets.mean(0)).argmax(1), test_labels)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at an encoder: accuracies in [0, 1] (NaN without labels), and how far it is from collapse."""
+
+    knn: float
+    probe: float
+    rankme: float
+    deviation: float
+
+    @property
+    def collapsed(self) -> bool:
+        return not self.deviation >= COLLAPSED
+
+
+class Monitor:
+    """Looks at an encoder on a few training images and, where there are some, held-out ones; never at test images."""
+
+    def __init__(self, train: ImageSet, held_out: ImageSet | None = None) -> None:
+        self.train = _some(train, BANK)
+        self.held_out = None if held_out is None else _some(held_out, HELD_OUT)
+        labelled = self.held_out is not None and min(self.train.labels.min(), self.held_out.labels.min()) >= 0
+        self.labelled = bool(labelled)
+        if self.labelled:
+            same = self.train.classes == self.held_out.classes
+            expect(same, "held_out", "the classes of the training images", self.held_out.classes)
+
+    def look(self, encoder: Encoder, precision: str) -> Look:
+        """kNN and linear accuracy, effective rank and deviation of the encoder's features as it is now."""
+        try:
+            train = extract(encoder, self.train, precision=precision)
+            test = extract(encoder, self.held_out, precision=precision) if self.labelled else train
+        except ValueError:  # features that are not finite
+            return Look(math.nan, math.nan, math.nan, math.nan)
+        spread = {"rankme": rankme(train), "deviation": feature_deviation(train)}
+        if not self.labelled:
+            return Look(math.nan, math.nan, **spread)
+        neighbours = knn_predict(train, self.train.labels, test, k=NEIGHBOURS)
+        knn = top1(neighbours, self.held_out.labels)
+        return Look(knn, ridge_accuracy(train, self.train.labels, test, self.held_out.labels), **spread)
+
+
+def _some(images: ImageSet, n: int) -> ImageSet:
+    """A stratified choice of n images, more where there are more classes, all where there are fewer images."""
+    return images.take(min(max(n, len(images.labels.unique())), len(images)))
