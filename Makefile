@@ -36,7 +36,7 @@ format: $(TEST_READY)   ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)   ## measure every promised number again (minutes); updates benchmarks/results.json
+bench: $(TEST_READY)   ## measure every promised number again (minutes); updates benchmarks/results.json
 	$(BIN)/python benchmarks/run.py
 
 clean:   ## remove what was built; keeps .venv, data and the artifact cache

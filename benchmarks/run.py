@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import training
+from rows import row
 from sklearn.linear_model import LogisticRegression
 
 from sslnb import attacks, augment, data, device, files, separability
@@ -196,16 +198,9 @@ def book() -> list[dict]:
     return [row("sslnb book --force with an empty cache", "min", took, "under 6 min", took < 6)]
 
 
-def row(
-    name: str, unit: str, ours: float, target: str, met: bool, peer: float | None = None, peer_name: str | None = None
-) -> dict:
-    """One measured number with what it stands against; the ratio is peer / ours for times, absent otherwise."""
-    ratio = peer / ours if peer is not None and unit in ("s", "ms") else None
-    numbers = {"ours": float(ours), "peer": peer, "ratio": ratio}
-    return {"name": name, "unit": unit, **numbers, "peer_name": peer_name, "target": target, "met": bool(met)}
-
-
-BENCHMARKS = {f.__name__: f for f in (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book)}
+FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book)
+TRAINING = (training.simclr_step, training.against_lightly, training.looking, training.epoch_on_gpu)
+BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *TRAINING)}
 
 
 def main() -> None:

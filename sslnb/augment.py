@@ -213,7 +213,7 @@ def default_kernel_size(side: int) -> int:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
-    """Images [N,C,H,W] blurred by a Gaussian of standard deviation ``sigma`` [N] in pixels, as torchvision does it.
+    """Images [N,C,H,W] blurred by Gaussians of standard deviation ``sigma`` [N] > 0 in pixels, as torchvision does it.
 
     The kernel has ``kernel_size`` taps per axis and the images are mirrored at their edges. ``ValueError`` for an even
     kernel, one that reaches beyond the mirror image, or another shape of ``sigma``.
@@ -356,16 +356,10 @@ class MultiCrop:
 def _cropped(images: Tensor, boxes: Tensor, size: int, flip: Tensor) -> Tensor:
     """Crops of uint8 images as floats in [0, 1]; on a CPU a few at a time, to stay in its cache."""
     out = torch.empty(*images.shape[:2], size, size, device=images.device)
-    for part, box, mirrored, target in zip(
-        *(t.split(chunk_size(images)) for t in (images, boxes, flip, out)), strict=True
-    ):
+    chunk = chunk_size(images)
+    for part, box, mirrored, target in zip(*(t.split(chunk) for t in (images, boxes, flip, out)), strict=True):
         target.copy_(resized_crop(part.float().div_(255), box, size, flip=mirrored))
     return out
-
-
-def _chunk(images: Tensor) -> int:
-    """How many images to work on at a time."""
-    return CHUNK if images.device.type == "cpu" else max(1, len(images))
 
 
 def _describe(images: Tensor) -> str:

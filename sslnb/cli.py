@@ -3,16 +3,21 @@
 import argparse
 import dataclasses
 import json
+import re
 import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import yaml
 
-from sslnb import data, objectives, runner, studies
+from sslnb import data, distributed, figures, files, objectives, runner, studies
 from sslnb.checks import expect
 from sslnb.pretrain import PretrainConfig, pretrain
+
+STUDIES = (*studies.NAMES, *studies.BESIDES)
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 
 
 def _assignments(texts: Sequence[str], option: str) -> dict[str, object]:
@@ -43,9 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute a study's notebook with parameters; leaves notebook and Result")
-    run.add_argument("study", metavar="STUDY", help=f"one of {', '.join(studies.NAMES)}, or all")
+    run.add_argument("study", metavar="STUDY", help=f"one of {', '.join(STUDIES)}, or all, the five studies")
     sweeping = commands.add_parser("sweep", help="run a study at every point of a grid, on Dask")
-    sweeping.add_argument("study", metavar="STUDY", help=f"one of {', '.join(studies.NAMES)}")
+    sweeping.add_argument("study", metavar="STUDY", help=f"one of {', '.join(STUDIES)}")
     sweeping.add_argument("-g", dest="grid", action="append", default=[], metavar="NAME=A,B,C", required=True)
     sweeping.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler; default: this machine's cores")
     for sub in (run, sweeping):
@@ -61,30 +66,74 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="digit-scenes", help=f"one of {', '.join(data.names())}, or npz:, folder:")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write or go on from")
+    parser.add_argument("--split", default="train", choices=("train", "unlabeled"), help="default: train")
+    where = (
+        "checkpoint to write or go on from, with its log FILE.jsonl and curves FILE.png; default: a speaking name here"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help=where)
     parser.add_argument("--size", type=int, help="side of the images in pixels")
     parser.add_argument("--limit", type=int, help="number of images, stratified")
+    parser.add_argument("--arch", default="resnet18", choices=ARCHITECTURES, help="default: resnet18")
     parser.add_argument(
-        "-o", dest="options", action="append", default=[], metavar="NAME=VALUE", help="of the objective"
+        "-o",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the objective: see sslnb pretrain --objective NAME -o help",
     )
+    for name, (kind, default) in _pretrain_fields().items():
+        flag, described = f"--{name.replace('_', '-')}", {"default": default, "help": f"default: {default}"}
+        if kind is bool:
+            parser.add_argument(flag, action="store_true", help="default: no")
+        elif name == "objective":
+            parser.add_argument(flag, choices=sorted(objectives.OBJECTIVES), **described)
+        else:
+            parser.add_argument(flag, type=kind, **described)
+
+
+def _pretrain_fields() -> dict[str, tuple[type, object]]:
+    """Type and default of the fields of PretrainConfig that have a flag of the same name."""
     hints = typing.get_type_hints(PretrainConfig)
-    for field in dataclasses.fields(PretrainConfig):
-        if field.name == "options":
-            continue
-        kind = next(k for k in (typing.get_args(hints[field.name]) or (hints[field.name],)) if k is not type(None))
-        known = {"choices": sorted(objectives.OBJECTIVES)} if field.name == "objective" else {}
-        flag = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(flag, type=kind, default=field.default, help=f"default: {field.default}", **known)
+    fields = {field.name: field.default for field in dataclasses.fields(PretrainConfig)}
+    kinds = {name: (*typing.get_args(hints[name]), hints[name])[0] for name in fields}  # X of X | None
+    return {name: (kinds[name], fields[name]) for name in fields if name not in ("options", "depth")}
 
 
 def _pretrain(arguments: argparse.Namespace) -> None:
-    names = [field.name for field in dataclasses.fields(PretrainConfig) if field.name != "options"]
-    values = {name: getattr(arguments, name) for name in names}
-    config = PretrainConfig(**values, options=_assignments(arguments.options, "-o"))
-    images = data.load(arguments.dataset, size=arguments.size, limit=arguments.limit)
-    run = pretrain(config, images, checkpoint=arguments.out)
-    expect(run.converged, "pretraining", "a finite loss", f"a diverged run; its last good state is in {arguments.out}")
-    print(f"loss {run.history['loss'][-1]:.4f} after {len(run.history['loss'])} epochs; encoder in {arguments.out}")
+    if arguments.options == ["help"]:
+        for name, default in objectives.get(arguments.objective).options().items():
+            print(f"{name} = {default!r}")
+        return
+    values = {name: getattr(arguments, name) for name in _pretrain_fields()}
+    depth = int(arguments.arch.removeprefix("resnet"))
+    config = PretrainConfig(**values, depth=depth, options=_assignments(arguments.options, "-o"))
+    on = distributed.start()
+    try:
+        _train(config, arguments, on)
+    finally:
+        distributed.stop()
+
+
+def _train(config: PretrainConfig, arguments: argparse.Namespace, on: torch.device | None) -> None:
+    """Train on the images that the arguments name, with validation images to look at; report on the first process."""
+    name = arguments.dataset
+    images = data.load(name, arguments.split, size=arguments.size, limit=arguments.limit)
+    held_out = data.load(name, "val", size=arguments.size) if arguments.split == "train" else None
+    plain = f"{config.objective}-{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{config.seed}.pt"
+    out = arguments.out or Path(plain)
+    log = out.with_suffix(".jsonl")
+    run = pretrain(config, images, held_out=held_out, checkpoint=out, log=log, on=on)
+    if distributed.rank():
+        return
+    expect(run.converged, "pretraining", "a sound run", f"{run.reason}; the last good state, if any, is in {out}")
+    curves = out.with_suffix(".png")
+    with files.atomic(curves) as partial:
+        figures.training_history({config.objective: run.history}).savefig(partial, dpi=150)
+    last = {name: values[-1] for name, values in run.history.items()}
+    seen = f", validation kNN {100 * last['knn']:.1f} %" if last["knn"] == last["knn"] else ""
+    print(f"loss {last['loss']:.4f} after {len(run.history['loss'])} epochs{seen}")
+    print(f"encoder in {out}, log in {log}, curves in {curves}")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -116,7 +165,7 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _studies(_: argparse.Namespace) -> None:
-    for name in studies.NAMES:
+    for name in STUDIES:
         module = studies.get(name)
         print(f"{name}: {module.__doc__.splitlines()[0]}")
         quick = module.Parameters.of("quick").as_dict()

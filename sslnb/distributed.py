@@ -112,8 +112,9 @@ def with_joint_batch_norm(module: nn.Module, on: torch.device) -> nn.Module:
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             joint = JointBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
-            joint.load_state_dict(child.state_dict())
-            setattr(module, name, joint)
+            # The same tensors: an optimizer may hold them already, and a momentum copy's take no gradient.
+            joint._parameters, joint._buffers = child._parameters, child._buffers
+            setattr(module, name, joint.train(child.training))
         else:
             with_joint_batch_norm(child, on)
     return module

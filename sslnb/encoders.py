@@ -164,9 +164,14 @@ class ColorStreams(Encoder):
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features [N,d/2] of the lightness and [N,d/2] of the colour of images [N,3,H,W] in [0, 1]."""
-        with torch.autocast(x.device.type, enabled=False):
-            channels = self._convert(x.float()) / self._scale + 0.5
+        channels = self.channels(x)
         return self.first(channels[:, :1]), self.second(channels[:, 1:])
+
+    def channels(self, x: Tensor) -> Tensor:
+        """Lightness and two colour channels [N,3,H,W], all about [0, 1], 0.5 being no colour."""
+        with torch.autocast(x.device.type, enabled=False):
+            channels = self._convert(x.float()) / self._scale
+            return torch.cat([channels[:, :1], channels[:, 1:] + 0.5], 1)
 
     def embed(self, x: Tensor) -> Tensor:
         return torch.cat(self.parts(x), 1)

@@ -1,7 +1,7 @@
 """Figures: a study's arrays in, a matplotlib Figure out. Nothing is computed here but what a plot needs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +10,7 @@ from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from sslnb.objectives import OBJECTIVES
 from sslnb.probe import LEARNING_RATES, WEIGHT_DECAYS
 from sslnb.results import Result
 
@@ -17,7 +18,11 @@ from sslnb.results import Result
 COLOURS = ("#0072B2", "#D55E00", "#767676", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 NORM_LABELS = {"l1": "$\\ell_1$", "l2": "$\\ell_2$", "linf": "$\\ell_\\infty$"}
-METHOD_LABELS = {"supervised": "Supervised", "simclr": "SimCLR", "random": "Random weights", "encoder": "Given encoder"}
+METHOD_LABELS = {kind.name: kind.label for kind in OBJECTIVES.values()} | {
+    "random": "Random weights",
+    "encoder": "Given encoder",
+    "pixels": "Raw pixels",
+}
 PAGE = 7.2  # inches: the width of the page's text, so that letters keep their size
 
 
@@ -106,6 +111,37 @@ def training_curves(result: Result) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(frameon=False, fontsize=8)
     axes[0, 0].set_ylabel("training loss", fontsize=9)
+    return figure
+
+
+def training_history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Loss per epoch, and on an axis of its own the accuracies that a monitor saw: one panel per run, by its name."""
+    columns = min(4, len(histories))
+    rows = math.ceil(len(histories) / columns)
+    figure = Figure(figsize=(PAGE if columns > 1 else 0.7 * PAGE, 0.5 + 1.7 * rows), layout="constrained")
+    for place, (name, history) in enumerate(histories.items()):
+        ax = figure.add_subplot(rows, columns, place + 1)
+        ax.spines["top"].set_visible(False)
+        epochs = np.arange(1, len(history["loss"]) + 1)
+        lines = ax.plot(epochs, history["loss"], color="0.45", linewidth=1.2, label="training loss, left")
+        right = ax.twinx()
+        right.spines["top"].set_visible(False)
+        for what, text, colour in (("knn", "kNN", COLOURS[0]), ("probe", "linear", COLOURS[1])):
+            seen = 100 * np.asarray(history[what], float)
+            looked = np.isfinite(seen)
+            lines += right.plot(
+                epochs[looked], seen[looked], color=colour, marker=".", label=f"{text} accuracy in %, right"
+            )
+        right.set(ylim=(0, 100), yticks=(0, 50, 100))
+        if (place + 1) % columns and place + 1 < len(histories):
+            right.set_yticklabels([])
+        ax.set_title(name, fontsize=9)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        if place >= len(histories) - columns:
+            ax.set_xlabel("epoch", fontsize=8)
+        for side in (ax, right):
+            side.tick_params(labelsize=7)
+    figure.legend(handles=lines, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 

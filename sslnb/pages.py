@@ -37,7 +37,7 @@ def sample_grid(image_set: ImageSet, *, classes: int = 10, per_class: int = 10) 
     rows = {}
     for index, name in enumerate(image_set.classes[:classes]):
         rows[name] = image_set.images[image_set.labels == index][:per_class]
-    return _mosaic(rows, per_class)
+    return mosaic(rows, per_class)
 
 
 def sample_rows(image_sets: Mapping[str, ImageSet], *, count: int = 12) -> Figure:
@@ -46,7 +46,7 @@ def sample_rows(image_sets: Mapping[str, ImageSet], *, count: int = 12) -> Figur
     Raises ``ValueError`` when there is no set.
     """
     expect(bool(image_sets), "image_sets", "at least one set", "none")
-    return _mosaic({name: one.images[:count] for name, one in image_sets.items()}, count)
+    return mosaic({name: one.images[:count] for name, one in image_sets.items()}, count)
 
 
 def mask_rows(image_set: ImageSet, *, count: int = 10) -> Figure:
@@ -58,19 +58,33 @@ def mask_rows(image_set: ImageSet, *, count: int = 10) -> Figure:
     images, masks = image_set.images[:count], image_set.masks[:count, None]
     faded = (images + (255 - images) * FADED).to(torch.uint8)
     rows = {"image": images, "core": torch.where(masks, images, faded), "spurious": torch.where(masks, faded, images)}
-    return _mosaic(rows, count)
+    return mosaic(rows, count)
 
 
-def _mosaic(rows: Mapping[str, torch.Tensor], columns: int) -> Figure:
-    """Rows of uint8 images [n,C,H,W], whatever their sizes, on one axis with the rows' names."""
-    names = LETTER_INCHES * max(len(line) for name in rows for line in name.splitlines())
-    side = min(CELL_INCHES, (PAGE_INCHES - names) / columns)
+def photograph(side: int) -> torch.Tensor:
+    """A square piece uint8 [3,side,side] of a photograph that scikit-learn ships (china.jpg)."""
+    from sklearn.datasets import load_sample_image
+
+    whole = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)
+    square = whole[:, 60:360, 140:440]  # the temple
+    return torch.nn.functional.interpolate(square[None].float(), (side, side), mode="area")[0].round().to(torch.uint8)
+
+
+def mosaic(rows: Mapping[str, Iterable[torch.Tensor | None]], columns: int, *, cell: float = CELL_INCHES) -> Figure:
+    """Rows of uint8 images [C,H,W] of any sizes (None: an empty place) on one axis with the rows' names.
+
+    ``cell`` is the side of an image in inches, where that many fit on the page.
+    """
+    names = 0.2 + LETTER_INCHES * max(len(line) for name in rows for line in name.splitlines())
+    side = min(cell, (PAGE_INCHES - names) / columns)
     figure = Figure(figsize=(side * columns + names, side * len(rows)), layout="constrained")
     axes = figure.subplots()
     for row, images in enumerate(rows.values()):
-        for column, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
-            extent = (column + GAP, column + 1 - GAP, row + 1 - GAP, row + GAP)
-            axes.imshow(image.squeeze(), extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        for column, image in enumerate(images):
+            if image is not None:
+                extent = (column + GAP, column + 1 - GAP, row + 1 - GAP, row + GAP)
+                drawn = image.permute(1, 2, 0).numpy().squeeze()
+                axes.imshow(drawn, extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xlim=(0, columns), ylim=(len(rows), 0), xticks=[], yticks=np.arange(len(rows)) + 0.5)
     axes.set_yticklabels(rows)
     axes.tick_params(length=0)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def batches_of(epoch: int, n: int, batch_size: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=generator)[: steps * batch_size].view(steps, batch_size)
 
 
-class _Run:
+class TrainingRun:
     """State of one training run: what a checkpoint holds, and nothing else.
 
     Random numbers are functions of (seed, step, rank), so that the step is all the random state there is to keep.
@@ -159,8 +160,11 @@ class _Run:
 
     def _parallel(self) -> nn.Module:
         distributed.with_joint_batch_norm(self.objective, self.device)
-        # Joint batch norms have equal buffers on all ranks: nothing to broadcast.
-        return nn.parallel.DistributedDataParallel(self.objective, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            # Joint batch norms and gathered keys leave equal buffers on all ranks: nothing to broadcast. The argument
+            # has a new name in torch 2.15, which older versions lack.
+            warnings.simplefilter("ignore", FutureWarning)
+            return nn.parallel.DistributedDataParallel(self.objective, broadcast_buffers=False)
 
     def train_step(self, index: Tensor) -> None:
         """One optimizer step on the images of the joint batch that are this rank's."""
@@ -284,7 +288,7 @@ def pretrain(
     """
     on = on or device.best_device()
     config = config.resolved(on)
-    run = _Run(config, images, held_out, on)
+    run = TrainingRun(config, images, held_out, on)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
         run.restore(path)
@@ -297,7 +301,7 @@ def pretrain(
     return Pretrained(run.objective.encoder.eval(), run.history, run.reason is None, run.reason, reused, config)
 
 
-def _train(run: _Run, last: int, path: Path | None, journal: Journal) -> None:
+def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> None:
     run.objective.train()
     label = f"{run.config.objective} (seed {run.config.seed})"
     unit = {"unit": "img", "unit_scale": run.batch_size, "mininterval": 1.0, "disable": distributed.rank() > 0}

@@ -43,7 +43,8 @@ def versions() -> dict[str, str]:
 
 def command() -> str:
     """The command that is running, without folders of this machine; a notebook knows the one that started it."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    started = Path(sys.argv[0])
+    words = [started.name if started.name != "__main__.py" else f"python -m {started.parent.name}", *sys.argv[1:]]
     if "ipykernel" in words[0]:
         return os.environ.get("SSLNB_COMMAND", "notebook")
     return " ".join(re.sub(r"(^|[:=])/\S*/", r"\1", word) for word in words)

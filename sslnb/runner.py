@@ -102,7 +102,7 @@ def book(root: Path, *, force: bool = False) -> Path:
 
     executed = root / "book" / "_executed"
     for edition, profile in EDITIONS.items():
-        for study in studies.NAMES:
+        for study in (*studies.NAMES, *(studies.BESIDES if profile == "published" else ())):
             source = root / "notebooks" / f"{study}.md"
             recorded = root / "book" / "results" if profile == "published" else None
             key = _key(source, recorded, profile)

@@ -104,7 +104,7 @@ import test_pretrain as tests
 from sslnb import pretrain as module
 
 module.SAVE_EVERY_S = -1.0  # after every step
-whole, step, calls = torch.save, module._Run.train_step, {"save": 0, "step": 0}
+whole, step, calls = torch.save, module.TrainingRun.train_step, {"save": 0, "step": 0}
 
 def count(what):
     calls[what] += 1
@@ -121,7 +121,7 @@ def train_step(self, index):
         os.kill(os.getpid(), signal.SIGKILL)
     step(self, index)
 
-torch.save, module._Run.train_step = save, train_step
+torch.save, module.TrainingRun.train_step = save, train_step
 tests.run(Path(sys.argv[1]))
 """
 
@@ -142,7 +142,7 @@ def test_a_complete_checkpoint_is_given_back_and_not_rewritten(uninterrupted, mo
     whole, path = uninterrupted
     before = path.read_bytes(), path.stat().st_mtime_ns
     monkeypatch.setattr(torch, "save", lambda *_: pytest.fail("rewritten"))
-    monkeypatch.setattr(module._Run, "train_step", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(module.TrainingRun, "train_step", lambda *_: pytest.fail("trained"))
     again = run(path)
     assert again.reused and again.converged and not whole.reused
     assert weights_checksum(again.encoder) == weights_checksum(whole.encoder)

@@ -28,6 +28,7 @@ class Objective(nn.Module):
 
     name: ClassVar[str]
     label: ClassVar[str]  # as figures and tables write it
+    reference: ClassVar[str] = ""  # keys of its papers in book/references.bib, separated by commas
     compares: ClassVar[str]  # what the loss pulls together and what it pushes apart, in a few words
     equation: ClassVar[str]  # LaTeX
     uses_labels: ClassVar[bool] = False
@@ -57,6 +58,10 @@ class Objective(nn.Module):
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         """Random views of uint8 images [N,C,H,W], each a float tensor in [0, 1]."""
         raise TypeError(f"{type(self).__name__} must define views(images, generator)")
+
+    def pictures(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        """What the network sees of the images, as pictures [N,C,h,w] in [0, 1]: the views, unless it says otherwise."""
+        return self.views(images, generator)
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         """Scalar loss in float32 of one batch; runs under the loop's autocast.
@@ -143,10 +148,11 @@ def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return value.float() if low else value
 
     @functools.wraps(loss)
-    def run(first: Tensor | Sequence[Tensor], *args: object, **kwargs: object) -> Tensor:
-        on = (first if isinstance(first, Tensor) else first[0]).device.type
-        with torch.autocast(on, enabled=False):
-            return loss(raised(first), *map(raised, args), **{name: raised(value) for name, value in kwargs.items()})
+    def run(*args: object, **kwargs: object) -> Tensor:
+        first = next(iter((*args, *kwargs.values())), None)
+        first = first[0] if isinstance(first, list | tuple) and first else first
+        with torch.autocast(first.device.type if isinstance(first, Tensor) else "cpu", enabled=False):
+            return loss(*map(raised, args), **{name: raised(value) for name, value in kwargs.items()})
 
     return run
 

@@ -22,6 +22,7 @@ class BYOL(TwoViews):
     """Online encoder, projector and predictor; a momentum copy of the first two as target."""
 
     name, label = "byol", "BYOL"
+    reference = "grill2020byol"
     compares = "the prediction from one view with a slower encoder's other view, and nothing else"
     equation = (
         r"4-2\cos\bigl(p_i,\mathrm{stop}(z^{\mathrm{slow}}_{i'})\bigr)"

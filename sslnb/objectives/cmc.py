@@ -25,6 +25,7 @@ class CMC(Objective):
     """One view, two encoders of its colour channels, each contrasted with the other one's memory bank."""
 
     name, label = "cmc", "CMC"
+    reference = "tian2020cmc"
     compares = "the lightness of an image with its colours, against those of other images"
     equation = (
         r"L(z^L_i,m^{ab})+L(z^{ab}_i,m^{L}),\quad "
@@ -63,6 +64,12 @@ class CMC(Objective):
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         return [self.view(images, generator)]
+
+    def pictures(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        """The lightness alone, and the colour alone, its two channels shown as red and blue."""
+        light, color = self.encoder.channels(self.views(images, generator)[0]).split((1, 2), 1)
+        grey = torch.full_like(light, 0.5)
+        return [light.clamp(0, 1), torch.cat([color[:, :1], grey, color[:, 1:]], 1).clamp(0, 1)]
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         parts, index = self.encoder.parts(views[0]), gather(index)

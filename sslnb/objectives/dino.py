@@ -33,10 +33,11 @@ def dino(
     """Cross-entropy of every teacher view with every other student view; scalar float32.
 
     ``student``: outputs [N,K] per view; ``teacher``: those [N,K] of the first views; ``center`` [K]. Gradients reach
-    the student alone. ``ValueError`` for other shapes, an empty batch, fewer than two student views, or temperatures
-    that are not positive. Source: Caron et al. 2021, equations 1–4 and algorithm 1.
+    the student alone. ``ValueError`` for other shapes, an empty batch, fewer than two student views or no teacher's,
+    or temperatures that are not positive. Source: Caron et al. 2021, equations 1–4 and algorithm 1.
     """
     expect(len(student) >= 2, "student", "at least 2 views", len(student))
+    expect(len(teacher) >= 1, "teacher", "at least 1 view", len(teacher))
     for name, views in {"student": student, "teacher": teacher}.items():
         for i, one in enumerate(views):
             first = name == "student" and i == 0
@@ -68,6 +69,7 @@ class DINO(MultiCropViews):
     """A student, a teacher that follows it, and a centre of the teacher's outputs."""
 
     name, label = "dino", "DINO"
+    reference = "caron2021dino"
     compares = "the soft cluster of one view with a slower encoder's, centred and sharpened, of another"
     equation = (
         r"-\sum_k P^{\mathrm{slow}}_{i'k}\log P_{ik},\quad P=\mathrm{softmax}(s/\tau),\;"

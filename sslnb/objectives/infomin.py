@@ -21,6 +21,7 @@ class InfoMin(MoCo):
     """MoCo v2 on views of less mutual information."""
 
     name, label = "infomin", "InfoMin"
+    reference = "tian2020infomin"
     compares = "what MoCo v2 compares, on views so different that they share little but the object"
 
     def __init__(
@@ -42,7 +43,8 @@ class InfoMin(MoCo):
 class InfoMinColor(CMC):
     """CMC between luma and colour differences."""
 
-    name, label = "infomin_color", "InfoMin (colour views)"
+    name, label = "infomin_color", "InfoMin (colour)"
+    reference = "tian2020infomin"
     compares = "the luma of an image with its colour differences, against those of other images"
 
     def __init__(self, *parts: object, color: str = "ydbdr", **options: object) -> None:

@@ -44,6 +44,7 @@ class MoCo(TwoViews):
     """A query, a key of the momentum encoder, a queue of earlier keys, InfoNCE."""
 
     name, label = "moco", "MoCo v2"
+    reference = "he2020moco,chen2020mocov2"
     compares = "a view with a slower encoder's view of the same image, against a queue of earlier images"
     equation = (
         r"-\log\frac{\exp(q_i^\top k_i/\tau)}{\exp(q_i^\top k_i/\tau)+\sum_{k\in\mathrm{queue}}\exp(q_i^\top k/\tau)}"

@@ -51,6 +51,7 @@ class PIRL(TwoViews):
     """A view, the jigsaw of another one, and the image's remembered representation, which both should match."""
 
     name, label = "pirl", "PIRL"
+    reference = "misra2020pirl"
     compares = "an image and its shuffled patches with its remembered representation, against other images'"
     equation = (
         r"\lambda\,L_{\mathrm{NCE}}\bigl(m_i,g(\mathrm{jigsaw}\,x_i)\bigr)"
@@ -85,6 +86,11 @@ class PIRL(TwoViews):
         whole, cut = super().views(images, generator)
         tiles, _ = jigsaw(cut, grid=GRID, generator=generator)
         return [whole, tiles.flatten(0, 1)]
+
+    def pictures(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        whole, tiles = self.views(images, generator)
+        tiles = tiles.unflatten(0, (len(images), GRID, GRID))  # N×3×3×C×t×t
+        return [whole, tiles.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)]
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         whole, tiles = views

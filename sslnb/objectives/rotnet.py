@@ -21,6 +21,7 @@ class RotNet(Objective):
     """One view in four rotations, a linear classifier of the rotation."""
 
     name, label = "rotnet", "RotNet"
+    reference = "gidaris2018"
     compares = "an image turned by 0, 90, 180 or 270°, with the weight vector of that rotation"
     equation = (
         r"-\frac14\sum_{r=0}^{3}\log\frac{\exp(w_r^\top h_{ir})}{\sum_{s}\exp(w_s^\top h_{ir})},\quad"
@@ -36,6 +37,9 @@ class RotNet(Objective):
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         return [rotations(self.view(images, generator))]
+
+    def pictures(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        return list(self.views(images, generator)[0].chunk(4))
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         turned = torch.arange(4, device=labels.device).repeat_interleave(len(labels))

@@ -40,6 +40,7 @@ class SimCLR(TwoViews):
     """Two views, a projection head, NT-Xent."""
 
     name, label = "simclr", "SimCLR"
+    reference = "chen2020simclr"
     compares = "two views of an image, against all other images of the batch"
     equation = r"-\log\frac{\exp(z_i^\top z_{i'}/\tau)}{\sum_{k\neq i}\exp(z_i^\top z_k/\tau)}"
     learning_rate = 0.12  # lightly's for SGD; the paper's 0.3 is for LARS

@@ -34,6 +34,7 @@ class SimSiam(TwoViews):
     """Two views, projector and predictor, negative cosine in both directions."""
 
     name, label = "simsiam", "SimSiam"
+    reference = "chen2021simsiam"
     compares = "the prediction from one view with the other view, and nothing else"
     equation = r"-\tfrac12\cos\bigl(p_i,\mathrm{stop}(z_{i'})\bigr)-\tfrac12\cos\bigl(p_{i'},\mathrm{stop}(z_i)\bigr)"
     learning_rate = 0.03  # the paper's for CIFAR-10

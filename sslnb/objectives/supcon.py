@@ -46,6 +46,7 @@ class SupCon(TwoViews):
     """Two views, a projection head, the supervised contrastive loss."""
 
     name, label = "supcon", "SupCon"
+    reference = "khosla2020supcon"
     compares = "all views of a class, against the views of other classes"
     equation = (
         r"-\frac1{|P(i)|}\sum_{p\in P(i)}\log\frac{\exp(z_i^\top z_p/\tau)}{\sum_{k\neq i}\exp(z_i^\top z_k/\tau)}"

@@ -22,18 +22,21 @@ __all__ = ["SwAV", "sinkhorn", "swav"]
 
 
 @torch.no_grad()
+@in_float32
 def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
     """Codes [N,K] that spread N samples evenly over K prototypes and stay near the scores [N,K]; rows sum to 1.
 
-    Source: Caron et al. 2020, equation 3 and algorithm 1.
+    In logarithms, so that no score is too small to count. ``ValueError`` for other shapes, an empty batch, or
+    parameters that are not positive. Source: Caron et al. 2020, equation 3 and algorithm 1.
     """
     expect_shape(scores, "scores", "N", "K")
+    expect(scores.numel() > 0, "scores", "at least one sample and prototype", f"shape {list(scores.shape)}")
     expect(epsilon > 0, "epsilon", "a positive value", epsilon)
-    codes = torch.exp((scores - scores.max()) / epsilon)
+    expect(iterations >= 1, "iterations", "at least 1", iterations)
+    codes = scores / epsilon
     for _ in range(iterations):
-        codes = codes / codes.sum(0, keepdim=True).clamp(min=1e-30)
-        codes = codes / codes.sum(1, keepdim=True).clamp(min=1e-30)
-    return codes
+        codes = codes.log_softmax(0).log_softmax(1)
+    return codes.exp()
 
 
 @in_float32
@@ -59,6 +62,7 @@ class SwAV(MultiCropViews):
     """Two or more views, a projector, prototypes of unit length, swapped prediction of their codes."""
 
     name, label = "swav", "SwAV"
+    reference = "caron2020swav"
     compares = "the cluster of one view with the prediction from another, clusters being equally large"
     equation = (
         r"-\sum_k q_{i'k}\log\frac{\exp(z_i^\top c_k/\tau)}{\sum_{l}\exp(z_i^\top c_l/\tau)},\quad"

@@ -43,6 +43,7 @@ class VICReg(TwoViews):
     """Two views, an expander, the three terms."""
 
     name, label = "vicreg", "VICReg"
+    reference = "bardes2022vicreg"
     compares = "two views of an image, while every dimension varies and no two vary together"
     equation = (
         r"\tfrac{\lambda}{d}\lVert z_i-z_{i'}\rVert^2+\tfrac{\mu}{d}\sum_j\max\bigl(0,1-\sigma_j\bigr)"

@@ -1,0 +1,166 @@
+"""Speeds of the training loop, each as a ratio of two sides that took turns in one run."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from rows import row
+from torch import Tensor
+
+from sslnb import data, device
+from sslnb.images import ImageSet
+from sslnb.pretrain import PretrainConfig, TrainingRun, pretrain
+
+BATCH = 256
+
+
+def _run(images: ImageSet, width: int, precision: str = "auto") -> TrainingRun:
+    config = PretrainConfig("simclr", width=width, batch_size=BATCH, epochs=100, precision=precision, flip=0.0)
+    on = device.best_device()
+    run = TrainingRun(config.resolved(on), images, None, on)
+    run.objective.train()
+    return run
+
+
+def _median_times(sides: dict[str, Callable[[], object]], repeats: int = 12) -> dict[str, float]:
+    """Median seconds of each side, taking turns, so that whatever else the machine does meets all of them."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats + 1):
+        for name, work in sides.items():
+            started = time.perf_counter()
+            work()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+            if turn:
+                taken[name].append(time.perf_counter() - started)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def simclr_step() -> list[dict]:
+    """The loop's step against the model alone on ready views, against its parts, and float32 against bf16."""
+    images = data.load("digit-scenes", limit=4 * BATCH)
+    run, plain = _run(images, 16), _run(images, 16, "float32")
+    index = torch.arange(BATCH, device=run.device)
+    ready = [v.contiguous(memory_format=torch.channels_last) for v in run.objective.views(run.images[index], None)]
+
+    def alone() -> None:
+        with device.autocast(run.device, run.config.precision):
+            loss = run.objective(ready, run.labels[index], index)
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        run.optimizer.step()
+
+    sides = {"loop": lambda: run.train_step(index), "alone": alone}
+    sides |= {"views": lambda: run.objective.views(run.images[index], None), "float32": lambda: plain.train_step(index)}
+    took = _median_times(sides)
+    share, views = took["alone"] / took["loop"], took["views"] / took["loop"]
+    rest = 1 - share - views
+    faster = took["float32"] / took["loop"]
+    what = f"SimCLR step, ResNet-18 of width 16, {2 * BATCH} views"
+    return [
+        row(f"{what}: images/s of the model alone", "%", 100 * share, "at least 95 %", share >= 0.95),
+        row(f"{what}: share of making the views", "%", 100 * views, "under 5 %", views < 0.05),
+        row(f"{what}: share outside model, loss and views", "%", 100 * rest, "at most 3 %", rest <= 0.03),
+        row(f"{what}: bf16", "s", took["loop"], "at least 1.5×", faster >= 1.5, took["float32"], "float32"),
+    ]
+
+
+def against_lightly() -> list[dict]:
+    """The loop against lightly's recipe: its transform and loss, a DataLoader with 2 workers, the same network."""
+    images = data.load("digit-scenes", limit=32 * BATCH)
+    rows = []
+    for width, target in ((16, 1.4), (8, 2.0)):
+        ours, theirs = _seconds_per_step(_run(images, width), images), _lightly_seconds_per_step(images, width)
+        name = f"SimCLR step with data, width {width}, batch {BATCH}"
+        rows.append(row(name, "s", ours, f"at least {target}×", theirs / ours >= target, theirs, "lightly's recipe"))
+    return rows
+
+
+def _seconds_per_step(run: TrainingRun, images: ImageSet) -> float:
+    order = torch.randperm(len(images)).view(-1, BATCH).to(run.device)
+    run.train_step(order[0])
+    started = time.perf_counter()
+    for index in order[1:]:
+        run.train_step(index)
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return (time.perf_counter() - started) / (len(order) - 1)
+
+
+class _Pairs(torch.utils.data.Dataset):
+    """PIL images through lightly's transform, as its data sets give them."""
+
+    def __init__(self, images: Tensor) -> None:
+        from lightly.transforms import SimCLRTransform
+        from PIL import Image
+
+        self.pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+        self.transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        return self.transform(self.pictures[index])
+
+
+def _lightly_seconds_per_step(images: ImageSet, width: int) -> float:
+    from lightly.loss import NTXentLoss
+
+    run = _run(images, width)  # for its network, head, optimizer and precision
+    model = torch.nn.Sequential(run.objective.encoder, run.objective.head)
+    criterion = NTXentLoss(temperature=0.5)
+    loader = torch.utils.data.DataLoader(_Pairs(images.images), BATCH, shuffle=True, drop_last=True, num_workers=2)
+    started, steps = time.perf_counter(), 0
+    for steps, views in enumerate(loader):  # the first batch waits for the workers to start: it is not counted
+        if steps == 1:
+            started = time.perf_counter()
+        x = torch.cat(views).to(run.device, memory_format=torch.channels_last)
+        with device.autocast(run.device, run.config.precision):
+            z = model(x)
+        loss = criterion(*z.float().chunk(2))
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        run.optimizer.step()
+    return (time.perf_counter() - started) / steps
+
+
+def looking() -> list[dict]:
+    """What watching accuracy and collapse costs a run of some length."""
+    train, val = data.load("digit-scenes", limit=9000), data.load("digit-scenes", "val")
+    config = PretrainConfig("simclr", width=8, batch_size=BATCH, epochs=6, optimizer="adamw", flip=0.0)
+    history = pretrain(config, train, held_out=val).history
+    share = sum(history["looking"]) / sum(history["seconds"])
+    return [row("kNN, linear accuracy and rank during training", "%", 100 * share, "at most 5 %", share <= 0.05)]
+
+
+def epoch_on_gpu() -> list[dict]:
+    """An epoch of full-width SimCLR on CIFAR-10, where there is a GPU and the data; nothing elsewhere."""
+    if not torch.cuda.is_available():
+        return []
+    images = data.load("cifar10")
+    config = PretrainConfig("simclr", batch_size=512, epochs=100, compile=True)
+    run = TrainingRun(config.resolved(device.best_device()), images, None, device.best_device())
+    run.objective.train()
+    order = torch.randperm(len(images))[: 512 * run.per_epoch].view(-1, 512).to(run.device)
+    for index in order[:10]:
+        run.train_step(index)
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for index in order:
+        run.train_step(index)
+    torch.cuda.synchronize()
+    took = time.perf_counter() - started
+    reached = 334 / took / _matrix_rate()  # an epoch is about 334 TFLOP
+    return [
+        row("SimCLR epoch, ResNet-18, CIFAR-10, 100,000 views", "s", took, "under 3 s", took < 3),
+        row("the same: share of the measured bf16 matrix rate", "%", 100 * reached, "stated", True),
+    ]
+
+
+def _matrix_rate(n: int = 8192, repeats: int = 20) -> float:
+    """TFLOP/s of a large bf16 matrix product on the GPU."""
+    a = torch.randn(n, n, device="cuda", dtype=torch.bfloat16)
+    took = _median_times({"product": lambda: a @ a}, repeats)["product"]
+    return 2 * n**3 / took / 1e12

@@ -1,0 +1,218 @@
+"""Training objectives side by side: what each learns in the same time, and what a step of it costs."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sslnb import cost, data, device
+from sslnb.checks import expect, expect_known
+from sslnb.encoders import Encoder, resnet
+from sslnb.features import Standardizer, extract
+from sslnb.monitor import rankme
+from sslnb.objectives import OBJECTIVES
+from sslnb.pretrain import HISTORY, PretrainConfig, cached_pretrain
+from sslnb.probe import LinearProbeGrid, knn_predict, top1
+from sslnb.results import Result
+from sslnb.studies.base import BaseParameters, BaseStudy, step
+
+REFERENCES = ("random", "pixels")  # rows beside the objectives: an untrained encoder, and no encoder at all
+PARTS = ("seconds", "views", "memory")  # of the cost of a step
+
+# What each objective is trained with on digit-scenes, chosen on the validation split: as many epochs as two cores did
+# in a minute, gentle colour jitter (tint says nothing there), queues and banks that suit 9,000 images.
+QUICK: dict[str, dict] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters(BaseParameters):
+    """What the comparison runs on; every field can be set from a notebook, papermill or ``sslnb run -p``."""
+
+    dataset: str
+    objectives: tuple[str, ...]
+    seeds: tuple[int, ...]
+    depth: int
+    width: int
+    epochs: int | None  # of every objective; None: each its own in quick, so that all take about as long
+    batch_size: int
+    optimizer: str  # sgd | lars | adam | adamw
+    learning_rate: float | None  # per 256 images; None takes the objective's or the optimizer's own
+    crop_scale: float
+    flip: float
+    size: int | None  # side of the images in pixels; None keeps the set's own
+    limit: int | None  # images to pretrain on; None takes all
+    probe_limit: int | None  # training images for kNN and linear probe; None takes all
+    probe_epochs: int
+
+    PRESETS: ClassVar[dict[str, dict]] = {
+        # a quarter of an hour on two cores: a minute for each objective
+        "quick": {
+            "dataset": "digit-scenes",
+            "objectives": tuple(sorted(OBJECTIVES)),
+            "seeds": (0,),
+            "depth": 18,
+            "width": 8,
+            "epochs": None,
+            "batch_size": 256,
+            "optimizer": "adamw",
+            "learning_rate": None,
+            "crop_scale": 0.5,
+            "flip": 0.0,
+            "size": None,
+            "limit": 9000,
+            "probe_limit": 4000,
+            "probe_epochs": 30,
+        },
+    }
+    # a night on two cores
+    PRESETS["small"] = PRESETS["quick"] | {
+        "dataset": "cifar10",
+        "width": 16,
+        "epochs": 10,
+        "crop_scale": 0.2,
+        "flip": 0.5,
+        "limit": None,
+        "probe_limit": 10000,
+    }
+    # a few hours on one data-centre GPU
+    PRESETS["paper"] = PRESETS["small"] | {
+        "seeds": (0, 1, 2),
+        "width": 64,
+        "epochs": 200,
+        "batch_size": 512,
+        "optimizer": "sgd",
+        "probe_limit": None,
+        "probe_epochs": 100,
+    }
+    PRESETS["published"] = PRESETS["quick"]
+
+    def __post_init__(self) -> None:
+        for name, bound in {"epochs": 1, "limit": 2, "size": 1, "probe_limit": 2, "probe_epochs": 1}.items():
+            value = getattr(self, name)
+            expect(value is None or value >= bound, name, f"at least {bound}", value)
+        expect(min(self.seeds) >= 0, "seeds", "values of at least 0", self.seeds)
+        for objective in self.objectives:
+            expect_known(objective, tuple(OBJECTIVES), "objectives")
+            self.config(objective, self.seeds[0])  # its checks of the other values, before anything is trained
+        for name in ("objectives", "seeds"):
+            values = getattr(self, name)
+            expect(len(set(values)) == len(values), name, "distinct values", values)
+
+    def config(self, objective: str, seed: int) -> PretrainConfig:
+        """How one encoder is pretrained."""
+        own = QUICK.get(objective, {}) if self.profile in ("quick", "published") else {}
+        same = ("depth", "width", "batch_size", "optimizer", "crop_scale", "flip")
+        fields = {name: getattr(self, name) for name in same} | own
+        if self.learning_rate is not None:
+            fields["learning_rate"] = self.learning_rate
+        if self.epochs is not None:
+            fields["epochs"] = self.epochs
+        return PretrainConfig(objective=objective, seed=seed, **{"epochs": 5} | fields)
+
+
+class Study(BaseStudy):
+    """Encoders → accuracy by kNN and linear probe → cost of a step, one step each.
+
+    Arrays are indexed [method, seed, …] in the order of ``scalars["methods"]`` and ``"seeds"``; runs that did not
+    converge are NaN, and ``scalars["reasons"]`` says why.
+    """
+
+    name = "objectives"
+    parameters: Parameters
+
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__(parameters)
+        self.encoders: dict[tuple[str, int], Encoder] = {}
+
+    @step
+    def pretrain(self) -> Result:
+        """Train, or take from the cache, one encoder per objective and seed."""
+        p = self.parameters
+        source = data.load(p.dataset, "train", size=p.size, limit=p.limit)
+        held_out = data.load(p.dataset, "val", size=p.size)
+        configs = {(o, s): p.config(o, s) for o in p.objectives for s in p.seeds}
+        longest = max(config.epochs for config in configs.values())
+        arrays = {name: np.full((len(p.objectives), len(p.seeds), longest), np.nan) for name in HISTORY}
+        reasons, reused = {}, []
+        for (objective, seed), config in configs.items():
+            run = cached_pretrain(config, source, held_out=held_out)
+            at = p.objectives.index(objective), p.seeds.index(seed)
+            for name in HISTORY:
+                arrays[name][*at, : len(run.history[name])] = run.history[name]
+            reused.append(run.reused)
+            if run.converged:
+                self.encoders[objective, seed] = run.encoder
+            else:
+                reasons[f"{objective}, seed {seed}"] = run.reason
+        self.result.arrays |= arrays
+        self.result.scalars |= {
+            "methods": list(p.objectives),
+            "seeds": list(p.seeds),
+            "reasons": reasons,
+            "settings": {
+                o: dataclasses.asdict(p.config(o, p.seeds[0]).resolved(device.best_device())) for o in p.objectives
+            },
+            "pretraining": {"dataset": p.dataset, "images": len(source), "trained": reused.count(False)},
+        }
+        self.result.provenance["data"] = {p.dataset: source.checksum()}
+        return self.result
+
+    @step
+    def evaluate(self) -> Result:
+        """kNN and linear probe on the test split, of every encoder, of random weights, and of raw pixels."""
+        p = self.parameters
+        train = data.load(p.dataset, "train", size=p.size)
+        train = train if p.probe_limit is None or p.probe_limit >= len(train) else train.take(p.probe_limit)
+        splits = {"train": train} | {k: data.load(p.dataset, k, size=p.size) for k in ("val", "test")}
+        methods = (*p.objectives, *REFERENCES)
+        knn, linear, ranks = (np.full((len(methods), len(p.seeds)), np.nan) for _ in range(3))
+        chances = [(m, s) for m in range(len(methods)) for s in range(len(p.seeds))]
+        for m, s in tqdm(chances, desc="kNN and linear probes", unit="encoder"):
+            features = self._features(methods[m], p.seeds[s], splits)
+            if features is None:
+                continue
+            labels = {k: part.labels for k, part in splits.items()}
+            knn[m, s] = top1(knn_predict(features["train"], labels["train"], features["test"]), labels["test"])
+            standardize = Standardizer().fit(features["train"]).transform
+            x = {k: standardize(part) for k, part in features.items()}
+            grid = LinearProbeGrid(epochs=p.probe_epochs, seed=p.seeds[s])
+            probe = grid.fit(x["train"], labels["train"], x["val"], labels["val"])
+            linear[m, s] = probe.accuracy(x["test"], labels["test"]) if probe.converged else np.nan
+            ranks[m, s] = rankme(features["test"])
+        self.result.arrays |= {"test_knn": knn, "test_linear": linear, "test_rankme": ranks}
+        self.result.scalars |= {"references": list(REFERENCES), "test_images": len(splits["test"])}
+        self.result.scalars["probe_images"] = len(splits["train"])
+        return self.result
+
+    def _features(self, method: str, seed: int, splits: dict[str, data.ImageSet]) -> dict[str, Tensor] | None:
+        """Features per split; None where the encoder did not converge."""
+        if method == "pixels":
+            return {k: part.images.flatten(1).float() / 255 for k, part in splits.items()}
+        encoder = self._untrained(seed, splits["train"]) if method == "random" else self.encoders.get((method, seed))
+        on = device.best_device()
+        same = {"device": on, "precision": device.best_precision(on)}
+        return encoder and {k: extract(encoder, part, **same) for k, part in splits.items()}
+
+    def _untrained(self, seed: int, images: data.ImageSet) -> Encoder:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            p = self.parameters
+            return resnet(p.depth, width=p.width, in_channels=images.images.shape[1])
+
+    @step
+    def cost(self) -> Result:
+        """Seconds and memory of a training step of every objective on this machine, one after the other."""
+        p = self.parameters
+        images = data.load(p.dataset, "train", size=p.size, limit=p.limit)
+        measured = [cost.of_step(p.config(o, p.seeds[0]), images) for o in tqdm(p.objectives, desc="cost of a step")]
+        for name in PARTS:
+            self.result.arrays[f"step_{name}"] = np.array([getattr(one, name) for one in measured])
+        return self.result
+
+
+def run(parameters: Parameters) -> Result:
+    """The whole comparison."""
+    return Study(parameters).run()
