@@ -137,10 +137,10 @@ def training_history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> 
             right.set_yticklabels([])
         ax.set_title(name, fontsize=9)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-        if place >= len(histories) - columns:
-            ax.set_xlabel("epoch", fontsize=8)
+        ax.set_xlim(0.5, len(epochs) + 0.5)
         for side in (ax, right):
             side.tick_params(labelsize=7)
+    figure.supxlabel("epoch", fontsize=9)
     figure.legend(handles=lines, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return figure
 
