@@ -54,7 +54,8 @@ def _memory_of_step(run: TrainingRun, index: Tensor) -> int:
         torch.cuda.reset_peak_memory_stats(run.device)
         run.train_step(index)
         return torch.cuda.max_memory_allocated(run.device)
-    kept: dict[int, int] = {}
+    fixed = _storages((*run.objective.parameters(), *run.objective.buffers()))
+    kept: dict[int, int] = {}  # by address: all of it is alive until the backward pass, so that none comes twice
 
     def keep(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -62,11 +63,10 @@ def _memory_of_step(run: TrainingRun, index: Tensor) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         run.train_step(index)
-    weights = list(run.objective.parameters())
-    gradients = [p.grad for p in weights if p.grad is not None]
+    activations = sum(size for address, size in kept.items() if address not in fixed)
+    gradients = [p.grad for p in run.objective.parameters() if p.grad is not None]
     state = [v for one in run.optimizer.state.values() for v in one.values() if isinstance(v, Tensor)]
-    held = _storages((*weights, *gradients, *state, *run.objective.buffers()))
-    return sum((kept | held).values())
+    return activations + sum(fixed.values()) + sum(_storages((*gradients, *state)).values())
 
 
 def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:

@@ -85,6 +85,7 @@ def _check_options(objective: str, options: dict) -> None:
         kind = int if known[name] is None else type(known[name])  # None stands for a width that follows the encoder's
         wide = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
         right = isinstance(value, wide) and (kind is bool or not isinstance(value, bool))
+        right = right or (value is None and known[name] is None)
         right = right and (kind is not tuple or len(value) == len(known[name]))
         expect(right, name, f"a value such as {known[name]!r} ({kind.__name__})", repr(value))
 

@@ -81,7 +81,7 @@ def test_every_objective_gives_one_finite_loss_that_reaches_its_parameters(name,
     views = drawn(objective, images)
     for view in views:
         assert view.is_floating_point() and view.shape[1] == 3 and len(view) % len(images) == 0
-        assert 0 <= view.min() and view.max() <= 1
+        assert view.min() >= 0 and view.max() <= 1
     loss = objective(views, labels, index)
     assert loss.shape == () and loss.dtype == torch.float32 and torch.isfinite(loss)
     loss.backward()
@@ -179,6 +179,7 @@ def test_every_option_of_every_objective_refuses_another_type(name):
         ("dino", "center_momentum", 1.5, r"center_momentum: expected a value in \[0, 1\]"),
         ("pirl", "jigsaw_weight", 1.5, "jigsaw_weight: expected a share"),
         ("pirl", "negatives", 0, "negatives: expected at least 1"),
+        ("pirl", "projection_dim", 0, "projection_dim: expected at least 1"),
         ("pirl", "bank_momentum", 1.0, r"bank momentum: expected a value in \[0, 1\)"),
         ("pirl", "temperature", 0.0, "temperature: expected a value above 0"),
         ("cmc", "temperature", 0.0, "temperature: expected a value above 0"),
@@ -594,9 +595,9 @@ def test_small_crops_are_more_and_smaller_views_that_are_trained_on(name, batch)
 
 def test_small_crops_show_less_of_the_image():
     model = make("swav", small_crops=1)
-    ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(64, 3, 256, 256).contiguous()
+    ramp = torch.arange(0, 256, 4, dtype=torch.uint8).expand(32, 3, 64, 64).contiguous()
     spans = [view.flatten(1).amax(1) - view.flatten(1).amin(1) for view in plain(model).views(ramp, None)]
-    assert spans[2].max() < spans[0].max() and (spans[2] ** 2).mean() < 0.5  # shares of the area, about
+    assert spans[2].max() < spans[0].max() and (spans[2] ** 2).mean() < 0.5  # about the shares of the area
 
 
 def plain(model: Objective) -> Objective:
@@ -691,7 +692,8 @@ def test_an_encoder_that_cmc_trained_is_loaded_from_its_checkpoint(tmp_path, nam
     loaded = load_encoder(f"checkpoint:{tmp_path / 'cmc.pt'}")
     assert loaded.spec == trained.spec and loaded.spec["color"] == color and not loaded.training
     assert weights_checksum(loaded) == weights_checksum(trained)
-    assert torch.equal(extract(loaded, toy()), extract(trained, toy()))
+    # Rounded elsewhere: a trained encoder keeps its weights in another memory format.
+    torch.testing.assert_close(extract(loaded, toy()), extract(trained, toy()))
     assert extract(loaded, toy(), layers=["first.pool", "second.pool"]).keys() == {"first.pool", "second.pool"}
     chosen = PretrainConfig(name, width=4, epochs=1, batch_size=8, precision="float32", options={"color": "lab"})
     assert pretrain(chosen, toy(), on=torch.device("cpu"), stop_after=0).encoder.spec["color"] == "lab"

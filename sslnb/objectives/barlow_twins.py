@@ -55,7 +55,7 @@ class BarlowTwins(TwoViews):
         super().__init__(encoder, classes, images, solarize=solarize, **views)
         expect(off_diagonal_weight >= 0, "off_diagonal_weight", "a value of at least 0", off_diagonal_weight)
         self.off_diagonal_weight = off_diagonal_weight
-        out = projection_dim or 4 * encoder.feature_dim
+        out = 4 * encoder.feature_dim if projection_dim is None else projection_dim
         self.projector = mlp((encoder.feature_dim, out, out, out), norm=True)
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:

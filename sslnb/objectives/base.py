@@ -162,6 +162,7 @@ def mlp(widths: Sequence[int], *, norm: bool = False, last_norm: bool = False) -
 
     The batch norm at the end has no scale and shift of its own, as in SimSiam's projector.
     """
+    expect(min(widths) >= 1, "widths", "at least 1", tuple(widths))
     head = nn.Sequential()
     for i, (a, b) in enumerate(itertools.pairwise(widths)):
         last = i == len(widths) - 2

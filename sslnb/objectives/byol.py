@@ -46,7 +46,7 @@ class BYOL(TwoViews):
         super().__init__(encoder, classes, images, solarize=solarize, **views)
         expect(0 <= momentum <= 1, "momentum", "a value in [0, 1]", momentum)
         self.momentum = momentum
-        hidden = hidden_dim or 8 * encoder.feature_dim
+        hidden = 8 * encoder.feature_dim if hidden_dim is None else hidden_dim
         self.projector = mlp((encoder.feature_dim, hidden, projection_dim), norm=True)
         self.predictor = mlp((projection_dim, hidden, projection_dim), norm=True)
         self.slow = Momentum(encoder=encoder, projector=self.projector)

@@ -76,6 +76,7 @@ class PIRL(TwoViews):
         expect(temperature > 0, "temperature", "a value above 0", temperature)
         expect(0 <= jigsaw_weight <= 1, "jigsaw_weight", "a share in [0, 1]", jigsaw_weight)
         expect(negatives >= 1, "negatives", "at least 1", negatives)
+        expect(projection_dim >= 1, "projection_dim", "at least 1", projection_dim)
         self.temperature, self.jigsaw_weight = temperature, jigsaw_weight
         self.of_image = nn.Linear(encoder.feature_dim, projection_dim)
         self.of_patch = nn.Linear(encoder.feature_dim, projection_dim)

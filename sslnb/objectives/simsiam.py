@@ -45,7 +45,7 @@ class SimSiam(TwoViews):
     ) -> None:
         super().__init__(encoder, classes, images, **views)
         d = encoder.feature_dim
-        out = projection_dim or 4 * d
+        out = 4 * d if projection_dim is None else projection_dim
         self.projector = mlp((d, out, out, out), norm=True, last_norm=True)
         self.predictor = mlp((out, max(1, out // 4), out), norm=True)
 

@@ -69,7 +69,7 @@ class VICReg(TwoViews):
         for name, weight in weights.items():
             expect(weight >= 0, name, "a value of at least 0", weight)
         self.weights = weights
-        out = projection_dim or 4 * encoder.feature_dim
+        out = 4 * encoder.feature_dim if projection_dim is None else projection_dim
         self.expander = mlp((encoder.feature_dim, out, out, out), norm=True)
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
