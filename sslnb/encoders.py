@@ -31,8 +31,19 @@ class Residual(nn.Module):
         return torch.relu(self.shortcut(x) + self.residual(x))
 
 
+class Conv(nn.Conv2d):
+    """A convolution that does not stride over a single pixel.
+
+    There a stride changes nothing in the result, but oneDNN's bf16 kernels leave the weight's gradient uninitialised.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride = 1 if x.shape[-2:] == (1, 1) else self.stride
+        return nn.functional.conv2d(x, self.weight, self.bias, stride, self.padding)
+
+
 def _conv(channels: int, out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
+    return [Conv(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
 
 
 def _shortcut(channels: int, out: int, stride: int) -> nn.Module:

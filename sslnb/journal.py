@@ -32,9 +32,10 @@ class Journal:
         )
 
     def epoch(self, step: int, history: dict[str, list[float]]) -> None:
-        """The last epoch of a history; what was not looked at is left out."""
+        """The last epoch of a history; what was not looked at or is not finite is left out: JSON lacks such numbers."""
         row = {name: values[-1] for name, values in history.items()}
-        self._write({"epoch": len(history["loss"]), "step": step} | {k: v for k, v in row.items() if not math.isnan(v)})
+        finite = {name: value for name, value in row.items() if math.isfinite(value)}
+        self._write({"epoch": len(history["loss"]), "step": step} | finite)
 
     def note(self, reason: str) -> None:
         """Why the run stopped."""
@@ -50,14 +51,17 @@ class Journal:
 def read(path: Path | str) -> tuple[dict, dict[str, list[float]]]:
     """First line and history (epoch → values) of a log; epochs that a resumed run did again count once, as last done.
 
-    ``ValueError`` names a file that is missing or not such a log.
+    Where a run started anew in a file that had one already, what is before it does not count. ``ValueError`` names a
+    file that is missing or not such a log.
     """
     expect(Path(path).is_file(), "log", "a file", f"{path}, which does not exist")
     try:
-        lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
-    except json.JSONDecodeError as error:
+        lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:  # neither text nor JSON
         raise ValueError(f"log {path}: expected JSON lines, got: {error}") from error
+    expect(all(isinstance(line, dict) for line in lines), f"log {path}", "JSON lines of objects", "others")
     expect(bool(lines) and "command" in lines[0], f"log {path}", "a first line with the command", lines[:1])
-    epochs = {line["epoch"]: line for line in lines if "epoch" in line}
+    first = max(i for i, line in enumerate(lines) if i == 0 or ("command" in line and not line.get("step")))
+    epochs = {line["epoch"]: line for line in lines[first:] if "epoch" in line}
     names = dict.fromkeys(name for line in epochs.values() for name in line)
-    return lines[0], {name: [epochs[e].get(name, math.nan) for e in sorted(epochs)] for name in names}
+    return lines[first], {name: [epochs[e].get(name, math.nan) for e in sorted(epochs)] for name in names}

@@ -86,7 +86,8 @@ def _check_options(objective: str, options: dict) -> None:
         wide = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
         right = isinstance(value, wide) and (kind is bool or not isinstance(value, bool))
         right = right or (value is None and known[name] is None)
-        right = right and (kind is not tuple or len(value) == len(known[name]))
+        if right and kind is tuple:
+            right = len(value) == len(known[name]) and all(type(part) in (int, float) for part in value)
         expect(right, name, f"a value such as {known[name]!r} ({kind.__name__})", repr(value))
 
 
@@ -201,7 +202,8 @@ class TrainingRun:
         seen = self._look()
         looking = time.monotonic() - started
         if seen is not None and distributed.any_rank(seen.collapsed, self.device) and self.reason is None:
-            self.reason = f"the features collapsed: their deviation is {seen.deviation:.4f} of an even spread"
+            collapsed = f"the features collapsed: their deviation is {seen.deviation:.4f} of an even spread"
+            self.reason = "the features stopped being finite" if math.isnan(seen.deviation) else collapsed
         row = {"loss": float(loss), "seconds": self.epoch_seconds + looking, "looking": looking}
         row |= dataclasses.asdict(seen) if seen else dict.fromkeys(("knn", "probe", "rankme", "deviation"), math.nan)
         for name, value in row.items():

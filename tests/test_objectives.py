@@ -146,6 +146,13 @@ def test_every_option_of_every_objective_refuses_another_type(name):
             PretrainConfig(name, options={f"{option}s": default})
 
 
+@pytest.mark.parametrize("value", [(0.1,), (0.1, 0.2, 0.3), ("a", 0.1), (True, 0.1), ((0.1,), 0.1)])
+def test_options_for_two_views_are_two_numbers(value):
+    with pytest.raises(ValueError, match=r"blur: expected a value such as \(0.0, 0.0\) \(tuple\)"):
+        PretrainConfig("simclr", options={"blur": value})
+    assert PretrainConfig("simclr", options={"blur": [1, 0.5]}).options["blur"] == [1, 0.5]  # as a file has it
+
+
 @pytest.mark.parametrize(
     ("name", "option", "value", "message"),
     [

@@ -1,5 +1,5 @@
 import dataclasses
-import itertools
+import errno
 import math
 import os
 import signal
@@ -12,23 +12,26 @@ import torch
 from torch import Tensor
 
 import sslnb
+from sslnb import optim
 from sslnb import pretrain as module
-from sslnb.data import ImageSet
 from sslnb.encoders import read_checkpoint, read_encoder, save_encoder, weights_checksum
 from sslnb.features import extract
+from sslnb.images import ImageSet
 from sslnb.objectives import OBJECTIVES
+from sslnb.optim import LEARNING_RATES, cosine_with_warmup
 from sslnb.pretrain import (
+    HISTORY,
     PretrainConfig,
     Pretrained,
     batches_of,
     cached_pretrain,
-    cosine_with_warmup,
     encoder_artifact,
     pretrain,
     seeded,
 )
 
 CPU = torch.device("cpu")
+TIMED = {"epoch_seconds", *HISTORY} - {"loss"}
 
 
 def toy(n: int = 43, *, labelled: bool = True, seed: int = 0) -> ImageSet:
@@ -51,9 +54,9 @@ def run(checkpoint: Path | None = None, images: ImageSet | None = None, stop_aft
 
 
 def same(a: object, b: object) -> bool:
-    """Whether two checkpoints hold the same bits, times apart."""
+    """Whether two checkpoints hold the same bits, apart from times and from what was looked at where time allowed."""
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if "seconds" not in str(k))
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k not in TIMED)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     return torch.equal(a, b) if isinstance(a, Tensor) else a == b
@@ -84,6 +87,20 @@ def test_a_stopped_run_resumes_to_the_bit_identical_result(tmp_path, uninterrupt
     resumed = run(path)
     assert not resumed.reused and resumed.converged and not resumed.encoder.training
     assert_ends_the_same(resumed, path, uninterrupted)
+
+
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_every_objective_resumes_to_the_bit_identical_result(tmp_path, objective):
+    """Queues, banks, centres, prototypes and momentum encoders included; six steps, stopped within an epoch."""
+    same_way = {"objective": objective, "epochs": 2, "images": toy(26)}
+    whole = run(tmp_path / "whole.pt", **same_way)
+    stopped = run(tmp_path / "parts.pt", stop_after=4, **same_way)
+    assert weights_checksum(stopped.encoder) != weights_checksum(whole.encoder)
+    resumed = run(tmp_path / "parts.pt", **same_way)
+    assert weights_checksum(resumed.encoder) == weights_checksum(whole.encoder)
+    assert resumed.history["loss"] == whole.history["loss"] and resumed.converged
+    states = [read_checkpoint(tmp_path / f"{name}.pt") for name in ("whole", "parts")]
+    assert same(*states)
 
 
 def test_a_supervised_run_in_bf16_resumes_to_the_bit_identical_result(tmp_path):
@@ -138,6 +155,23 @@ def test_a_killed_process_leaves_a_whole_checkpoint_and_resumes_bit_identically(
     assert_ends_the_same(run(path), path, uninterrupted)
 
 
+def test_a_checkpoint_holds_everything_that_the_objective_remembers(tmp_path):
+    remembered = {"moco": {"slow", "queue", "next"}, "dino": {"slow", "center"}, "swav": {"prototypes"}}
+    remembered |= {"pirl": {"bank"}, "cmc": {"banks"}, "byol": {"slow"}}
+    for objective, parts in remembered.items():
+        run(tmp_path / f"{objective}.pt", objective=objective, stop_after=1)
+        heads = read_checkpoint(tmp_path / f"{objective}.pt")["heads"]
+        assert parts <= {name.split(".")[0] for name in heads}
+        assert all(torch.isfinite(value).all() for value in heads.values())
+
+
+def test_a_run_has_one_entry_per_epoch_of_everything_it_records():
+    done = pretrain(config(epochs=2), toy(), held_out=toy(20, seed=1), on=CPU)
+    assert tuple(done.history) == HISTORY and {len(values) for values in done.history.values()} == {2}
+    assert done.converged and done.reason is None
+    assert all(0 <= done.history[name][0] <= 1 for name in ("knn", "probe"))
+
+
 def test_a_complete_checkpoint_is_given_back_and_not_rewritten(uninterrupted, monkeypatch):
     whole, path = uninterrupted
     before = path.read_bytes(), path.stat().st_mtime_ns
@@ -146,7 +180,7 @@ def test_a_complete_checkpoint_is_given_back_and_not_rewritten(uninterrupted, mo
     again = run(path)
     assert again.reused and again.converged and not whole.reused
     assert weights_checksum(again.encoder) == weights_checksum(whole.encoder)
-    assert again.history == whole.history and not again.encoder.training
+    assert repr(again.history) == repr(whole.history) and not again.encoder.training  # NaN is NaN
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
@@ -194,7 +228,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_the_run_can_go_on(tmp_pat
         saves.append(state["step"])
         if len(saves) == 4:
             file.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
         whole(state, file)
 
     monkeypatch.setattr(torch, "save", save)
@@ -202,7 +236,9 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_the_run_can_go_on(tmp_pat
     with pytest.raises(OSError, match="No space left"):
         run(path)
     assert saves == [1, 2, 3, 4]
-    assert read_checkpoint(path)["step"] == 3 and list(tmp_path.iterdir()) == [path]
+    previous = tmp_path / "simclr.pt.previous"
+    assert read_checkpoint(path)["step"] == 3 and read_checkpoint(previous)["step"] == 2
+    assert sorted(tmp_path.iterdir()) == [path, previous]
     monkeypatch.undo()
     assert_ends_the_same(run(path), path, uninterrupted)
 
@@ -216,6 +252,42 @@ def test_a_run_saves_at_its_interval_and_at_the_end(tmp_path, monkeypatch):
     assert saves == [5] and list(tmp_path.iterdir()) == [path]
 
 
+def test_the_checkpoint_before_is_kept_whole_and_can_be_gone_on_from(tmp_path, uninterrupted):
+    path, previous = tmp_path / "simclr.pt", tmp_path / "simclr.pt.previous"
+    run(path, stop_after=4)
+    assert not previous.exists()  # there was none before
+    first = path.read_bytes()
+    run(path, stop_after=3)
+    assert previous.read_bytes() == first and read_checkpoint(path)["step"] == 7
+    run(path, stop_after=2)
+    assert read_checkpoint(previous)["step"] == 7 and read_checkpoint(path)["step"] == 9
+    path.write_bytes(b"damaged by a failing disk")
+    with pytest.raises(ValueError, match=r"simclr\.pt: expected a whole file"):
+        run(path)
+    assert read_checkpoint(previous)["step"] == 7
+    previous.replace(path)
+    assert_ends_the_same(run(path), path, uninterrupted)
+    assert sorted(tmp_path.iterdir()) == [path, previous]
+
+
+@pytest.mark.parametrize("moment", ["link", "replace"])
+def test_a_disk_that_fails_while_the_previous_is_kept_leaves_the_checkpoint(
+    tmp_path, uninterrupted, monkeypatch, moment
+):
+    path = tmp_path / "simclr.pt"
+    run(path, stop_after=4)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(*{"link": (os, "link"), "replace": (Path, "replace")}[moment], fail)
+    with pytest.raises(OSError, match="No space left"):
+        run(path, stop_after=2)
+    monkeypatch.undo()
+    assert read_checkpoint(path)["step"] == 4
+    assert_ends_the_same(run(path), path, uninterrupted)
+
+
 # Divergence
 
 
@@ -223,9 +295,9 @@ def breaking_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From this step on SimCLR's loss is NaN."""
     original, calls = OBJECTIVES["simclr"].forward, []
 
-    def forward(self, views, labels):
+    def forward(self, *batch):
         calls.append(1)
-        return original(self, views, labels) * (math.nan if len(calls) > step else 1)
+        return original(self, *batch) * (math.nan if len(calls) > step else 1)
 
     monkeypatch.setattr(OBJECTIVES["simclr"], "forward", forward)
 
@@ -235,7 +307,7 @@ def test_a_diverged_run_ends_early_and_keeps_its_last_good_checkpoint(tmp_path, 
     breaking_at(7, monkeypatch)
     monkeypatch.setattr(module, "SAVE_EVERY_S", -1.0)
     diverged = run(path)
-    assert not diverged.converged
+    assert not diverged.converged and diverged.reason == "the loss or the weights stopped being finite"
     assert len(diverged.history["loss"]) == 2 and math.isnan(diverged.history["loss"][1])
     assert read_checkpoint(path)["step"] == 7
     monkeypatch.undo()
@@ -246,7 +318,7 @@ def test_a_diverged_run_ends_early_and_keeps_its_last_good_checkpoint(tmp_path, 
 def test_an_absurd_learning_rate_is_reported_as_not_converged(tmp_path, objective):
     path = tmp_path / "absurd.pt"
     diverged = run(path, objective=objective, learning_rate=1e8, epochs=6, warmup=0.0)
-    assert not diverged.converged
+    assert not diverged.converged and diverged.reason
     if path.exists():
         assert all(torch.isfinite(t).all() for t in read_checkpoint(path)["encoder"].values())
 
@@ -254,7 +326,7 @@ def test_an_absurd_learning_rate_is_reported_as_not_converged(tmp_path, objectiv
 def test_a_loss_that_breaks_within_a_stopped_epoch_is_reported(tmp_path, monkeypatch):
     breaking_at(2, monkeypatch)
     stopped = run(tmp_path / "simclr.pt", stop_after=4)
-    assert not stopped.converged
+    assert not stopped.converged and "finite" in stopped.reason
     assert not (tmp_path / "simclr.pt").exists()
 
 
@@ -264,7 +336,7 @@ def test_weights_that_overflow_in_the_last_step_are_not_converged_and_not_saved(
     ended = run(tmp_path / "simclr.pt", images=toy(8), epochs=1, learning_rate=1e40, warmup=0.0)
     assert math.isfinite(ended.history["loss"][0])
     assert not all(torch.isfinite(p).all() for p in ended.encoder.parameters())
-    assert not ended.converged
+    assert not ended.converged and "finite" in ended.reason
     assert not (tmp_path / "simclr.pt").exists()
 
 
@@ -310,8 +382,8 @@ def test_labels_are_asked_for_only_where_they_are_used():
 def test_the_reported_loss_is_the_mean_over_the_epoch(monkeypatch):
     losses, original = [], OBJECTIVES["simclr"].forward
 
-    def forward(self, views, labels):
-        loss = original(self, views, labels)
+    def forward(self, *batch):
+        loss = original(self, *batch)
         losses.append(float(loss.detach()))
         return loss
 
@@ -322,7 +394,7 @@ def test_the_reported_loss_is_the_mean_over_the_epoch(monkeypatch):
 
 def test_weight_decay_spares_biases_and_batch_norms(monkeypatch):
     """With no gradient at all, decay is the only thing that can move a weight."""
-    no_gradient = lambda self, views, labels: 0 * sum(p.sum() for p in self.parameters())  # noqa: E731
+    no_gradient = lambda self, *batch: 0 * sum(p.sum() for p in self.parameters())  # noqa: E731
     monkeypatch.setattr(OBJECTIVES["supervised"], "forward", no_gradient)
     same_way = {"objective": "supervised", "epochs": 1, "learning_rate": 8.0, "warmup": 0.0}
     still = dict(run(weight_decay=0.0, **same_way).encoder.named_parameters())
@@ -348,15 +420,6 @@ def test_the_learning_rate_scales_with_the_batch_and_follows_the_schedule(monkey
     rates.clear()
     run(images=toy(5), epochs=1, learning_rate=0.64, warmup=0.0)  # fewer images than a batch
     assert rates == [{0.64 * 5 / 256}]
-
-
-def test_the_schedule_rises_linearly_and_falls_by_half_a_cosine():
-    factors = [cosine_with_warmup(step, 100, 0.05) for step in range(100)]
-    assert factors[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
-    assert factors[5:] == pytest.approx([0.5 * (1 + math.cos(math.pi * i / 95)) for i in range(95)])
-    assert all(a > b for a, b in itertools.pairwise(factors[5:])) and 0 < factors[-1] < 1e-3
-    assert cosine_with_warmup(0, 10, 0.0) == 1 and cosine_with_warmup(5, 10, 0.0) == pytest.approx(0.5)
-    assert cosine_with_warmup(0, 1, 0.5) == 1
 
 
 def test_an_epoch_is_a_permutation_without_its_incomplete_batch():
@@ -390,6 +453,14 @@ def test_every_step_and_seed_has_its_own_random_numbers():
         ({"crop_scale": 1.1}, "crop_scale: expected a share"),
         ({"flip": -0.1}, "flip: expected a probability"),
         ({"precision": "fp16"}, "precision: expected auto, bf16 or float32"),
+        ({"depth": 20}, "depth: expected 18, 34 or 50, got 20"),
+        ({"width": 0}, "width: expected at least 1"),
+        ({"learning_rate": -0.1}, "learning_rate: expected a finite value of at least 0"),
+        ({"learning_rate": math.inf}, "learning_rate: expected a finite value of at least 0"),
+        ({"weight_decay": math.nan}, "weight_decay: expected a finite value of at least 0"),
+        ({"optimizer": "sdg"}, "optimizer: expected one of .*did you mean 'sgd'"),
+        ({"schedule": "cosin"}, "schedule: expected one of .*did you mean 'cosine'"),
+        ({"options": {"temperature": "low"}}, "temperature: expected a value such as 0.5"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, message):
@@ -417,7 +488,7 @@ def test_an_unknown_option_names_the_nearest(objective, option, message):
 def test_options_and_augmentation_reach_the_objective():
     objective = module.objective_from(config(options={"temperature": 0.07}, crop_scale=0.4, flip=0.1), toy())
     assert objective.temperature == 0.07
-    assert objective.view.scale == (0.4, 1.0) and objective.view.flip == 0.1
+    assert all(view.scale == (0.4, 1.0) and view.flip == 0.1 for view in objective.augmentations)
 
 
 def test_defaults_are_filled_in_and_recorded():
@@ -428,6 +499,17 @@ def test_defaults_are_filled_in_and_recorded():
     chosen = PretrainConfig("supervised", learning_rate=0.0, weight_decay=0.0).resolved(CPU)
     assert chosen.learning_rate == chosen.weight_decay == 0
     assert run(epochs=1, stop_after=1).config.learning_rate == OBJECTIVES["simclr"].learning_rate
+    for name in optim.OPTIMIZERS:  # an objective's own learning rate is for SGD
+        own = PretrainConfig("supervised", optimizer=name).resolved(CPU).learning_rate
+        assert own == LEARNING_RATES.get(name, OBJECTIVES["supervised"].learning_rate)
+
+
+def test_the_architecture_is_the_one_asked_for():
+    built = module.objective_from(config(depth=34, stem="imagenet"), toy()).encoder
+    assert built.spec == {"family": "resnet", "depth": 34, "width": 4, "stem": "imagenet", "in_channels": 3}
+    grey = dataclasses.replace(toy(), images=toy().images[:, :1].contiguous())
+    assert module.objective_from(config(), grey).encoder.in_channels == 1
+    assert run(images=grey, epochs=1).converged
 
 
 # The shared cache
