@@ -324,17 +324,18 @@ def test_an_encoder_without_features_of_its_own_says_what_to_define():
         Nothing(1, (), {}, (0.5,) * 3, (0.5,) * 3)(images())
 
 
-@pytest.mark.parametrize("side", [8, 12])
-def test_gradients_are_right_where_the_map_is_a_single_pixel_before_a_stride(side):
+@pytest.mark.parametrize("channels", [16, 32, 64])
+def test_gradients_are_right_where_the_map_is_a_single_pixel_before_a_stride(channels):
     """oneDNN's bf16 convolution with stride 2 leaves its weight's gradient uninitialised on one pixel."""
     torch.manual_seed(0)
-    encoder, x = resnet(18, width=16, stem="imagenet"), torch.rand(64, 3, side, side)
-    gradients = []
+    block = resnet(18, width=channels, stem="imagenet").get_submodule("layer2.0.residual.0")
+    assert block.stride == (2, 2)
+    x, gradients = torch.randn(256, channels, 1, 1), []
     for low in (False, True):
-        encoder.zero_grad()
+        block.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
-            encoder(x).float().square().mean().backward()
-        gradients.append(encoder.get_submodule("layer3.0.residual.0").weight.grad.clone())
+            block(x).float().square().mean().backward()
+        gradients.append(block.weight.grad.clone())
     exact, rounded = gradients
-    assert torch.isfinite(rounded).all()
-    assert (exact - rounded).norm() < 0.2 * exact.norm()
+    assert (exact - rounded).norm() < 0.05 * exact.norm()
+    assert block(torch.randn(2, channels, 4, 4)).shape[-1] == 2
