@@ -14,8 +14,9 @@ class LARS(torch.optim.Optimizer):
     """SGD whose step is scaled, per weight tensor, to a share of the weight's norm.
 
     For groups with ``adapt`` (weights) the update g + wd·w is multiplied by trust · ‖w‖ / ‖g + wd·w‖ before momentum;
-    the others (biases, norms) step as in plain SGD with momentum. Source: You, Gitman and Ginsburg 2017, algorithm 1;
-    with the exclusions of Chen et al. 2020 (SimCLR, appendix B.6) and Grill et al. 2020 (BYOL, section 3.3).
+    the others (biases, norms) step as in plain SGD with momentum. Source: You, Gitman and Ginsburg 2017, algorithm 1,
+    whose denominator is ‖g‖ + wd·‖w‖, where the code of SimCLR and BYOL, and this, have the norm of the sum; with the
+    exclusions of Chen et al. 2020 (SimCLR, appendix B.6) and Grill et al. 2020 (BYOL, section 3.3).
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import shutil
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class PretrainConfig:
             learning_rate=own if self.learning_rate is None else self.learning_rate,
             weight_decay=objective.weight_decay if self.weight_decay is None else self.weight_decay,
             precision=device.best_precision(on) if self.precision == "auto" else self.precision,
+            options={name: list(v) if isinstance(v, tuple) else v for name, v in self.options.items()},
         )
 
 
@@ -263,7 +265,10 @@ def keep_previous(path: Path) -> None:
     if path.exists():
         spare = path.with_name(f".{path.name}.previous.partial")
         spare.unlink(missing_ok=True)
-        os.link(path, spare)
+        try:
+            os.link(path, spare)
+        except OSError:  # a file system without hard links
+            shutil.copy2(path, spare)
         spare.replace(path.with_name(f"{path.name}.previous"))
 
 
@@ -282,12 +287,12 @@ def pretrain(
     With a ``checkpoint`` path the state is written there every minute and at the end, atomically, the one before it
     kept as ``PATH.previous``; an existing file is resumed from (to the bit-identical result on the same CPU), or
     returned at once when it is complete. ``held_out`` images (of the validation split) give kNN and linear accuracy
-    along the way, for at most 5 % of the time. ``log`` gets one JSON line per epoch after one that says what was run.
-    ``stop_after`` ends the call after so many steps, its state saved. A run whose loss stops being finite, or whose
-    features collapse, ends early, keeps its last good checkpoint, and comes back with ``converged=False`` and the
-    ``reason``. Under ``torchrun`` every process calls this with the same arguments, and they train as one:
-    ``batch_size`` is that of all together. Raises ``ValueError`` for an unknown objective or option, and for a
-    checkpoint of other parameters or data.
+    along the way, for at most 5 % of the time besides the first and the last look. ``log`` gets one JSON line per epoch
+    after one that says what was run. ``stop_after`` ends the call after so many steps, its state saved. A run whose
+    loss stops being finite, or whose features collapse, ends early, keeps its last good checkpoint, and comes back with
+    ``converged=False`` and the ``reason``. Under ``torchrun`` every process calls this with the same arguments, and
+    they train as one: ``batch_size`` is that of all together. Raises ``ValueError`` for an unknown objective or option,
+    and for a checkpoint of other parameters or data.
     """
     on = on or device.best_device()
     config = config.resolved(on)

@@ -270,17 +270,26 @@ def test_the_checkpoint_before_is_kept_whole_and_can_be_gone_on_from(tmp_path, u
     assert sorted(tmp_path.iterdir()) == [path, previous]
 
 
-@pytest.mark.parametrize("moment", ["link", "replace"])
-def test_a_disk_that_fails_while_the_previous_is_kept_leaves_the_checkpoint(
-    tmp_path, uninterrupted, monkeypatch, moment
-):
+def test_without_hard_links_the_previous_checkpoint_is_a_copy(tmp_path, uninterrupted, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    path = tmp_path / "simclr.pt"
+    run(path, stop_after=4)
+    monkeypatch.setattr(os, "link", refuse)
+    run(path, stop_after=2)
+    assert read_checkpoint(path.with_name("simclr.pt.previous"))["step"] == 4
+    assert_ends_the_same(run(path), path, uninterrupted)
+
+
+def test_a_disk_that_fails_while_the_previous_is_kept_leaves_the_checkpoint(tmp_path, uninterrupted, monkeypatch):
     path = tmp_path / "simclr.pt"
     run(path, stop_after=4)
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*{"link": (os, "link"), "replace": (Path, "replace")}[moment], fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
         run(path, stop_after=2)
     monkeypatch.undo()
@@ -390,6 +399,36 @@ def test_the_reported_loss_is_the_mean_over_the_epoch(monkeypatch):
     monkeypatch.setattr(OBJECTIVES["simclr"], "forward", forward)
     history = run(epochs=2).history["loss"]
     assert history == pytest.approx([sum(losses[:5]) / 5, sum(losses[5:]) / 5], rel=1e-5)
+
+
+def test_an_objective_is_called_around_every_step_with_the_progress(monkeypatch):
+    calls, kind, step = [], OBJECTIVES["simclr"], torch.optim.SGD.step
+
+    def before(self, progress):
+        assert all(p.grad is not None for p in self.parameters())
+        calls.append(("before", progress))
+
+    monkeypatch.setattr(kind, "before_step", before)
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda *given: (calls.append("step"), step(*given)))
+    monkeypatch.setattr(kind, "after_step", lambda self, progress: calls.append(("after", progress)))
+    run(images=toy(16), epochs=2)
+    expected = [[("before", i / 4), "step", ("after", (i + 1) / 4)] for i in range(4)]
+    assert calls == [call for calls_of_step in expected for call in calls_of_step]
+
+
+def test_a_step_sees_the_images_with_their_labels_and_their_places(monkeypatch):
+    images, seen, original = toy(24), [], OBJECTIVES["simclr"].forward
+    monkeypatch.setattr(OBJECTIVES["simclr"], "views", lambda self, x, generator: [x.float() / 255, x.float() / 255])
+
+    def forward(self, views, labels, index):
+        seen.append(index)
+        assert torch.equal((255 * views[0]).round().to(torch.uint8), images.images[index])
+        assert torch.equal(labels, images.labels[index])
+        return original(self, views, labels, index)
+
+    monkeypatch.setattr(OBJECTIVES["simclr"], "forward", forward)
+    run(images=images, epochs=2)
+    assert [sorted(torch.cat(seen[i : i + 3]).tolist()) for i in (0, 3)] == [list(range(24))] * 2
 
 
 def test_weight_decay_spares_biases_and_batch_norms(monkeypatch):

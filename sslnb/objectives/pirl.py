@@ -28,9 +28,9 @@ def nce(
     """Noise-contrastive estimation: z [N,d] is told to be its positive [N,d], and none of the negatives [M,d].
 
     −log h(positive) − Σ log(1 − h(negative)), h being the softmax over the positive and the negatives; scalar float32.
-    Vectors are of any length; ``leave_out`` [N,M] marks negatives that are none for a sample. ``ValueError`` for other
-    shapes, an empty batch, or a temperature that is not positive. Source: Misra and van der Maaten 2020, equations 2
-    and 3.
+    h of a negative counts as at most 1 − 1e-6. Vectors are of any length; ``leave_out`` [N,M] marks negatives that are
+    none for a sample. ``ValueError`` for other shapes, an empty batch, or a temperature that is not positive. Source:
+    Misra and van der Maaten 2020, equations 2 and 3.
     """
     expect_shape(z, "z", "N", "d")
     expect_shape(positive, "positive", *z.shape)
