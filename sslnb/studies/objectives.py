@@ -22,9 +22,33 @@ from sslnb.studies.base import BaseParameters, BaseStudy, step
 REFERENCES = ("random", "pixels")  # rows beside the objectives: an untrained encoder, and no encoder at all
 PARTS = ("seconds", "views", "memory")  # of the cost of a step
 
-# What each objective is trained with on digit-scenes, chosen on the validation split: as many epochs as two cores did
-# in a minute, gentle colour jitter (tint says nothing there), queues and banks that suit 9,000 images.
-QUICK: dict[str, dict] = {}
+# What each objective is trained with on digit-scenes, chosen on the validation split: as many epochs as a minute on two
+# cores holds; weak colour jitter and large crops, since stronger ones hide the digit before its surroundings; queues
+# and banks that suit 9,000 images.
+WEAK = {"jitter_strength": 0.1, "greyscale": 0.0}
+PLAIN = WEAK | {"solarize": (0.0, 0.0)}
+QUICK: dict[str, dict] = {
+    "barlow_twins": {"epochs": 20, "options": PLAIN | {"off_diagonal_weight": 0.02}},
+    "byol": {"epochs": 12, "options": PLAIN | {"momentum": 0.98}},
+    "cmc": {"epochs": 20, "options": {"negatives": 1024}},
+    "dino": {"epochs": 14, "options": PLAIN | {"momentum": 0.98, "outputs": 512}},
+    "infomin": {
+        "epochs": 18,
+        "options": WEAK
+        | {"blur": (0.0, 0.0), "operations": 1, "magnitude": 3}
+        | {"momentum": 0.98, "queue_size": 2048, "temperature": 0.1},
+    },
+    "infomin_color": {"epochs": 20, "options": {"negatives": 1024}},
+    "moco": {"epochs": 22, "options": WEAK | {"momentum": 0.98, "queue_size": 2048, "temperature": 0.1}},
+    "pirl": {"epochs": 12, "options": WEAK | {"negatives": 1024, "temperature": 0.2}},
+    "rotnet": {"epochs": 8},
+    "simclr": {"epochs": 18, "options": WEAK | {"temperature": 0.1}},
+    "simsiam": {"epochs": 16, "options": WEAK},
+    "supcon": {"epochs": 18, "options": WEAK},
+    "supervised": {"epochs": 30},
+    "swav": {"epochs": 15, "options": WEAK | {"prototypes": 300}},
+    "vicreg": {"epochs": 16, "options": PLAIN},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +85,7 @@ class Parameters(BaseParameters):
             "batch_size": 256,
             "optimizer": "adamw",
             "learning_rate": None,
-            "crop_scale": 0.5,
+            "crop_scale": 0.6,
             "flip": 0.0,
             "size": None,
             "limit": 9000,
