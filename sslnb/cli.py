@@ -122,6 +122,7 @@ def _train(config: PretrainConfig, arguments: argparse.Namespace, on: torch.devi
     held_out = data.load(name, "val", size=arguments.size) if arguments.split == "train" else None
     plain = f"{config.objective}-{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{config.seed}.pt"
     out = arguments.out or Path(plain)
+    expect(out.suffix not in (".jsonl", ".png"), "--out", "a name for the checkpoint, such as NAME.pt", str(out))
     log = out.with_suffix(".jsonl")
     run = pretrain(config, images, held_out=held_out, checkpoint=out, log=log, on=on)
     if distributed.rank():

@@ -51,6 +51,7 @@ def _median_seconds(work: Callable[[], object], repeats: int, on: torch.device) 
 
 def _memory_of_step(run: TrainingRun, index: Tensor) -> int:
     if run.device.type == "cuda":
+        run.train_step(index)  # after which the optimizer has its state
         torch.cuda.reset_peak_memory_stats(run.device)
         run.train_step(index)
         return torch.cuda.max_memory_allocated(run.device)

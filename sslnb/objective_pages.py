@@ -114,7 +114,7 @@ def accuracies(result: Result) -> Markdown:
     methods = [*result.scalars["methods"], *result.scalars["references"]]
     knn, linear, ranks = (result.arrays[f"test_{name}"] for name in ("knn", "linear", "rankme"))
     own = len(result.scalars["methods"])
-    order = [*np.argsort(-np.nan_to_num(knn[:own].mean(1), nan=-1)), *range(own, len(methods))]
+    order = [*np.argsort(-np.nan_to_num(_mean(knn[:own]), nan=-1)), *range(own, len(methods))]
     rows = []
     for m in order:
         trained = result.scalars["settings"].get(methods[m])
@@ -132,6 +132,12 @@ def accuracies(result: Result) -> Markdown:
             )
         )
     return table(("method", "kNN, %", "linear probe, %", "effective rank", "epochs", "seconds of training"), rows)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the seeds that converged; NaN where none did."""
+    measured = np.isfinite(values)
+    return np.where(measured.any(1), np.where(measured, values, 0).sum(1) / measured.sum(1).clip(1), np.nan)
 
 
 def settings(result: Result) -> Markdown:
@@ -178,7 +184,7 @@ def costs(result: Result) -> Markdown:
     rows = []
     for m in np.argsort(seconds):
         method = result.scalars["methods"][m]
-        batch = result.scalars["settings"][method]["batch_size"]
+        batch = min(result.scalars["settings"][method]["batch_size"], result.scalars["pretraining"]["images"])
         rows.append(
             (
                 figures.label(method),
@@ -195,7 +201,7 @@ def summary(result: Result) -> Markdown:
     """How many objectives beat raw pixels, by how much at least, and which runs did not converge."""
     methods, knn = result.scalars["methods"], 100 * result.arrays["test_knn"]
     pixels = knn[len(methods) + result.scalars["references"].index("pixels")].mean()
-    gains = knn[: len(methods)].mean(1) - pixels
+    gains = _mean(knn[: len(methods)]) - pixels
     seeds, images = len(result.scalars["seeds"]), result.scalars["test_images"]
     error = 50 / np.sqrt(images)  # of a proportion of n images, at most
     runs = f"{seeds} seed{'s' * (seeds > 1)}, {images} test images"

@@ -24,6 +24,7 @@ from sslnb.monitor import Look, Monitor
 
 CODE = ("augment", "color", "encoders", "optim", "patches", "pretrain", "rand_augment")  # what an encoder depends on
 SAVE_EVERY_S = 60.0  # seconds of work that a killed run loses at most, besides the step it was in
+CHECK_EVERY = 50  # steps between checks that losses and weights are finite
 LOOKING = 0.05  # share of the time that may be spent on looking at the encoder while it trains
 
 
@@ -53,6 +54,8 @@ class PretrainConfig:
         objectives.get(self.objective)
         expect(self.depth in (18, 34, 50), "depth", "18, 34 or 50", self.depth)
         expect(self.width >= 1, "width", "at least 1", self.width)
+        expect(self.stem in ("cifar", "imagenet"), "stem", "'cifar' or 'imagenet'", repr(self.stem))
+        expect(self.seed >= 0, "seed", "at least 0", self.seed)
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
             expect(value is None or 0 <= value < math.inf, name, "a finite value of at least 0", value)
@@ -155,6 +158,7 @@ class TrainingRun:
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         self.epoch_loss, self.epoch_seconds = torch.zeros((), device=on), 0.0
         self.reason: str | None = None
+        self.collapsed = False
         self.monitor = Monitor(images, held_out)
         self.peak = config.learning_rate * self.batch_size / 256
         self.optimizer = optim.make(config.optimizer, self.objective, self.peak, config.weight_decay)
@@ -178,6 +182,7 @@ class TrainingRun:
             group["lr"] = self.peak * factor
         index = index.chunk(distributed.world())[distributed.rank()]
         generator = seeded(config.seed, self.step, self.device, distributed.rank())
+        torch.manual_seed(generator.initial_seed())  # for an objective that draws without a generator, as dropout does
         views = self.objective.views(self.images[index], generator)
         views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         with device.autocast(self.device, config.precision):
@@ -195,15 +200,21 @@ class TrainingRun:
         weights = (torch.isfinite(p).all() for p in self.objective.parameters())
         return bool(torch.isfinite(self.epoch_loss)) and all(map(bool, weights))
 
-    def end_epoch(self) -> None:
-        """Close the epoch's history, and stop the run on all ranks when one sees that it can't be saved."""
-        loss = distributed.total(self.epoch_loss) / (self.per_epoch * distributed.world())
+    def stop_unless_finite(self) -> bool:
+        """End the run on all ranks when it is no longer finite on one."""
         if distributed.any_rank(not self.finite(), self.device):
             self.reason = "the loss or the weights stopped being finite"
+        return self.reason is not None
+
+    def end_epoch(self) -> bool:
+        """Close the epoch's history, end the run if it has gone wrong; True when a look found it sound."""
+        loss = distributed.total(self.epoch_loss) / (self.per_epoch * distributed.world())
+        self.stop_unless_finite()
         started = time.monotonic()
         seen = self._look()
         looking = time.monotonic() - started
         if seen is not None and distributed.any_rank(seen.collapsed, self.device) and self.reason is None:
+            self.collapsed = True
             collapsed = f"the features collapsed: their deviation is {seen.deviation:.4f} of an even spread"
             self.reason = "the features stopped being finite" if math.isnan(seen.deviation) else collapsed
         row = {"loss": float(loss), "seconds": self.epoch_seconds + looking, "looking": looking}
@@ -212,6 +223,7 @@ class TrainingRun:
             self.history[name].append(value)
         self.epoch_loss.zero_()
         self.epoch_seconds = 0.0
+        return seen is not None and self.reason is None
 
     def _look(self) -> Look | None:
         """What the monitor sees in the first and the last epoch, and between in as many as its share of time allows."""
@@ -223,8 +235,11 @@ class TrainingRun:
             return None
         return self.monitor.look(self.objective.encoder, self.config.precision)
 
-    def save(self, path: Path) -> None:
-        """Write the checkpoint and keep the one before, unless the run has gone wrong: the last good one stays."""
+    def save(self, path: Path, *, sound: bool = False) -> None:
+        """Write the checkpoint and keep the one before, unless the run has gone wrong.
+
+        One that was looked at and found ``sound`` also gets a name that the next ones don't take away.
+        """
         if distributed.rank() or self.reason is not None or not self.finite():
             return
         model = self.objective.state_dict()
@@ -239,18 +254,27 @@ class TrainingRun:
             "history": self.history,
             "config": dataclasses.asdict(self.config),
             "data": self.checksum,
+            "processes": distributed.world(),
         }
         with atomic(path) as partial:
             torch.save(state, partial)
-            keep_previous(path)
+            keep(path, ".previous")
+        if sound:
+            keep(path, ".sound")
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint; ``ValueError`` lists what differs when it is another run's."""
-        state = read_checkpoint(path)
+        try:
+            state = read_checkpoint(path)
+        except ValueError as error:
+            spare = beside(path, ".previous")
+            kept = f"; the one before it is {spare}" if spare.exists() else ""
+            raise ValueError(f"{error}{kept}") from error
         missing = sorted({"encoder", "heads", "optimizer", "step", "history", "config", "data"} - set(state))
         expect(not missing, f"checkpoint {path}", "a training run's", f"one without {', '.join(missing)}")
-        want = {**dataclasses.asdict(self.config), "data": self.checksum}
-        have = {**state["config"], "data": state["data"]}
+        # Views are drawn per process: with another number of them it would be another run.
+        want = {**dataclasses.asdict(self.config), "data": self.checksum, "processes": distributed.world()}
+        have = {**state["config"], "data": state["data"], "processes": state.get("processes", 1)}
         differs = [f"{k}={have.get(k)!r} there, {want.get(k)!r} asked" for k in want if have.get(k) != want.get(k)]
         expect(not differs, f"checkpoint {path}", "the same parameters and data", "; ".join(differs))
         encoder = {f"encoder.{k}": v for k, v in state["encoder"].items()}
@@ -260,16 +284,21 @@ class TrainingRun:
         self.epoch_loss = state["epoch_loss"].to(self.device)
 
 
-def keep_previous(path: Path) -> None:
-    """Give an existing file the second name ``PATH.previous``, so that replacing it loses nothing."""
+def beside(path: Path, suffix: str) -> Path:
+    """``PATH.previous``, the checkpoint before; ``PATH.sound``, during a run, the last that was found sound."""
+    return path.with_name(path.name + suffix)
+
+
+def keep(path: Path, suffix: str) -> None:
+    """Give an existing file a second name, so that replacing it loses nothing."""
     if path.exists():
-        spare = path.with_name(f".{path.name}.previous.partial")
+        spare = path.with_name(f".{path.name}{suffix}.partial")
         spare.unlink(missing_ok=True)
         try:
             os.link(path, spare)
         except OSError:  # a file system without hard links
             shutil.copy2(path, spare)
-        spare.replace(path.with_name(f"{path.name}.previous"))
+        spare.replace(beside(path, suffix))
 
 
 def pretrain(
@@ -305,6 +334,8 @@ def pretrain(
     if not reused:
         journal = Journal(log if distributed.rank() == 0 else None)
         journal.begin(config, images, run.step)
+        if path is not None and distributed.rank() == 0:
+            keep(path, ".sound")  # what a run went on from is where it returns to
         _train(run, last, path, journal)
     return Pretrained(run.objective.encoder.eval(), run.history, run.reason is None, run.reason, reused, config)
 
@@ -313,30 +344,43 @@ def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> 
     run.objective.train()
     label = f"{run.config.objective} (seed {run.config.seed})"
     unit = {"unit": "img", "unit_scale": run.batch_size, "mininterval": 1.0, "disable": distributed.rank() > 0}
-    saved = started = time.monotonic()
-    with tqdm(total=run.steps, initial=run.step, desc=label, **unit) as bar:
+    saved = time.monotonic()
+    with tqdm(total=run.steps, initial=run.step, desc=label, **unit) as bar, torch.random.fork_rng(devices=[]):
         while run.step < last and run.reason is None:
             epoch, first = divmod(run.step, run.per_epoch)
             order = batches_of(epoch, len(run.images), run.batch_size, run.config.seed)
             for index in order[first : first + last - run.step].to(run.device):
+                started = time.monotonic()
                 run.train_step(index)
+                run.epoch_seconds += time.monotonic() - started
                 bar.update()
-                if time.monotonic() - saved > SAVE_EVERY_S and path is not None:
-                    run.epoch_seconds, started = run.epoch_seconds + time.monotonic() - started, time.monotonic()
+                within = run.step % run.per_epoch != 0  # an epoch's last step is saved with its row of the history
+                if within and time.monotonic() - saved > SAVE_EVERY_S and path is not None:
                     run.save(path)
                     saved = time.monotonic()
-            run.epoch_seconds, started = run.epoch_seconds + time.monotonic() - started, time.monotonic()
-            if run.step % run.per_epoch == 0:
-                run.end_epoch()
-                started = time.monotonic()
-                journal.epoch(run.step, run.history)
-                bar.set_postfix(loss=f"{run.history['loss'][-1]:.3f}")
-    if run.reason is None and not run.finite():
-        run.reason = "the loss or the weights stopped being finite"
+                if run.step % CHECK_EVERY == 0 and run.stop_unless_finite():
+                    break
+            else:
+                if run.step % run.per_epoch == 0:
+                    looked = run.end_epoch()
+                    journal.epoch(run.step, run.history)
+                    bar.set_postfix(loss=f"{run.history['loss'][-1]:.3f}")
+                    due = time.monotonic() - saved > SAVE_EVERY_S or (looked and path and not path.exists())
+                    if path is not None and due and run.step < last:
+                        run.save(path, sound=looked)
+                        saved = time.monotonic()
+    if run.reason is None:
+        run.stop_unless_finite()
     if run.reason is not None:
         journal.note(run.reason)
-    elif path is not None:
+    if path is None or distributed.rank():
+        return
+    sound = beside(path, ".sound")
+    if run.reason is None:
         run.save(path)
+    elif run.collapsed and sound.exists():
+        sound.replace(path)  # nobody had looked at what was saved since
+    sound.unlink(missing_ok=True)
 
 
 def encoder_artifact(config: PretrainConfig, images: ImageSet, on: torch.device | None = None) -> Path:

@@ -139,6 +139,14 @@ def _verdict(verdict: dict) -> str:
     return f"**{verdict['verdict']}**{note}"
 
 
+def _epochs(parameters: dict) -> list[tuple[str, object]]:
+    """Epochs of the two kinds of pretraining, or of every objective where the parameters set one number for all."""
+    if "supervised_epochs" in parameters:
+        supervised, other = parameters["supervised_epochs"], parameters["epochs"]
+        return [("epochs, supervised", supervised), ("epochs, self-supervised", other)]
+    return [("epochs", parameters["epochs"] or "each objective its own, as listed above")]
+
+
 def provenance(result: Result) -> Markdown:
     """Where a result comes from: scale, command, commit, versions, hardware, time."""
     p, hardware = result.provenance, result.provenance["hardware"]
@@ -146,10 +154,9 @@ def provenance(result: Result) -> Markdown:
     machine = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in hardware.items())
     rows = [
         ("profile", f"`{result.parameters['profile']}`"),
-        ("encoders", f"ResNet-{result.parameters['depth']}, width {result.parameters['width']}"),
+        ("encoders", "ResNet-{depth}, width {width}, {stem} stem".format(**{"stem": "cifar"} | result.parameters)),
         ("pretrained on", f"{source['images']:,} images of `{source['dataset']}`"),
-        ("epochs, supervised", result.parameters["supervised_epochs"]),
-        ("epochs, self-supervised", result.parameters["epochs"]),
+        *_epochs(result.parameters),
         ("seeds", len(result.scalars["seeds"])),
         ("encoders trained in this run", f"{source['trained']}; the others came from the cache"),
         ("date", p["date"]),

@@ -245,6 +245,7 @@ def test_one_process_writes_checkpoint_and_log(both):
         "parts.pt.previous",
         "whole.jsonl",
         "whole.pt",
+        "whole.pt.previous",
     ]
     lines = [json.loads(line) for line in (folder / "whole.jsonl").read_text().splitlines()]
     assert lines[0]["processes"] == WORLD and [line.get("epoch") for line in lines] == [None, 1, 2]

@@ -575,3 +575,73 @@ def test_the_shared_cache_trains_once(monkeypatch, tmp_path):
     first, second = (cached_pretrain(config(epochs=1), toy(), CPU) for _ in range(2))
     assert (first.reused, second.reused) == (False, True)
     assert weights_checksum(first.encoder) == weights_checksum(second.encoder)
+
+
+# Ends of epochs
+
+
+def test_a_run_killed_while_an_epoch_ends_has_that_epoch_in_its_history(tmp_path, uninterrupted, monkeypatch):
+    path, whole = tmp_path / "simclr.pt", module.TrainingRun.end_epoch
+
+    def die(self: module.TrainingRun) -> bool:
+        if self.step == 10:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    monkeypatch.setattr(module, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(module.TrainingRun, "end_epoch", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(path)
+    monkeypatch.undo()
+    resumed = run(path)
+    assert len(resumed.history["loss"]) == 3
+    assert weights_checksum(resumed.encoder) == weights_checksum(uninterrupted[0].encoder)
+    assert resumed.history["loss"] == uninterrupted[0].history["loss"]
+
+
+def collapsing_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monitor sees features that are all alike from this epoch on."""
+    original = module.TrainingRun._look
+
+    def look(self: module.TrainingRun):
+        seen = original(self)
+        alike = dataclasses.replace(seen, deviation=0.0) if seen else module.Look(0.1, 0.1, 1.0, 0.0)
+        return alike if self.step >= epoch * self.per_epoch else seen
+
+    monkeypatch.setattr(module.TrainingRun, "_look", look)
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_collapsed_run_goes_back_to_what_was_sound_and_says_so_every_time(tmp_path, monkeypatch, epoch):
+    path = tmp_path / "simclr.pt"
+    collapsing_in_epoch(epoch, monkeypatch)
+    monkeypatch.setattr(module, "SAVE_EVERY_S", -1.0)
+    for _ in range(2):
+        collapsed = run(path)
+        assert not collapsed.converged and not collapsed.reused and "collapsed" in collapsed.reason
+        assert len(collapsed.history["loss"]) == epoch
+        assert read_checkpoint(path)["step"] in range(5, 5 * epoch, 5)  # the end of an epoch that somebody looked at
+    assert not (tmp_path / "simclr.pt.sound").exists()
+
+
+def test_an_objective_that_draws_without_a_generator_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    whole = OBJECTIVES["simclr"].forward
+
+    def noisy(self, views, labels, index):
+        return whole(self, [view + 0.1 * torch.rand_like(view) for view in views], labels, index)
+
+    monkeypatch.setattr(OBJECTIVES["simclr"], "forward", noisy)
+    at_once = run()
+    run(tmp_path / "s.pt", stop_after=6)
+    torch.rand(3)  # whatever the caller draws in between
+    state = torch.get_rng_state()
+    assert weights_checksum(run(tmp_path / "s.pt").encoder) == weights_checksum(at_once.encoder)
+    assert torch.equal(state, torch.get_rng_state())  # which the run leaves as it was
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path, monkeypatch):
+    run(tmp_path / "s.pt", stop_after=2)
+    monkeypatch.setattr(module.distributed, "world", lambda: 2)
+    monkeypatch.setattr(module.TrainingRun, "_parallel", lambda self: self.objective)
+    with pytest.raises(ValueError, match="processes=1 there, 2 asked"):
+        run(tmp_path / "s.pt")

@@ -100,6 +100,7 @@ class DINO(MultiCropViews):
         for name, value in self.sharpness.items():
             expect(value > 0, name, "a value above 0", value)
         self.center_momentum, self.momentum, self.freeze = center_momentum, momentum, freeze
+        expect(0 <= freeze <= 1, "freeze", "a share in [0, 1]", freeze)
         self.head = Head(encoder.feature_dim, outputs)
         self.slow = Momentum(encoder=encoder, head=self.head)
         self.register_buffer("center", torch.zeros(outputs))

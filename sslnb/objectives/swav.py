@@ -92,6 +92,7 @@ class SwAV(MultiCropViews):
         self.assign = {"temperature": temperature, "epsilon": epsilon, "iterations": iterations}
         self.freeze = freeze
         d = encoder.feature_dim
+        expect(0 <= freeze <= 1, "freeze", "a share in [0, 1]", freeze)
         self.projector = mlp((d, 4 * d, projection_dim), norm=True)
         self.prototypes = nn.Linear(projection_dim, prototypes, bias=False)
         self.after_step(0.0)
