@@ -23,10 +23,13 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def equations() -> Markdown:
-    """One row per objective: its loss for an image i with a second view i′, and what that compares."""
-    cited = {kind: f" {{cite}}`{kind.reference}`" if kind.reference else "" for kind in _in_order()}
-    rows = [(kind.label + cited[kind], f"${kind.equation}$", kind.compares) for kind in cited]
-    return table(("method", "loss", "compares"), rows)
+    """One row per objective: what it compares, and its loss for an image i with a second view i′."""
+    rows = []
+    for kind in _in_order():
+        cited = f" {{cite}}`{kind.reference}`" if kind.reference else ""
+        lines = [f"${line}$" for line in kind.equation.split(r",\quad ")]  # each on its own, so that none is cut off
+        rows.append((kind.label + cited, "<br>".join((kind.compares + ":", *lines))))
+    return table(("method", "compares, and its loss"), rows)
 
 
 def _in_order() -> list[type]:

@@ -72,7 +72,7 @@ class DINO(MultiCropViews):
     reference = "caron2021dino"
     compares = "the soft cluster of one view with a slower encoder's, centred and sharpened, of another"
     equation = (
-        r"-\sum_k P^{\mathrm{slow}}_{i'k}\log P_{ik},\quad P=\mathrm{softmax}(s/\tau),\;"
+        r"-\sum_k P^{\mathrm{slow}}_{i'k}\log P_{ik},\quad P=\mathrm{softmax}(s/\tau),\quad "
         r"P^{\mathrm{slow}}=\mathrm{softmax}\bigl((t-c)/\tau_t\bigr)"
     )
     learning_rate = 0.1

@@ -24,7 +24,7 @@ class RotNet(Objective):
     reference = "gidaris2018"
     compares = "an image turned by 0, 90, 180 or 270°, with the weight vector of that rotation"
     equation = (
-        r"-\frac14\sum_{r=0}^{3}\log\frac{\exp(w_r^\top h_{ir})}{\sum_{s}\exp(w_s^\top h_{ir})},\quad"
+        r"-\frac14\sum_{r=0}^{3}\log\frac{\exp(w_r^\top h_{ir})}{\sum_{s}\exp(w_s^\top h_{ir})},\quad "
         r"h_{ir}=f(\mathrm{rot}_{90r}\,x_i)"
     )
     learning_rate = 0.1

@@ -65,7 +65,7 @@ class SwAV(MultiCropViews):
     reference = "caron2020swav"
     compares = "the cluster of one view with the prediction from another, clusters being equally large"
     equation = (
-        r"-\sum_k q_{i'k}\log\frac{\exp(z_i^\top c_k/\tau)}{\sum_{l}\exp(z_i^\top c_l/\tau)},\quad"
+        r"-\sum_k q_{i'k}\log\frac{\exp(z_i^\top c_k/\tau)}{\sum_{l}\exp(z_i^\top c_l/\tau)},\quad "
         r"q=\mathrm{sinkhorn}(z\,C)"
     )
     learning_rate = 0.1
