@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import re
 import sys
 import typing
@@ -132,7 +133,7 @@ def _train(config: PretrainConfig, arguments: argparse.Namespace, on: torch.devi
     with files.atomic(curves) as partial:
         figures.training_history({config.objective: run.history}).savefig(partial, dpi=150)
     last = {name: values[-1] for name, values in run.history.items()}
-    seen = f", validation kNN {100 * last['knn']:.1f} %" if last["knn"] == last["knn"] else ""
+    seen = f", validation kNN {100 * last['knn']:.1f} %" if math.isfinite(last["knn"]) else ""
     print(f"loss {last['loss']:.4f} after {len(run.history['loss'])} epochs{seen}")
     print(f"encoder in {out}, log in {log}, curves in {curves}")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sslnb.augment import chunk_size
+from sslnb.augment import GREY, chunk_size
 from sslnb.checks import expect, expect_shape
 
 # Linear RGB to XYZ: IEC 61966-2-1 with white D65, to seven digits. The rows' sums are white's own X, Y and Z.
@@ -17,7 +17,7 @@ RGB_TO_XYZ = (
     (0.2126729, 0.7151522, 0.0721750),
     (0.0193339, 0.1191920, 0.9503041),
 )
-RGB_TO_YDBDR = ((0.299, 0.587, 0.114), (-0.450, -0.883, 1.333), (-1.333, 1.116, 0.217))  # SECAM
+RGB_TO_YDBDR = (GREY, (-0.450, -0.883, 1.333), (-1.333, 1.116, 0.217))  # SECAM
 KINK = 6 / 29  # CIE 1976: below it, the cube root is replaced by a straight line
 
 

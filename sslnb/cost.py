@@ -31,7 +31,7 @@ def of_step(config: PretrainConfig, images: ImageSet, *, steps: int = 5) -> Step
     on = device.best_device()
     run = TrainingRun(config.resolved(on), images, None, on)
     run.objective.train()
-    index = torch.arange(run.batch_size, device=on) % len(images)
+    index = torch.arange(run.batch_size, device=on)
     memory = _memory_of_step(run, index)
     whole = _median_seconds(lambda: run.train_step(index), steps, on)
     drawn = _median_seconds(lambda: run.objective.views(run.images[index], None), steps, on)

@@ -165,6 +165,13 @@ def resnet(depth: int = 18, *, width: int = 64, stem: str = "cifar", in_channels
     return encoder
 
 
+def untrained(seed: int, depth: int = 18, **shape: object) -> Encoder:
+    """:func:`resnet` with the weights that the seed draws, in evaluation mode: a control for trained ones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return resnet(depth, **shape).eval()
+
+
 class ColorStreams(Encoder):
     """Two networks, ``first`` on a colour space's lightness, ``second`` on its two colour channels, side by side."""
 

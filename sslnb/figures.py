@@ -58,7 +58,7 @@ def _methods(result: Result) -> list[tuple[int, str, str, str]]:
     return [(m, label(name), COLOURS[m % n], MARKERS[(m + m // n) % n]) for m, name in enumerate(names)]
 
 
-def _mean_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mean_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, least and greatest over seeds (axis 0), NaN left out; NaN where every seed is."""
     measured = np.isfinite(values).any(0)
     filled = np.where(measured, values, 0)
@@ -205,7 +205,7 @@ def mean_margins(result: Result, *, scale: int = 0) -> Figure:
     positions = np.arange(means.shape[2])
     for i, ax in enumerate(axes[0]):
         for m, text, colour, marker in _methods(result):
-            mean, low, high = _mean_spread(means[m, :, :, i])
+            mean, low, high = mean_spread(means[m, :, :, i])
             x = positions + 0.16 * (m - (means.shape[0] - 1) / 2)
             ax.errorbar(x, mean, (mean - low, high - mean), fmt=marker, color=colour, capsize=3, label=text)
         ax.set_title(NORM_LABELS[result.scalars["norms"][i]], fontsize=11)
@@ -240,12 +240,12 @@ def _curves(result: Result, lines: Callable, dots: np.ndarray | None, what: str)
         shown = 0.0
         for m, text, colour, marker in _methods(result):
             budgets, values = lines(ax, i, m)
-            mean, low, high = _mean_spread(values)
+            mean, low, high = mean_spread(values)
             shown = max(shown, budgets[np.nan_to_num(high) > 0.005].max(initial=0))
             ax.plot(budgets, 100 * mean, color=colour, label=f"{text} ({what})")
             ax.fill_between(budgets, 100 * low, 100 * high, color=colour, alpha=0.2, linewidth=0)
             if dots is not None:
-                attacked = 100 * _mean_spread(dots[m, :, i])[0]
+                attacked = 100 * mean_spread(dots[m, :, i])[0]
                 ax.plot(result.arrays["dots"][i], attacked, marker, color=colour, markersize=5, label=f"{text} (PGD)")
         # Where every curve has come down to nothing, there is nothing to see.
         ax.set(xlim=(0, min(1.25 * shown, reach[i]) or reach[i]), ylim=(0, 100))

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,23 @@ def atomic(path: Path | str) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The file of the same name with one more suffix: ``PATH.previous``."""
+    return path.with_name(path.name + suffix)
+
+
+def keep(path: Path, suffix: str) -> None:
+    """Give an existing file a second name, ``beside`` it, so that replacing it loses nothing."""
+    if path.exists():
+        spare = path.with_name(f".{path.name}{suffix}.partial")
+        spare.unlink(missing_ok=True)
+        try:
+            os.link(path, spare)
+        except OSError:  # a file system without hard links
+            shutil.copy2(path, spare)
+        spare.replace(beside(path, suffix))
 
 
 def sha256(path: Path | str) -> str:

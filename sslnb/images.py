@@ -163,6 +163,11 @@ def choose_per_class(labels: Tensor, quota: Tensor, generator: torch.Generator) 
     return grouped[rank < quota[labels[grouped]]].sort().values
 
 
+def at_most(images: ImageSet, limit: int | None) -> ImageSet:
+    """A stratified choice of ``limit`` images, or all of them where there are no more."""
+    return images if limit is None or limit >= len(images) else images.take(limit)
+
+
 def others(count: int, chosen: Tensor) -> Tensor:
     """Sorted positions in 0..count-1 that were not chosen."""
     return torch.ones(count, dtype=torch.bool).index_fill(0, chosen, False).nonzero()[:, 0]

@@ -55,12 +55,12 @@ def ridge_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Ten
 
 @dataclass(frozen=True)
 class Look:
-    """One look at an encoder: accuracies in [0, 1] (NaN without labels), and how far it is from collapse."""
+    """One look at an encoder: accuracies in [0, 1], and how far it is from collapse; NaN for what was not seen."""
 
-    knn: float
-    probe: float
-    rankme: float
-    deviation: float
+    knn: float = math.nan
+    probe: float = math.nan
+    rankme: float = math.nan
+    deviation: float = math.nan
 
     @property
     def collapsed(self) -> bool:
@@ -85,10 +85,10 @@ class Monitor:
             train = extract(encoder, self.train, precision=precision)
             test = extract(encoder, self.held_out, precision=precision) if self.labelled else train
         except ValueError:  # features that are not finite
-            return Look(math.nan, math.nan, math.nan, math.nan)
+            return Look()
         spread = {"rankme": rankme(train), "deviation": feature_deviation(train)}
         if not self.labelled:
-            return Look(math.nan, math.nan, **spread)
+            return Look(**spread)
         neighbours = knn_predict(train, self.train.labels, test, k=NEIGHBOURS)
         knn = top1(neighbours, self.held_out.labels)
         return Look(knn, ridge_accuracy(train, self.train.labels, test, self.held_out.labels), **spread)

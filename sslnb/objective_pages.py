@@ -1,6 +1,7 @@
 """What the page on training objectives shows: equations, views as pictures, curves, accuracies and costs."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -16,9 +17,8 @@ from sslnb.pages import mosaic
 from sslnb.pretrain import HISTORY, PretrainConfig, objective_from
 from sslnb.rand_augment import rand_augment
 from sslnb.results import Result
-from sslnb.tables import _spread, table
+from sslnb.tables import spread, table
 
-FIRST = ("objective", "depth", "width", "stem", "seed", "compile", "options")  # settings that have no column
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -70,7 +70,7 @@ def _view(**settings: object) -> Transform:
 
 def _jigsaw(batch: Tensor, generator: torch.Generator) -> Tensor:
     tiles, _ = patches.jigsaw(batch.float() / 255, generator=generator)
-    return tiles.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    return patches.joined(tiles)
 
 
 def _turned(batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -117,7 +117,7 @@ def accuracies(result: Result) -> Markdown:
     methods = [*result.scalars["methods"], *result.scalars["references"]]
     knn, linear, ranks = (result.arrays[f"test_{name}"] for name in ("knn", "linear", "rankme"))
     own = len(result.scalars["methods"])
-    order = [*np.argsort(-np.nan_to_num(_mean(knn[:own]), nan=-1)), *range(own, len(methods))]
+    order = [*np.argsort(-np.nan_to_num(figures.mean_spread(knn[:own].T)[0], nan=-1)), *range(own, len(methods))]
     rows = []
     for m in order:
         trained = result.scalars["settings"].get(methods[m])
@@ -127,8 +127,8 @@ def accuracies(result: Result) -> Markdown:
         rows.append(
             (
                 figures.label(methods[m]),
-                _spread(knn[m]),
-                _spread(linear[m]),
+                spread(knn[m]),
+                spread(linear[m]),
                 rank,
                 trained["epochs"] if trained else "–",
                 spent,
@@ -137,17 +137,11 @@ def accuracies(result: Result) -> Markdown:
     return table(("method", "kNN, %", "linear probe, %", "effective rank", "epochs", "seconds of training"), rows)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the seeds that converged; NaN where none did."""
-    measured = np.isfinite(values)
-    return np.where(measured.any(1), np.where(measured, values, 0).sum(1) / measured.sum(1).clip(1), np.nan)
-
-
 def settings(result: Result) -> Markdown:
     """What every run was trained with, where it differs from the objective's defaults."""
     rows = []
     for method, used in result.scalars["settings"].items():
-        options = ", ".join(f"{name} {_plain(value)}" for name, value in used["options"].items())
+        options = ", ".join(f"{name} {json.dumps(value)}" for name, value in used["options"].items())
         rows.append(
             (
                 figures.label(method),
@@ -169,16 +163,6 @@ def settings(result: Result) -> Markdown:
         "options other than the defaults",
     )
     return table(head, rows)
-
-
-def _plain(value: object) -> str:
-    return (
-        f"({', '.join(map(_plain, value))})"
-        if isinstance(value, list | tuple)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
 
 
 def costs(result: Result) -> Markdown:
@@ -204,7 +188,7 @@ def summary(result: Result) -> Markdown:
     """How many objectives beat raw pixels, by how much at least, and which runs did not converge."""
     methods, knn = result.scalars["methods"], 100 * result.arrays["test_knn"]
     pixels = knn[len(methods) + result.scalars["references"].index("pixels")].mean()
-    gains = _mean(knn[: len(methods)]) - pixels
+    gains = figures.mean_spread(knn[: len(methods)].T)[0] - pixels
     seeds, images = len(result.scalars["seeds"]), result.scalars["test_images"]
     error = 50 / np.sqrt(images)  # of a proportion of n images, at most
     runs = f"{seeds} seed{'s' * (seeds > 1)}, {images} test images"

@@ -72,9 +72,14 @@ def make(name: str, model: nn.Module, learning_rate: float, weight_decay: float)
     return OPTIMIZERS[name](groups, lr=learning_rate, weight_decay=weight_decay)
 
 
+def _rise(steps: int, warmup: float) -> int:
+    """How many steps the learning rate rises for."""
+    return max(1, round(warmup * steps)) if warmup else 0
+
+
 def cosine_with_warmup(step: int, steps: int, warmup: float) -> float:
     """Factor of the learning rate at a step: linear rise over ``warmup`` · steps, then half a cosine to 0."""
-    rise = max(1, round(warmup * steps)) if warmup else 0
+    rise = _rise(steps, warmup)
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
@@ -82,14 +87,14 @@ def cosine_with_warmup(step: int, steps: int, warmup: float) -> float:
 
 def steps_with_warmup(step: int, steps: int, warmup: float) -> float:
     """Linear rise, then 1, a tenth after 60 % of the steps, a hundredth after 80 % (MoCo, section 4)."""
-    rise = max(1, round(warmup * steps)) if warmup else 0
+    rise = _rise(steps, warmup)
     return (step + 1) / rise if step < rise else 0.1 ** sum(step >= share * steps for share in (0.6, 0.8))
 
 
 def constant_with_warmup(step: int, steps: int, warmup: float) -> float:
     """Linear rise, then 1."""
-    rise = max(1, round(warmup * steps)) if warmup else 0
-    return min(1.0, (step + 1) / rise) if rise else 1.0
+    rise = _rise(steps, warmup)
+    return (step + 1) / rise if step < rise else 1.0
 
 
 SCHEDULES = {"cosine": cosine_with_warmup, "step": steps_with_warmup, "constant": constant_with_warmup}

@@ -3,6 +3,8 @@
 Images are [N,C,H,W] of any dtype: the pixels are moved, never computed with.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -64,6 +66,13 @@ def jigsaw(
     pixel = pixel.flatten(1)[:, None].expand(-1, channels, -1)
     tiles = images.flatten(2).gather(2, pixel).view(n, channels, grid * grid, tile, tile)
     return tiles.transpose(1, 2).contiguous(), order
+
+
+def joined(tiles: Tensor) -> Tensor:
+    """Pictures [N,C,g·t,g·t] of tiles [N,g²,C,t,t], laid out row by row."""
+    grid = math.isqrt(tiles.shape[1])
+    rows = tiles.unflatten(1, (grid, grid)).permute(0, 3, 1, 4, 2, 5)  # N×C×g×t×g×t
+    return rows.flatten(4, 5).flatten(2, 3)
 
 
 def _expect_square(images: Tensor) -> None:

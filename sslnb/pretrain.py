@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import os
-import shutil
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -17,12 +15,13 @@ from tqdm.auto import tqdm
 from sslnb import artifacts, device, distributed, objectives, optim
 from sslnb.checks import expect, expect_known
 from sslnb.encoders import Encoder, read_checkpoint
-from sslnb.files import atomic
+from sslnb.files import atomic, beside, keep
 from sslnb.images import ImageSet
 from sslnb.journal import Journal
 from sslnb.monitor import Look, Monitor
 
-CODE = ("augment", "color", "encoders", "optim", "patches", "pretrain", "rand_augment")  # what an encoder depends on
+# What an encoder depends on, besides the objective's own files.
+CODE = ("augment", "color", "device", "distributed", "encoders", "optim", "patches", "pretrain", "rand_augment")
 SAVE_EVERY_S = 60.0  # seconds of work that a killed run loses at most, besides the step it was in
 CHECK_EVERY = 50  # steps between checks that losses and weights are finite
 LOOKING = 0.05  # share of the time that may be spent on looking at the encoder while it trains
@@ -102,14 +101,17 @@ class Pretrained:
 
     encoder: Encoder
     history: dict[str, list[float]]  # per epoch; see HISTORY
-    converged: bool  # False when the loss stopped being finite or the features collapsed
-    reason: str | None  # why it did not converge
+    reason: str | None  # why it did not converge: the loss stopped being finite, or the features collapsed
     reused: bool  # True when the checkpoint was already complete
     config: PretrainConfig
 
+    @property
+    def converged(self) -> bool:
+        return self.reason is None
+
 
 # Per epoch: mean loss, seconds, and of those the ones spent looking; then what was seen, NaN where nobody looked.
-HISTORY = ("loss", "seconds", "looking", "knn", "probe", "rankme", "deviation")
+HISTORY = ("loss", "seconds", "looking", *(field.name for field in dataclasses.fields(Look)))
 
 
 def objective_from(config: PretrainConfig, images: ImageSet) -> objectives.Objective:
@@ -156,7 +158,7 @@ class TrainingRun:
         self.per_epoch = len(images) // self.batch_size
         self.steps, self.step = config.epochs * self.per_epoch, 0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
-        self.epoch_loss, self.epoch_seconds = torch.zeros((), device=on), 0.0
+        self.epoch_loss, self.epoch_seconds, self.since = torch.zeros((), device=on), 0.0, time.monotonic()
         self.reason: str | None = None
         self.collapsed = False
         self.monitor = Monitor(images, held_out)
@@ -206,19 +208,24 @@ class TrainingRun:
             self.reason = "the loss or the weights stopped being finite"
         return self.reason is not None
 
+    def lap(self) -> float:
+        """Seconds since the last lap. Called where the device has been waited for, or it would time mere launches."""
+        before, self.since = self.since, time.monotonic()
+        return self.since - before
+
     def end_epoch(self) -> bool:
         """Close the epoch's history, end the run if it has gone wrong; True when a look found it sound."""
-        loss = distributed.total(self.epoch_loss) / (self.per_epoch * distributed.world())
+        loss = float(distributed.total(self.epoch_loss)) / (self.per_epoch * distributed.world())
         self.stop_unless_finite()
-        started = time.monotonic()
+        self.epoch_seconds += self.lap()
         seen = self._look()
-        looking = time.monotonic() - started
+        looking = self.lap()
         if seen is not None and distributed.any_rank(seen.collapsed, self.device) and self.reason is None:
             self.collapsed = True
             collapsed = f"the features collapsed: their deviation is {seen.deviation:.4f} of an even spread"
             self.reason = "the features stopped being finite" if math.isnan(seen.deviation) else collapsed
-        row = {"loss": float(loss), "seconds": self.epoch_seconds + looking, "looking": looking}
-        row |= dataclasses.asdict(seen) if seen else dict.fromkeys(("knn", "probe", "rankme", "deviation"), math.nan)
+        row = {"loss": loss, "seconds": self.epoch_seconds + looking, "looking": looking}
+        row |= dataclasses.asdict(seen or Look())
         for name, value in row.items():
             self.history[name].append(value)
         self.epoch_loss.zero_()
@@ -236,12 +243,13 @@ class TrainingRun:
         return self.monitor.look(self.objective.encoder, self.config.precision)
 
     def save(self, path: Path, *, sound: bool = False) -> None:
-        """Write the checkpoint and keep the one before, unless the run has gone wrong.
+        """Write the checkpoint and keep the one before as ``PATH.previous``, unless the run has gone wrong.
 
-        One that was looked at and found ``sound`` also gets a name that the next ones don't take away.
+        One that was looked at and found ``sound`` is also ``PATH.sound``, which the next ones don't take away.
         """
         if distributed.rank() or self.reason is not None or not self.finite():
             return
+        self.epoch_seconds += self.lap()
         model = self.objective.state_dict()
         state = {
             "spec": self.objective.encoder.spec,
@@ -261,6 +269,7 @@ class TrainingRun:
             keep(path, ".previous")
         if sound:
             keep(path, ".sound")
+        self.lap()  # writing is no training
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint; ``ValueError`` lists what differs when it is another run's."""
@@ -282,23 +291,6 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.history, self.epoch_seconds = state["step"], state["history"], state["epoch_seconds"]
         self.epoch_loss = state["epoch_loss"].to(self.device)
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """``PATH.previous``, the checkpoint before; ``PATH.sound``, during a run, the last that was found sound."""
-    return path.with_name(path.name + suffix)
-
-
-def keep(path: Path, suffix: str) -> None:
-    """Give an existing file a second name, so that replacing it loses nothing."""
-    if path.exists():
-        spare = path.with_name(f".{path.name}{suffix}.partial")
-        spare.unlink(missing_ok=True)
-        try:
-            os.link(path, spare)
-        except OSError:  # a file system without hard links
-            shutil.copy2(path, spare)
-        spare.replace(beside(path, suffix))
 
 
 def pretrain(
@@ -337,7 +329,7 @@ def pretrain(
         if path is not None and distributed.rank() == 0:
             keep(path, ".sound")  # what a run went on from is where it returns to
         _train(run, last, path, journal)
-    return Pretrained(run.objective.encoder.eval(), run.history, run.reason is None, run.reason, reused, config)
+    return Pretrained(run.objective.encoder.eval(), run.history, run.reason, reused, config)
 
 
 def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> None:
@@ -345,14 +337,13 @@ def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> 
     label = f"{run.config.objective} (seed {run.config.seed})"
     unit = {"unit": "img", "unit_scale": run.batch_size, "mininterval": 1.0, "disable": distributed.rank() > 0}
     saved = time.monotonic()
+    run.lap()
     with tqdm(total=run.steps, initial=run.step, desc=label, **unit) as bar, torch.random.fork_rng(devices=[]):
         while run.step < last and run.reason is None:
             epoch, first = divmod(run.step, run.per_epoch)
             order = batches_of(epoch, len(run.images), run.batch_size, run.config.seed)
             for index in order[first : first + last - run.step].to(run.device):
-                started = time.monotonic()
                 run.train_step(index)
-                run.epoch_seconds += time.monotonic() - started
                 bar.update()
                 within = run.step % run.per_epoch != 0  # an epoch's last step is saved with its row of the history
                 if within and time.monotonic() - saved > SAVE_EVERY_S and path is not None:
@@ -386,8 +377,8 @@ def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> 
 def encoder_artifact(config: PretrainConfig, images: ImageSet, on: torch.device | None = None) -> Path:
     """Where the shared cache keeps the encoder of this configuration, data and code."""
     config = config.resolved(on or device.best_device())
-    kinds = {kind.__module__ for kind in objectives.get(config.objective).__mro__}
-    code = artifacts.code_version(*(f"sslnb.{name}" for name in CODE), *(k for k in kinds if k.startswith("sslnb.")))
+    files = objectives.files_of(objectives.get(config.objective))
+    code = artifacts.code_version(*(f"sslnb.{name}" for name in CODE), *files)
     facts = {"config": dataclasses.asdict(config), "data": images.checksum(), "code": code}
     return artifacts.path("encoders", f"{config.objective}-{images.name.replace(':', '-')}", **facts)
 

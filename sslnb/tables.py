@@ -32,7 +32,7 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}" if math.isfinite(value) else "–"
 
 
-def _spread(values: np.ndarray) -> str:
+def spread(values: np.ndarray) -> str:
     """Mean over seeds with the sample deviation: ``76.1 ± 0.4``."""
     values = values[np.isfinite(values)]
     if not len(values):
@@ -49,7 +49,7 @@ def probes(result: Result) -> Markdown:
             converged = result.arrays["converged"][m, :, d, 0]
             accuracy = np.where(converged, result.arrays["accuracy"][m, :, d, 0], np.nan)
             kind = " (mean per class)" if result.scalars["per_class"][d] else ""
-            cells = _spread(accuracy) + kind, _spread(result.arrays["knn"][m, :, d])
+            cells = spread(accuracy) + kind, spread(result.arrays["knn"][m, :, d])
             rows.append((f"`{name}`", figures.label(method), *cells, f"{converged.sum()} of {len(converged)}"))
     return table(("data set", "encoder", "linear probe, %", "kNN, %", "converged"), rows)
 
@@ -70,10 +70,10 @@ def effective(result: Result, *, scale: int = 0) -> Markdown:
 
 
 def _effective_cell(result: Result, m: int, d: int, scale: int, norm: int) -> str:
-    found = _spread(result.arrays["effective"][m, :, d, scale, norm])
+    found = spread(result.arrays["effective"][m, :, d, scale, norm])
     benign = result.arrays["accuracy"][m, :, d, scale]
     converged = result.arrays["converged"][m, :, d, scale]
-    return f"{found} ({_spread(np.where(converged, benign, np.nan))})" if converged.any() else "did not converge"
+    return f"{found} ({spread(np.where(converged, benign, np.nan))})" if converged.any() else "did not converge"
 
 
 def _paper_cell(printed: dict, dataset: str, method: str, norm: str) -> str:
@@ -188,8 +188,8 @@ def glue_headlines(result: Result) -> None:
         m = methods.index(method)
         converged = result.arrays["converged"][m, :, 0, 0]
         accuracy = np.where(converged, result.arrays["accuracy"][m, :, 0, 0], np.nan)
-        _say(f"{method}_accuracy", _spread(accuracy) + " %")
-        _say(f"{method}_knn", _spread(result.arrays["knn"][m, :, 0]) + " %")
+        _say(f"{method}_accuracy", spread(accuracy) + " %")
+        _say(f"{method}_knn", spread(result.arrays["knn"][m, :, 0]) + " %")
         for i, norm in enumerate(result.scalars["norms"]):
             means = result.arrays["mean_margin"][m, :, 0, 0, i]
             means = means[np.isfinite(means)]

@@ -6,7 +6,7 @@ import torchvision.transforms.v2.functional as reference
 from scipy import stats
 from torch import Tensor
 
-from sslnb.patches import jigsaw, rotate90, rotation_labels, rotations
+from sslnb.patches import jigsaw, joined, rotate90, rotation_labels, rotations
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -118,6 +118,13 @@ def test_whole_cells_in_order_make_up_the_image():
     sorted_ = tiles.gather(1, order.argsort(1).view(4, 16, 1, 1, 1).expand_as(tiles))
     whole = sorted_.view(4, 4, 4, 3, 3, 3).permute(0, 3, 1, 4, 2, 5).reshape(4, 3, 12, 12)
     assert torch.equal(whole, images[:, :, :12])  # 13 rows: the crop of 12 begins at the first
+
+
+def test_tiles_joined_row_by_row_are_the_picture():
+    images = distinct(4, 3, 12, 12)
+    tiles, order = jigsaw(images, grid=4, tile=3, generator=seeded(2))
+    straight = tiles.gather(1, order.argsort(1).view(4, 16, 1, 1, 1).expand_as(tiles))
+    assert torch.equal(joined(straight), images) and joined(tiles).shape == images.shape
 
 
 def test_all_channels_of_a_tile_are_cut_alike_and_bytes_stay_bytes():

@@ -17,7 +17,7 @@ from sslnb import pretrain as module
 from sslnb.encoders import read_checkpoint, read_encoder, save_encoder, weights_checksum
 from sslnb.features import extract
 from sslnb.images import ImageSet
-from sslnb.objectives import OBJECTIVES
+from sslnb.objectives import OBJECTIVES, files_of
 from sslnb.optim import LEARNING_RATES, cosine_with_warmup
 from sslnb.pretrain import (
     HISTORY,
@@ -568,6 +568,26 @@ def test_an_artifact_changes_with_configuration_data_and_code(monkeypatch, tmp_p
     assert encoder_artifact(resolved, toy(), CPU) == path  # the same run, however it is asked for
     monkeypatch.setattr(module.artifacts, "code_version", lambda *modules: "another")
     assert encoder_artifact(config(), toy(), CPU) != path
+
+
+def test_an_artifact_depends_on_every_file_that_its_objective_takes_code_from():
+    wanted = {"byol": {"base", "byol", "simsiam"}, "infomin_color": {"base", "cmc", "infomin", "moco"}}
+    for name, files in wanted.items():
+        assert files_of(OBJECTIVES[name]) == {f"sslnb.objectives.{file}" for file in files}
+    assert all(kind.__module__ in files_of(kind) for kind in OBJECTIVES.values())
+
+
+def test_the_time_for_which_an_epoch_waits_for_the_device_is_training(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    def finite(self: module.TrainingRun) -> bool:  # reads a number back, so that the device must have come this far
+        now[0] += 100.0
+        return True
+
+    monkeypatch.setattr(module.TrainingRun, "finite", finite)
+    done = run(epochs=2)
+    assert done.history["seconds"] == [100.0, 100.0] and done.history["looking"] == [0.0, 0.0]
 
 
 def test_the_shared_cache_trains_once(monkeypatch, tmp_path):

@@ -112,6 +112,28 @@ class TwoViews(Objective):
         return [view(images, generator) for view in self.augmentations]
 
 
+class ContrastiveViews(TwoViews):
+    """Two views, a projection head d → d → ``projection_dim``, and the temperature of a loss that compares in it.
+
+    Source of the head: Chen et al. 2020, section 2.1; the others took it over.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: int,
+        images: int,
+        *,
+        temperature: float,
+        projection_dim: int = 128,
+        **views: object,
+    ) -> None:
+        super().__init__(encoder, classes, images, **views)
+        expect(temperature > 0, "temperature", "a value above 0", temperature)
+        self.temperature = temperature
+        self.head = mlp((encoder.feature_dim, encoder.feature_dim, projection_dim))
+
+
 class MultiCropViews(TwoViews):
     """Two large crops and ``small_crops`` small ones, of half the side and up to the least share of a large crop.
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sslnb.checks import expect, expect_shape
 from sslnb.distributed import gather
-from sslnb.encoders import Encoder
-from sslnb.objectives.base import Momentum, TwoViews, in_float32, mlp
+from sslnb.objectives.base import ContrastiveViews, Momentum, in_float32
 
 __all__ = ["MoCo", "info_nce"]
 
@@ -40,7 +39,7 @@ def info_nce(
     return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
 
-class MoCo(TwoViews):
+class MoCo(ContrastiveViews):
     """A query, a key of the momentum encoder, a queue of earlier keys, InfoNCE."""
 
     name, label = "moco", "MoCo v2"
@@ -54,24 +53,18 @@ class MoCo(TwoViews):
 
     def __init__(
         self,
-        encoder: Encoder,
-        classes: int,
-        images: int,
-        *,
+        *parts: object,
         temperature: float = 0.2,
-        projection_dim: int = 128,
         momentum: float = 0.99,
         queue_size: int = 4096,
-        **views: object,
+        **options: object,
     ) -> None:
-        super().__init__(encoder, classes, images, **views)
-        expect(temperature > 0, "temperature", "a value above 0", temperature)
+        super().__init__(*parts, temperature=temperature, **options)
         expect(0 <= momentum <= 1, "momentum", "a value in [0, 1]", momentum)
         expect(queue_size >= 1, "queue_size", "at least 1", queue_size)
-        self.temperature, self.momentum = temperature, momentum
-        self.head = mlp((encoder.feature_dim, encoder.feature_dim, projection_dim))
-        self.slow = Momentum(encoder=encoder, head=self.head)
-        self.register_buffer("queue", F.normalize(torch.randn(queue_size, projection_dim), dim=1))
+        self.momentum = momentum
+        self.slow = Momentum(encoder=self.encoder, head=self.head)
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, self.head[-1].out_features), dim=1))
         self.register_buffer("next", torch.zeros((), dtype=torch.long))
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from sslnb.checks import expect, expect_shape
 from sslnb.distributed import gather
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import MemoryBank, TwoViews, in_float32
-from sslnb.patches import jigsaw
+from sslnb.patches import jigsaw, joined
 
 __all__ = ["PIRL", "nce"]
 
@@ -90,8 +90,7 @@ class PIRL(TwoViews):
 
     def pictures(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         whole, tiles = self.views(images, generator)
-        tiles = tiles.unflatten(0, (len(images), GRID, GRID))  # N×3×3×C×t×t
-        return [whole, tiles.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)]
+        return [whole, joined(tiles.unflatten(0, (len(images), GRID**2)))]
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         whole, tiles = views

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sslnb.augment import Augmentation
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import Objective
-from sslnb.patches import rotations
+from sslnb.patches import rotation_labels, rotations
 
 __all__ = ["RotNet"]
 
@@ -42,5 +42,5 @@ class RotNet(Objective):
         return list(self.views(images, generator)[0].chunk(4))
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
-        turned = torch.arange(4, device=labels.device).repeat_interleave(len(labels))
+        turned = rotation_labels(len(labels), labels.device)
         return F.cross_entropy(self.head(self.encoder(views[0])).float(), turned)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from sslnb.checks import expect, expect_shape
 from sslnb.distributed import gather
-from sslnb.encoders import Encoder
-from sslnb.objectives.base import TwoViews, in_float32, mlp
+from sslnb.objectives.base import ContrastiveViews, in_float32
 
 __all__ = ["SimCLR", "nt_xent"]
 
@@ -36,7 +35,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
     return F.cross_entropy(similarity, partner)
 
 
-class SimCLR(TwoViews):
+class SimCLR(ContrastiveViews):
     """Two views, a projection head, NT-Xent."""
 
     name, label = "simclr", "SimCLR"
@@ -45,20 +44,8 @@ class SimCLR(TwoViews):
     equation = r"-\log\frac{\exp(z_i^\top z_{i'}/\tau)}{\sum_{k\neq i}\exp(z_i^\top z_k/\tau)}"
     learning_rate = 0.12  # lightly's for SGD; the paper's 0.3 is for LARS
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        classes: int,
-        images: int,
-        *,
-        temperature: float = 0.5,
-        projection_dim: int = 128,
-        **views: object,
-    ) -> None:
-        super().__init__(encoder, classes, images, **views)
-        expect(temperature > 0, "temperature", "a value above 0", temperature)
-        self.temperature = temperature
-        self.head = mlp((encoder.feature_dim, encoder.feature_dim, projection_dim))
+    def __init__(self, *parts: object, temperature: float = 0.5, **options: object) -> None:
+        super().__init__(*parts, temperature=temperature, **options)
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         z1, z2 = self.head(self.encoder(torch.cat(views))).chunk(2)

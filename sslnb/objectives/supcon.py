@@ -11,8 +11,7 @@ from torch import Tensor
 
 from sslnb.checks import expect, expect_shape
 from sslnb.distributed import gather
-from sslnb.encoders import Encoder
-from sslnb.objectives.base import TwoViews, in_float32, mlp
+from sslnb.objectives.base import ContrastiveViews, in_float32
 
 __all__ = ["SupCon", "sup_con"]
 
@@ -42,7 +41,7 @@ def sup_con(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     return -picked.sum() / (count > 0).sum()
 
 
-class SupCon(TwoViews):
+class SupCon(ContrastiveViews):
     """Two views, a projection head, the supervised contrastive loss."""
 
     name, label = "supcon", "SupCon"
@@ -54,20 +53,8 @@ class SupCon(TwoViews):
     uses_labels = True
     learning_rate = 0.1
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        classes: int,
-        images: int,
-        *,
-        temperature: float = 0.1,
-        projection_dim: int = 128,
-        **views: object,
-    ) -> None:
-        super().__init__(encoder, classes, images, **views)
-        expect(temperature > 0, "temperature", "a value above 0", temperature)
-        self.temperature = temperature
-        self.head = mlp((encoder.feature_dim, encoder.feature_dim, projection_dim))
+    def __init__(self, *parts: object, temperature: float = 0.1, **options: object) -> None:
+        super().__init__(*parts, temperature=temperature, **options)
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         z = torch.stack(self.head(self.encoder(torch.cat(views))).chunk(2), 1)

@@ -10,8 +10,9 @@ from tqdm.auto import tqdm
 
 from sslnb import cost, data, device
 from sslnb.checks import expect, expect_known
-from sslnb.encoders import Encoder, resnet
+from sslnb.encoders import Encoder, untrained
 from sslnb.features import Standardizer, extract
+from sslnb.images import at_most
 from sslnb.monitor import rankme
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import HISTORY, PretrainConfig, cached_pretrain
@@ -20,12 +21,12 @@ from sslnb.results import Result
 from sslnb.studies.base import BaseParameters, BaseStudy, step
 
 REFERENCES = ("random", "pixels")  # rows beside the objectives: an untrained encoder, and no encoder at all
-PARTS = ("seconds", "views", "memory")  # of the cost of a step
+PARTS = tuple(field.name for field in dataclasses.fields(cost.StepCost))
 
 EPOCHS = 10  # where neither the parameters nor the table below say otherwise
-# What each objective is trained with on digit-scenes, chosen on the validation split: as many epochs as a minute on two
-# cores holds; weak colour jitter and large crops, since stronger ones hide the digit before its surroundings; queues
-# and banks that suit 9,000 images.
+# What each objective is trained with on digit-scenes, chosen on the validation split: fewer epochs where a step costs
+# more; weak colour jitter and large crops, since stronger ones hide the digit before its surroundings; queues and banks
+# that suit 9,000 images.
 WEAK = {"jitter_strength": 0.1, "greyscale": 0.0}
 PLAIN = WEAK | {"solarize": (0.0, 0.0)}
 QUICK: dict[str, dict] = {
@@ -61,7 +62,7 @@ class Parameters(BaseParameters):
     seeds: tuple[int, ...]
     depth: int
     width: int
-    stem: str  # cifar | imagenet, which is sixteen times cheaper and sees less
+    stem: str  # cifar | imagenet, which keeps a sixteenth of the pixels
     epochs: int | None  # of every objective; None: each its own in quick, so that all take about as long
     batch_size: int
     optimizer: str  # sgd | lars | adam | adamw
@@ -74,7 +75,7 @@ class Parameters(BaseParameters):
     probe_epochs: int
 
     PRESETS: ClassVar[dict[str, dict]] = {
-        # a quarter of an hour on two cores: a minute for each objective
+        # minutes on two cores
         "quick": {
             "dataset": "digit-scenes",
             "objectives": tuple(sorted(OBJECTIVES)),
@@ -157,12 +158,13 @@ class Study(BaseStudy):
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
         self.encoders: dict[tuple[str, int], Encoder] = {}
+        self.source: data.ImageSet | None = None
 
     @step
     def pretrain(self) -> Result:
         """Train, or take from the cache, one encoder per objective and seed."""
         p = self.parameters
-        source = data.load(p.dataset, "train", size=p.size, limit=p.limit)
+        source = self.source = data.load(p.dataset, "train", size=p.size, limit=p.limit)
         held_out = data.load(p.dataset, "val", size=p.size)
         configs = {(o, s): p.config(o, s) for o in p.objectives for s in p.seeds}
         longest = max(config.epochs for config in configs.values())
@@ -195,9 +197,8 @@ class Study(BaseStudy):
     def evaluate(self) -> Result:
         """kNN and linear probe on the test split, of every encoder, of random weights, and of raw pixels."""
         p = self.parameters
-        train = data.load(p.dataset, "train", size=p.size)
-        train = train if p.probe_limit is None or p.probe_limit >= len(train) else train.take(p.probe_limit)
-        splits = {"train": train} | {k: data.load(p.dataset, k, size=p.size) for k in ("val", "test")}
+        limits = {"train": p.probe_limit, "val": None, "test": None}
+        splits = {k: at_most(data.load(p.dataset, k, size=p.size), limit) for k, limit in limits.items()}
         methods = (*p.objectives, *REFERENCES)
         knn, linear, ranks = (np.full((len(methods), len(p.seeds)), np.nan) for _ in range(3))
         chances = [(m, s) for m in range(len(methods)) for s in range(len(p.seeds))]
@@ -222,22 +223,23 @@ class Study(BaseStudy):
         """Features per split; None where the encoder did not converge."""
         if method == "pixels":
             return {k: part.images.flatten(1).float() / 255 for k, part in splits.items()}
-        encoder = self._untrained(seed, splits["train"]) if method == "random" else self.encoders.get((method, seed))
+        encoder = self._encoder(method, seed)
+        if encoder is None:
+            return None
         on = device.best_device()
         same = {"device": on, "precision": device.best_precision(on)}
-        return encoder and {k: extract(encoder, part, **same) for k, part in splits.items()}
+        return {k: extract(encoder, part, **same) for k, part in splits.items()}
 
-    def _untrained(self, seed: int, images: data.ImageSet) -> Encoder:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            p = self.parameters
-            return resnet(p.depth, width=p.width, stem=p.stem, in_channels=images.images.shape[1])
+    def _encoder(self, method: str, seed: int) -> Encoder | None:
+        p = self.parameters
+        if method == "random":
+            return untrained(seed, p.depth, width=p.width, stem=p.stem, in_channels=self.source.images.shape[1])
+        return self.encoders.get((method, seed))
 
     @step
     def cost(self) -> Result:
         """Seconds and memory of a training step of every objective on this machine, one after the other."""
-        p = self.parameters
-        images = data.load(p.dataset, "train", size=p.size, limit=p.limit)
+        p, images = self.parameters, self.source
         measured = [cost.of_step(p.config(o, p.seeds[0]), images) for o in tqdm(p.objectives, desc="cost of a step")]
         for name in PARTS:
             self.result.arrays[f"step_{name}"] = np.array([getattr(one, name) for one in measured])

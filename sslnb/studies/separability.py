@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 
 from sslnb import attacks, data, device, separability
 from sslnb.checks import expect
-from sslnb.encoders import Encoder, load_encoder, resnet
+from sslnb.encoders import Encoder, load_encoder, untrained
 from sslnb.features import SCALES, Standardizer, extract
+from sslnb.images import at_most
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, cached_pretrain
 from sslnb.probe import LinearProbe, LinearProbeGrid, MLPProbe, knn_predict, top1
@@ -39,7 +40,7 @@ class Parameters(BaseParameters):
     seeds: tuple[int, ...]
     depth: int
     width: int
-    stem: str  # cifar | imagenet, which is sixteen times cheaper and sees less
+    stem: str  # cifar | imagenet, which keeps a sixteenth of the pixels
     epochs: int  # of self-supervised pretraining
     supervised_epochs: int
     batch_size: int
@@ -58,7 +59,7 @@ class Parameters(BaseParameters):
     attack_steps: int
 
     PRESETS: ClassVar[dict[str, dict]] = {
-        # about 3 minutes on two cores
+        # minutes on two cores
         "quick": {
             "dataset": "digit-scenes",
             "datasets": ("digit-scenes", "digit-scenes:backgrounds=16", "digit-scenes:contrast=0.2"),
@@ -173,6 +174,7 @@ class Study(BaseStudy):
             data.find(name)  # refused now rather than after hours of training
         own = load_encoder(p.encoder).eval() if p.encoder else None
         source = data.load(p.dataset, "train", size=p.size, limit=p.limit)
+        shape = {"width": p.width, "stem": p.stem, "in_channels": source.images.shape[1]}
         methods = [*p.objectives, *(["encoder"] if p.encoder else [])]
         losses = np.full((len(methods), len(p.seeds), max(p.epochs, p.supervised_epochs)), np.nan, np.float32)
         reused = []
@@ -184,8 +186,10 @@ class Study(BaseStudy):
                     losses[m, s, : len(run.history["loss"])] = run.history["loss"]
                     reused.append(run.reused)
                     self.encoders[method, seed] = run.encoder
+                elif method == "encoder":
+                    self.encoders[method, seed] = own
                 else:
-                    self.encoders[method, seed] = own if method == "encoder" else self._untrained(seed, source)
+                    self.encoders[method, seed] = untrained(seed, p.depth, **shape)
         self.result.arrays["loss"] = losses
         self.result.scalars |= {
             "methods": methods,
@@ -198,12 +202,6 @@ class Study(BaseStudy):
         }
         self.result.provenance["data"] = {p.dataset: source.checksum()}
         return self.result
-
-    def _untrained(self, seed: int, source: data.ImageSet) -> Encoder:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            p = self.parameters
-            return resnet(p.depth, width=p.width, stem=p.stem, in_channels=source.images.shape[1]).eval()
 
     @step
     def probe(self) -> Result:
@@ -353,11 +351,6 @@ def mean_per_class(dataset: str) -> bool:
     """Whether the papers report a set's accuracy as the mean over its classes; False for sets of the user's own."""
     name = dataset.partition(":")[0]
     return name in data.names() and data.describe(name).mean_per_class
-
-
-def at_most(images: data.ImageSet, limit: int | None) -> data.ImageSet:
-    """A stratified choice of ``limit`` images, or all of them where there are no more."""
-    return images if limit is None or limit >= len(images) else images.take(limit)
 
 
 def _module(probe: LinearProbe) -> torch.nn.Module:
