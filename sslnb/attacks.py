@@ -6,7 +6,7 @@ gets its mode and its parameters' gradients back as they were.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -128,21 +128,25 @@ def pgd(
     expect(norm in NORMS, "norm", f"one of {NORMS}", repr(norm))
     expect(steps >= 1, "steps", "at least 1", steps)
     low, high = _check(x, y, bounds)
-    budget = _budget(eps, x)
-    step = 2.5 * budget / steps if step_size is None else _budget(step_size, x, argument="step_size")
+    budget = _budget(eps, x).expand(len(x), *[1] * (x.ndim - 1))
+    step = 2.5 * budget / steps if step_size is None else _budget(step_size, x, argument="step_size").expand_as(budget)
     x = x.detach()
-    adversarial, unbeaten = x.clone(), torch.ones(len(x), dtype=torch.bool, device=x.device)
     delta = _random_start(x, budget, norm, generator) if random_start else torch.zeros_like(x)
-    delta = (x + delta).clamp(low, high) - x
+    point, adversarial = (x + delta).clamp(low, high), x.clone()
     with _frozen(model):
-        adversarial, unbeaten = _keep(adversarial, unbeaten, x, _right(model, x, y))
-        for _ in range(steps):
-            gradient, right = _gradient(model, x + delta, y)
-            adversarial, unbeaten = _keep(adversarial, unbeaten, x + delta, right)
-            delta = _project(delta + step * _direction(gradient, norm), budget, norm)
-            delta = (x + delta).clamp(low, high) - x
-        adversarial, unbeaten = _keep(adversarial, unbeaten, x + delta, _right(model, x + delta, y))
-    return torch.where(_wide(unbeaten, x), x + delta, adversarial)
+        # Only the samples that still are classified rightly are worked on: the others stay where they were beaten.
+        alive = _right(model, x, y).nonzero().squeeze(1)
+        point = point[alive]
+        for _ in range(steps if len(alive) else 0):
+            gradient, right = _gradient(model, point, y[alive])
+            adversarial[alive] = point
+            alive, point, gradient = alive[right], point[right], gradient[right]
+            if not len(alive):
+                break
+            delta = point - x[alive] + step[alive] * _direction(gradient, norm)
+            point = (x[alive] + _project(delta, budget[alive], norm)).clamp(low, high)
+    adversarial[alive] = point
+    return adversarial
 
 
 def _direction(gradient: Tensor, norm: str) -> Tensor:
@@ -157,11 +161,71 @@ def _right(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     return model(x).argmax(1) == y
 
 
-def _keep(adversarial: Tensor, unbeaten: Tensor, x: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Remember x for the samples that it beats for the first time."""
-    found = unbeaten & ~right
-    return torch.where(_wide(found, x), x, adversarial), unbeaten & right
+def fgsm_accuracy(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    budgets: Sequence[float] | Tensor,
+    *,
+    bounds: Bounds | None = (0, 1),
+    std: Tensor | None = None,
+    batch_size: int = 512,
+) -> Tensor:
+    """Accuracy [B] under :func:`fgsm` at each budget [B]; a batch's gradient is computed once for all of them."""
+    _expect_budgets(budgets)
+    right = torch.zeros(len(budgets), dtype=torch.double)
+    with _frozen(model):
+        for some, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            low, high = _check(some, labels, bounds)
+            direction = _gradient(model, some, labels)[0].sign()
+            for i, eps in enumerate(budgets):
+                moved = (some + _budget(eps, some, std) * direction).clamp(low, high)
+                right[i] += _right(model, moved, labels).sum().item()
+    return right / len(x)
 
 
-def _wide(mask: Tensor, like: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (like.ndim - 1))
+def pgd_accuracy(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    budgets: Sequence[float] | Tensor,
+    *,
+    norm: str = "linf",
+    steps: int = 10,
+    relative_step: float = 0.25,
+    bounds: Bounds | None = (0, 1),
+    batch_size: int = 512,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Accuracy [B] under :func:`pgd` at each budget [B], with steps of ``relative_step`` · budget.
+
+    A ball holds every smaller one, so a sample that was lost at a smaller budget stays lost, and in l∞ one that
+    :func:`fgsm` beats is lost: the accuracy never rises with the budget and is never above that under FGSM. Memory is
+    that of one batch, whatever the number of budgets. The accuracy at budget 0 is the clean one.
+    """
+    budgets = _expect_budgets(budgets)
+    right = torch.zeros(len(budgets), dtype=torch.double)
+    with _frozen(model):
+        for some, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            _check(some, labels, bounds)
+            left = _right(model, some, labels)
+            some, labels = some[left], labels[left]
+            for i in budgets.argsort().tolist():
+                eps = float(budgets[i])
+                if eps > 0 and norm == "linf":
+                    left = _right(model, fgsm(model, some, labels, eps, bounds=bounds), labels)
+                    some, labels = some[left], labels[left]
+                if eps > 0:
+                    how = {"norm": norm, "steps": steps, "step_size": relative_step * eps, "generator": generator}
+                    left = _right(model, pgd(model, some, labels, eps, bounds=bounds, **how), labels)
+                    some, labels = some[left], labels[left]
+                right[i] += len(some)
+    return right / len(x)
+
+
+def _expect_budgets(budgets: Sequence[float] | Tensor) -> Tensor:
+    budgets = torch.as_tensor(budgets, dtype=torch.double)
+    expect(budgets.ndim == 1 and len(budgets) > 0, "budgets", "a list of at least one value", list(budgets.shape))
+    expect_finite(budgets, "budgets")
+    expect(bool((budgets >= 0).all()), "budgets", "values of at least 0", float(budgets.min()))
+    return budgets

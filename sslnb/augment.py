@@ -171,16 +171,18 @@ def color_jitter(
     saturation: float,
     hue: float,
     probability: float = 1.0,
+    per_batch: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Brightness, contrast, saturation and hue changed in an order and by factors drawn per sample.
 
     Factors are uniform in [max(0, 1 − strength), 1 + strength], the hue shift in [−hue, hue], as torchvision's
-    ColorJitter has them; ``probability`` is per sample. One-channel images keep saturation and hue.
+    ColorJitter has them; ``probability`` is per sample. One-channel images keep saturation and hue. With ``per_batch``
+    everything is drawn once for all images.
     """
     expect(images.shape[1] in (1, 3), "images", "1 or 3 channels", f"{images.shape[1]} channels")
     expect(0 <= hue <= 0.5, "hue", "a value in [0, 0.5]", hue)
-    n = len(images)
+    n = 1 if per_batch else len(images)
     hit = torch.rand(n, device=images.device, generator=generator) < probability
     factors = {}
     strengths = {adjust_brightness_: brightness, adjust_contrast_: contrast, adjust_saturation_: saturation}
@@ -193,14 +195,27 @@ def color_jitter(
         del factors[adjust_saturation_], factors[adjust_hue_]
     shuffled = torch.randperm(n, device=images.device, generator=generator)
     order = random.Random(int(torch.randint(2**31, (), device=images.device, generator=generator)))
+    if per_batch:
+        out = images.clone()
+        for adjust in order.sample(list(factors), len(factors)):
+            adjust(out, factors[adjust].expand(len(images)))
+        return out
     out = images.index_select(0, shuffled)
     _in_random_order_(out, {adjust: factor[shuffled] for adjust, factor in factors.items()}, order)
     return out.index_select(0, shuffled.argsort())
 
 
-def random_greyscale_(images: Tensor, probability: float, generator: torch.Generator | None = None) -> Tensor:
+def _hits(images: Tensor, probability: float, generator: torch.Generator | None, per_batch: bool = False) -> Tensor:
+    """Which images [N] are changed: each by its own draw, or all by one."""
+    draws = torch.rand(1 if per_batch else len(images), device=images.device, generator=generator)
+    return (draws < probability).expand(len(images))
+
+
+def random_greyscale_(
+    images: Tensor, probability: float, generator: torch.Generator | None = None, *, per_batch: bool = False
+) -> Tensor:
     """Each image replaced by its luma, in all channels, with the given probability; in place."""
-    hit = torch.rand(len(images), device=images.device, generator=generator) < probability
+    hit = _hits(images, probability, generator, per_batch)
     return images.lerp_(greyscale(images), hit.to(images.dtype).view(-1, 1, 1, 1))
 
 
@@ -254,6 +269,7 @@ def random_gaussian_blur(
     *,
     sigma: tuple[float, float] = (0.1, 2.0),
     kernel_size: int | None = None,
+    per_batch: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Each image blurred with the given probability, by a standard deviation drawn uniformly from ``sigma``.
@@ -263,9 +279,8 @@ def random_gaussian_blur(
     """
     expect(0 <= probability <= 1, "probability", "a value in [0, 1]", probability)
     expect(0 < sigma[0] <= sigma[1], "sigma", "0 < low <= high", sigma)
-    n = len(images)
-    hit = torch.rand(n, device=images.device, generator=generator) < probability
-    strength = _uniform(n, *sigma, images, generator)
+    hit = _hits(images, probability, generator, per_batch)
+    strength = _uniform(1 if per_batch else len(images), *sigma, images, generator).expand(len(images))
     index = hit.nonzero().squeeze(1)
     kernel_size = kernel_size or default_kernel_size(min(images.shape[2:]))
     return images.index_copy(0, index, gaussian_blur(images[index], strength[index], kernel_size))
@@ -283,11 +298,16 @@ def solarize_(images: Tensor, threshold: Tensor | float = 0.5) -> Tensor:
 
 
 def random_solarize_(
-    images: Tensor, probability: float, generator: torch.Generator | None = None, *, threshold: float = 0.5
+    images: Tensor,
+    probability: float,
+    generator: torch.Generator | None = None,
+    *,
+    threshold: float = 0.5,
+    per_batch: bool = False,
 ) -> Tensor:
     """Each image solarised with the given probability; in place."""
     expect(0 <= probability <= 1, "probability", "a value in [0, 1]", probability)
-    hit = torch.rand(len(images), device=images.device, generator=generator) < probability
+    hit = _hits(images, probability, generator, per_batch)
     return solarize_(images, torch.where(hit, threshold, 2.0))
 
 
@@ -295,8 +315,8 @@ def random_solarize_(
 class Augmentation:
     """A random view of each image: crop, flip, colour jitter, greyscale, blur, solarisation, in this order.
 
-    Called on uint8 images [N,C,H,W], gives float32 views [N,C,size,size] in [0, 1]. The order is that of Grill et al.
-    2020 (BYOL), appendix B.
+    Every random parameter is drawn for each image, or with ``per_batch`` once for all of them. Called on uint8 images
+    [N,C,H,W], gives float32 views [N,C,size,size] in [0, 1]. The order is that of Grill et al. 2020 (BYOL), appendix B.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -309,24 +329,27 @@ class Augmentation:
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # range of its standard deviation in pixels of the view
     solarize: float = 0.0  # probability
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # range of the crop's aspect
+    per_batch: bool = False
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         expect(images.dtype == torch.uint8 and images.ndim == 4, "images", "uint8 [N,C,H,W]", _describe(images))
         n, channels, height, width = images.shape
         device = images.device
-        boxes = crop_boxes(n, height, width, scale=self.scale, ratio=self.ratio, device=device, generator=generator)
-        flip = torch.rand(n, device=device, generator=generator) < self.flip
+        draws, together = 1 if self.per_batch else n, {"per_batch": self.per_batch}
+        boxes = crop_boxes(draws, height, width, scale=self.scale, ratio=self.ratio, device=device, generator=generator)
+        boxes, flip = boxes.expand(n, -1), _hits(images, self.flip, generator, self.per_batch)
         view = _cropped(images, boxes, self.size or height, flip)
         if self.jitter is not None:
             names = ("brightness", "contrast", "saturation", "hue")
             strengths = dict(zip(names, self.jitter, strict=True))
-            view = color_jitter(view, **strengths, probability=self.jitter_probability, generator=generator)
+            strengths |= {"probability": self.jitter_probability} | together
+            view = color_jitter(view, **strengths, generator=generator)
         if self.greyscale and channels == 3:
-            random_greyscale_(view, self.greyscale, generator)
+            random_greyscale_(view, self.greyscale, generator, **together)
         if self.blur:
-            view = random_gaussian_blur(view, self.blur, sigma=self.blur_sigma, generator=generator)
+            view = random_gaussian_blur(view, self.blur, sigma=self.blur_sigma, **together, generator=generator)
         if self.solarize:
-            random_solarize_(view, self.solarize, generator)
+            random_solarize_(view, self.solarize, generator, **together)
         return view
 
 

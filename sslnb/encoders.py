@@ -63,7 +63,13 @@ def bottleneck(channels: int, width: int, stride: int) -> tuple[Residual, int]:
     return Residual(nn.Sequential(*branch), _shortcut(channels, 4 * width, stride)), 4 * width
 
 
+STEMS = ("cifar", "imagenet", "unpadded")
+
+
 def _stem(kind: str, in_channels: int, width: int) -> nn.Sequential:
+    if kind == "unpadded":
+        stem = Conv(in_channels, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        return nn.Sequential(*stem)
     if kind == "cifar":  # keeps a 32-pixel image at 32 pixels
         return nn.Sequential(*_conv(in_channels, width, 3), nn.ReLU(inplace=True))
     return nn.Sequential(*_conv(in_channels, width, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
@@ -134,13 +140,14 @@ class Wrapped(Encoder):
 def resnet(depth: int = 18, *, width: int = 64, stem: str = "cifar", in_channels: int = 3) -> Encoder:
     """ResNet-18, -34 or -50 without its classifier; ``width`` is the first stage's, 64 in the paper.
 
-    ``stem`` is ``"cifar"`` (3×3, stride 1, padded, no pooling) or ``"imagenet"`` (7×7, stride 2, max-pooling).
+    ``stem`` is ``"cifar"`` (3×3, stride 1, padded, no pooling), ``"imagenet"`` (7×7, stride 2, max-pooling), or
+    ``"unpadded"`` (as cifar, without padding: each side loses two pixels).
     Weights are drawn from torch's global generator. Source: He et al. 2016, table 1.
     """
     blocks = {18: (basic_block, (2, 2, 2, 2)), 34: (basic_block, (3, 4, 6, 3)), 50: (bottleneck, (3, 4, 6, 3))}
     expect(depth in blocks, "depth", "18, 34 or 50", depth)
     expect(width >= 1, "width", "at least 1", width)
-    expect(stem in ("cifar", "imagenet"), "stem", "'cifar' or 'imagenet'", repr(stem))
+    expect(stem in STEMS, "stem", "'cifar', 'imagenet' or 'unpadded'", repr(stem))
     expect(in_channels >= 1, "in_channels", "at least 1", in_channels)
     make, counts = blocks[depth]
     stages: dict[str, nn.Module] = {"stem": _stem(stem, in_channels, width)}
@@ -162,6 +169,25 @@ def resnet(depth: int = 18, *, width: int = 64, stem: str = "cifar", in_channels
         std=(0.25,) * in_channels,
     )
     _initialise(encoder)
+    return encoder
+
+
+def adopt(encoder: Encoder, source: Encoder) -> Encoder:
+    """Give an encoder the weights of another with the same layers, taken in their order; returns the encoder.
+
+    A ResNet of torchvision has the layers of :func:`resnet`'s in the same order. Where the first convolutions differ in
+    shape, the encoder keeps its own. ``ValueError`` for a network of other layers or widths.
+    """
+    own, given = ({k: v for k, v in e.state_dict().items() if k not in ("mean", "std")} for e in (encoder, source))
+    same = len(own) == len(given)
+    expect(same, "source", f"the {len(own)} weights of {encoder.spec}", f"{len(given)} of {source.spec}")
+    first = next(iter(own))
+    with torch.no_grad():
+        for (name, weight), value in zip(own.items(), given.values(), strict=True):
+            fits = weight.shape == value.shape
+            expect(fits or name == first, "source", f"{name} of shape {list(weight.shape)}", list(value.shape))
+            if fits:
+                weight.copy_(value)
     return encoder
 
 

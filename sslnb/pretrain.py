@@ -12,17 +12,16 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb import artifacts, device, distributed, objectives, optim
+from sslnb import device, distributed, objectives, optim
 from sslnb.checks import expect, expect_known
-from sslnb.encoders import Encoder, read_checkpoint
+from sslnb.encoders import STEMS, Encoder, adopt, read_checkpoint, weights_checksum
 from sslnb.files import atomic, beside, keep
 from sslnb.images import ImageSet
 from sslnb.journal import Journal
 from sslnb.monitor import Look, Monitor
 
-# What an encoder depends on, besides the objective's own files.
-CODE = ("augment", "color", "device", "distributed", "encoders", "optim", "patches", "pretrain", "rand_augment")
 SAVE_EVERY_S = 60.0  # seconds of work that a killed run loses at most, besides the step it was in
+OUTSIDE = {"data": None, "initial": None, "processes": 1}  # what decides a run besides its configuration, by default
 CHECK_EVERY = 50  # steps between checks that losses and weights are finite
 LOOKING = 0.05  # share of the time that may be spent on looking at the encoder while it trains
 
@@ -38,7 +37,7 @@ class PretrainConfig:
     epochs: int = 200
     batch_size: int = 512  # a smaller set is one batch
     optimizer: str = "sgd"  # sgd (momentum 0.9, Nesterov) | lars | adam | adamw, quick untuned on small networks
-    schedule: str = "cosine"  # cosine | step | constant, after the warm-up
+    schedule: str = "cosine"  # cosine | step | cuts | constant, after the warm-up
     learning_rate: float | None = None  # per 256 images; None: the objective's for sgd, optim.LEARNING_RATES else
     weight_decay: float | None = None  # None takes the objective's own
     warmup: float = 0.05  # share of the steps over which the learning rate rises linearly
@@ -53,7 +52,7 @@ class PretrainConfig:
         objectives.get(self.objective)
         expect(self.depth in (18, 34, 50), "depth", "18, 34 or 50", self.depth)
         expect(self.width >= 1, "width", "at least 1", self.width)
-        expect(self.stem in ("cifar", "imagenet"), "stem", "'cifar' or 'imagenet'", repr(self.stem))
+        expect(self.stem in STEMS, "stem", "'cifar', 'imagenet' or 'unpadded'", repr(self.stem))
         expect(self.seed >= 0, "seed", "at least 0", self.seed)
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
@@ -114,8 +113,8 @@ class Pretrained:
 HISTORY = ("loss", "seconds", "looking", *(field.name for field in dataclasses.fields(Look)))
 
 
-def objective_from(config: PretrainConfig, images: ImageSet) -> objectives.Objective:
-    """Freshly initialised encoder and heads; the seed alone decides the weights."""
+def objective_from(config: PretrainConfig, images: ImageSet, initial: Encoder | None = None) -> objectives.Objective:
+    """Encoder and heads whose weights the seed alone decides, or for the encoder those of an ``initial`` one."""
     kind = objectives.get(config.objective)
     usable = not kind.uses_labels or int(images.labels.min()) >= 0
     expect(usable, "images", f"labels, which {config.objective} learns from", f"the unlabelled set {images.name}")
@@ -124,6 +123,7 @@ def objective_from(config: PretrainConfig, images: ImageSet) -> objectives.Objec
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder = kind.build_encoder(config.depth, **shape, **config.options)
+        encoder = encoder if initial is None else adopt(encoder, initial)
         return kind(encoder, len(images.classes), len(images), **views, **config.options)
 
 
@@ -147,10 +147,17 @@ class TrainingRun:
     Random numbers are functions of (seed, step, rank), so that the step is all the random state there is to keep.
     """
 
-    def __init__(self, config: PretrainConfig, images: ImageSet, held_out: ImageSet | None, on: torch.device) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        images: ImageSet,
+        held_out: ImageSet | None,
+        on: torch.device,
+        initial: Encoder | None = None,
+    ) -> None:
         self.config, self.device = config, on
-        self.checksum = images.checksum()
-        self.objective = objective_from(config, images).to(on, memory_format=torch.channels_last)
+        self.checksum, self.initial = images.checksum(), initial and weights_checksum(initial)
+        self.objective = objective_from(config, images, initial).to(on, memory_format=torch.channels_last)
         self.images, self.labels = images.images.to(on), images.labels.to(on)
         self.batch_size = min(config.batch_size, len(images))
         ranks = distributed.world()
@@ -262,6 +269,7 @@ class TrainingRun:
             "history": self.history,
             "config": dataclasses.asdict(self.config),
             "data": self.checksum,
+            "initial": self.initial,
             "processes": distributed.world(),
         }
         with atomic(path) as partial:
@@ -282,8 +290,13 @@ class TrainingRun:
         missing = sorted({"encoder", "heads", "optimizer", "step", "history", "config", "data"} - set(state))
         expect(not missing, f"checkpoint {path}", "a training run's", f"one without {', '.join(missing)}")
         # Views are drawn per process: with another number of them it would be another run.
-        want = {**dataclasses.asdict(self.config), "data": self.checksum, "processes": distributed.world()}
-        have = {**state["config"], "data": state["data"], "processes": state.get("processes", 1)}
+        processes = distributed.world()
+        want = dataclasses.asdict(self.config) | {
+            "data": self.checksum,
+            "initial": self.initial,
+            "processes": processes,
+        }
+        have = state["config"] | {k: state.get(k, default) for k, default in OUTSIDE.items()}
         differs = [f"{k}={have.get(k)!r} there, {want.get(k)!r} asked" for k in want if have.get(k) != want.get(k)]
         expect(not differs, f"checkpoint {path}", "the same parameters and data", "; ".join(differs))
         encoder = {f"encoder.{k}": v for k, v in state["encoder"].items()}
@@ -298,6 +311,7 @@ def pretrain(
     images: ImageSet,
     *,
     held_out: ImageSet | None = None,
+    initial: Encoder | None = None,
     checkpoint: Path | str | None = None,
     log: Path | str | None = None,
     on: torch.device | None = None,
@@ -308,7 +322,8 @@ def pretrain(
     With a ``checkpoint`` path the state is written there every minute and at the end, atomically, the one before it
     kept as ``PATH.previous``; an existing file is resumed from (to the bit-identical result on the same CPU), or
     returned at once when it is complete. ``held_out`` images (of the validation split) give kNN and linear accuracy
-    along the way, for at most 5 % of the time besides the first and the last look. ``log`` gets one JSON line per epoch
+    along the way, for at most 5 % of the time besides the first and the last look. Weights start from those of an
+    ``initial`` encoder, where one is given (``sslnb.encoders.adopt``). ``log`` gets one JSON line per epoch
     after one that says what was run. ``stop_after`` ends the call after so many steps, its state saved. A run whose
     loss stops being finite, or whose features collapse, ends early, keeps its last good checkpoint, and comes back with
     ``converged=False`` and the ``reason``. Under ``torchrun`` every process calls this with the same arguments, and
@@ -317,7 +332,7 @@ def pretrain(
     """
     on = on or device.best_device()
     config = config.resolved(on)
-    run = TrainingRun(config, images, held_out, on)
+    run = TrainingRun(config, images, held_out, on, initial)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
         run.restore(path)
@@ -372,19 +387,3 @@ def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> 
     elif run.collapsed and sound.exists():
         sound.replace(path)  # nobody had looked at what was saved since
     sound.unlink(missing_ok=True)
-
-
-def encoder_artifact(config: PretrainConfig, images: ImageSet, on: torch.device | None = None) -> Path:
-    """Where the shared cache keeps the encoder of this configuration, data and code."""
-    config = config.resolved(on or device.best_device())
-    files = objectives.files_of(objectives.get(config.objective))
-    code = artifacts.code_version(*(f"sslnb.{name}" for name in CODE), *files)
-    facts = {"config": dataclasses.asdict(config), "data": images.checksum(), "code": code}
-    return artifacts.path("encoders", f"{config.objective}-{images.name.replace(':', '-')}", **facts)
-
-
-def cached_pretrain(
-    config: PretrainConfig, images: ImageSet, on: torch.device | None = None, held_out: ImageSet | None = None
-) -> Pretrained:
-    """:func:`pretrain` with its checkpoint in the shared cache: trained once, whichever study asks."""
-    return pretrain(config, images, held_out=held_out, checkpoint=encoder_artifact(config, images, on), on=on)

@@ -1,11 +1,12 @@
 import math
 
+import foolbox
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.attacks import fgsm, pgd
+from sslnb.attacks import fgsm, fgsm_accuracy, pgd, pgd_accuracy
 
 
 class Normalised(nn.Module):
@@ -262,3 +263,74 @@ def test_attacks_agree_with_torchattacks(trained):
         assert right.any() and not right.all()
         torch.testing.assert_close(ours[right], theirs[right], atol=1e-4, rtol=0)
         assert accuracy(trained, ours, y) <= accuracy(trained, theirs, y)
+
+
+# Accuracy against many budgets
+
+BUDGETS = [0.0, 0.02, 0.05, 0.1, 0.2]
+
+
+def test_fgsm_accuracy_is_that_of_separate_attacks(trained):
+    x, y = pictures(70, 1)
+    found = fgsm_accuracy(trained, x, y, BUDGETS, batch_size=32)
+    assert found.tolist() == pytest.approx([accuracy(trained, fgsm(trained, x, y, eps), y) for eps in BUDGETS])
+    std = torch.tensor([0.5, 0.25, 1.0])
+    scaled = fgsm_accuracy(trained, x, y, BUDGETS, std=std)
+    assert scaled.tolist() == pytest.approx([accuracy(trained, fgsm(trained, x, y, e, std=std), y) for e in BUDGETS])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pgd_accuracy_is_at_most_that_of_separate_attacks_and_never_rises(trained, norm):
+    x, y = pictures(70, 1)
+    budgets = torch.tensor(BUDGETS) * (1 if norm == "linf" else 6)
+    how = {"norm": norm, "steps": 5}
+    found = pgd_accuracy(trained, x, y, budgets, **how, batch_size=32, generator=random_generator())
+    alone = []
+    for eps in budgets.tolist():
+        seen = pgd(trained, x, y, eps, **how, step_size=eps / 4, generator=random_generator())
+        alone.append(accuracy(trained, seen, y))
+    assert found[0] == accuracy(trained, x, y) and found.diff().max() <= 0 and found[-1] < found[0]
+    # Random starts differ with the batches, so that a sample may be won that one call alone loses.
+    assert all(a <= b + 2 / 70 for a, b in zip(found.tolist(), alone, strict=True))
+
+
+def test_pgd_accuracy_is_never_above_fgsms_and_takes_budgets_in_any_order(trained):
+    x, y = pictures(90, 3)
+    weak = pgd_accuracy(trained, x, y, BUDGETS, steps=1, relative_step=0.01, generator=random_generator())
+    single = fgsm_accuracy(trained, x, y, BUDGETS)
+    assert bool((weak <= single).all())
+    shuffled = pgd_accuracy(trained, x, y, BUDGETS[::-1], steps=1, relative_step=0.01, generator=random_generator())
+    assert torch.equal(shuffled.flip(0), weak)
+
+
+def test_accuracies_agree_with_foolbox_within_a_point(trained):
+    (x, y), budgets = pictures(2000, 5), [0.03, 0.04, 0.05, 0.06]
+    peer = foolbox.PyTorchModel(trained, bounds=(0, 1))
+    how = {"steps": 10, "rel_stepsize": 0.185}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, _, lost = foolbox.attacks.LinfPGD(**how, random_start=True)(peer, x, y, epsilons=budgets)
+    theirs = 1 - lost.double().mean(1)
+    ours = pgd_accuracy(trained, x, y, budgets, steps=10, relative_step=0.185, generator=random_generator())
+    assert 0.02 < theirs.min() < 0.5 < theirs.max() < 1  # neither all right nor all wrong
+    torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)
+    _, _, lost = foolbox.attacks.FGSM()(peer, x, y, epsilons=budgets)
+    torch.testing.assert_close(fgsm_accuracy(trained, x, y, budgets), 1 - lost.double().mean(1), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("measure", [fgsm_accuracy, pgd_accuracy])
+def test_measuring_changes_no_batch_statistics_and_refuses_bad_budgets(measure):
+    model = network(0).train()
+    x, y = pictures(20, 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    measure(model, x, y, [0.0, 0.1])
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for budgets, message in (
+        ([], "budgets"),
+        ([-0.1], "budgets: expected values of at least 0"),
+        ([math.nan], "budgets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measure(model, x, y, budgets)
+    with pytest.raises(ValueError, match="x: expected values within bounds"):
+        measure(model, x + 2, y, [0.1])

@@ -513,6 +513,30 @@ def test_copies_of_one_image_get_different_views():
     assert len(view.unique(dim=0)) == 50
 
 
+def test_per_batch_every_copy_of_an_image_gets_the_same_view_and_each_batch_another():
+    strong = {"jitter": (0.8, 0.8, 0.8, 0.2), "greyscale": 0.5, "blur": 0.5, "solarize": 0.5, "per_batch": True}
+    one = torch.randint(256, (1, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    views = [Augmentation(**strong)(one.expand(6, -1, -1, -1), generator) for _ in range(8)]
+    for view in views:
+        torch.testing.assert_close(view, view[:1].expand_as(view), atol=1e-6, rtol=0)
+    assert len({view[0].sum().item() for view in views}) == 8
+
+
+def test_per_batch_has_the_distribution_of_single_images():
+    one = torch.randint(256, (1, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    settings = {"scale": (0.2, 1.0), "jitter": (0.4, 0.4, 0.4, 0.1), "greyscale": 0.3}
+    generator = torch.Generator().manual_seed(2)
+    alone = torch.cat([Augmentation(**settings, per_batch=True)(one, generator) for _ in range(600)])
+    together = Augmentation(**settings)(one.expand(600, -1, -1, -1), generator)
+    for measure in (
+        lambda x: x.mean((1, 2, 3)),
+        lambda x: x.std((1, 2, 3)),
+        lambda x: (x[:, 0] - x[:, 1]).mean((1, 2)),
+    ):
+        assert stats.ks_2samp(measure(alone).numpy(), measure(together).numpy()).pvalue > 1e-3
+
+
 def test_flips_come_with_their_probability_and_mirror_exactly():
     images = bytes_of(2000, side=2)
     view = Augmentation(scale=(1.0, 1.0), flip=0.3)(images, seeded(2))

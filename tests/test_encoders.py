@@ -97,7 +97,7 @@ def test_features_equal_those_of_torchvision_with_the_same_weights(depth):
         torch.testing.assert_close(encoder(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("stem", "side"), [("cifar", 32), ("imagenet", 8)])
+@pytest.mark.parametrize(("stem", "side"), [("cifar", 32), ("imagenet", 8), ("unpadded", 30)])
 @pytest.mark.parametrize("width", [4, 8])
 @pytest.mark.parametrize(("depth", "times"), [(18, 8), (50, 32)])
 def test_shapes_follow_stem_width_and_depth(stem, side, width, depth, times):
@@ -145,7 +145,7 @@ def test_convolutions_start_with_the_variance_of_he_initialisation():
     [
         ({"depth": 101}, "depth: expected 18, 34 or 50, got 101"),
         ({"width": 0}, "width: expected at least 1"),
-        ({"stem": "vit"}, "stem: expected 'cifar' or 'imagenet', got 'vit'"),
+        ({"stem": "vit"}, "stem: expected 'cifar', 'imagenet' or 'unpadded', got 'vit'"),
         ({"in_channels": 0}, "in_channels: expected at least 1"),
     ],
 )

@@ -16,6 +16,7 @@ from sslnb.optim import (
     SCHEDULES,
     constant_with_warmup,
     cosine_with_warmup,
+    cuts_with_warmup,
     make,
     steps_with_warmup,
 )
@@ -250,6 +251,12 @@ def test_the_constant_stays_at_1():
     factors = [constant_with_warmup(step, 20, 0.2) for step in range(20)]
     assert factors == pytest.approx([0.25, 0.5, 0.75] + 17 * [1.0])
     assert [constant_with_warmup(step, 20, 0.0) for step in range(20)] == 20 * [1.0]
+
+
+def test_cuts_divide_the_rate_by_ten_after_every_fifth():
+    factors = [cuts_with_warmup(step, 5000, 0.0) for step in (0, 999, 1000, 1999, 2000, 4999)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 1e-4])
+    assert cuts_with_warmup(0, 100, 0.1) == pytest.approx(0.1)
 
 
 # In a training run

@@ -17,15 +17,13 @@ from sslnb import pretrain as module
 from sslnb.encoders import read_checkpoint, read_encoder, save_encoder, weights_checksum
 from sslnb.features import extract
 from sslnb.images import ImageSet
-from sslnb.objectives import OBJECTIVES, files_of
+from sslnb.objectives import OBJECTIVES
 from sslnb.optim import LEARNING_RATES, cosine_with_warmup
 from sslnb.pretrain import (
     HISTORY,
     PretrainConfig,
     Pretrained,
     batches_of,
-    cached_pretrain,
-    encoder_artifact,
     pretrain,
     seeded,
 )
@@ -554,29 +552,6 @@ def test_the_architecture_is_the_one_asked_for():
 # The shared cache
 
 
-def test_an_artifact_changes_with_configuration_data_and_code(monkeypatch, tmp_path):
-    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
-    path = encoder_artifact(config(), toy(), CPU)
-    assert path.is_relative_to(tmp_path) and path == encoder_artifact(config(), toy(), CPU)
-    others = [
-        config(**{name: value}) for name, value in (("seed", 1), ("epochs", 4), ("options", {"temperature": 1.0}))
-    ]
-    keys = {encoder_artifact(other, toy(), CPU) for other in others}
-    keys |= {encoder_artifact(config(), toy(seed=1), CPU), encoder_artifact(config(objective="supervised"), toy(), CPU)}
-    assert len(keys | {path}) == 6
-    resolved = dataclasses.replace(config(), learning_rate=OBJECTIVES["simclr"].learning_rate)
-    assert encoder_artifact(resolved, toy(), CPU) == path  # the same run, however it is asked for
-    monkeypatch.setattr(module.artifacts, "code_version", lambda *modules: "another")
-    assert encoder_artifact(config(), toy(), CPU) != path
-
-
-def test_an_artifact_depends_on_every_file_that_its_objective_takes_code_from():
-    wanted = {"byol": {"base", "byol", "simsiam"}, "infomin_color": {"base", "cmc", "infomin", "moco"}}
-    for name, files in wanted.items():
-        assert files_of(OBJECTIVES[name]) == {f"sslnb.objectives.{file}" for file in files}
-    assert all(kind.__module__ in files_of(kind) for kind in OBJECTIVES.values())
-
-
 def test_the_time_for_which_an_epoch_waits_for_the_device_is_training(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
@@ -588,13 +563,6 @@ def test_the_time_for_which_an_epoch_waits_for_the_device_is_training(monkeypatc
     monkeypatch.setattr(module.TrainingRun, "finite", finite)
     done = run(epochs=2)
     assert done.history["seconds"] == [100.0, 100.0] and done.history["looking"] == [0.0, 0.0]
-
-
-def test_the_shared_cache_trains_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
-    first, second = (cached_pretrain(config(epochs=1), toy(), CPU) for _ in range(2))
-    assert (first.reused, second.reused) == (False, True)
-    assert weights_checksum(first.encoder) == weights_checksum(second.encoder)
 
 
 # Ends of epochs

@@ -23,6 +23,7 @@ class Objective(nn.Module):
     ``views``, calls the objective on them, lets it see the gradients in ``before_step``, steps the optimizer over
     ``parameters()``, then calls ``after_step``. Momentum encoders, queues, prototypes and memory banks are submodules
     and buffers of the objective, so that checkpoints carry them. Keyword arguments with a default are its options.
+    ``per_batch`` draws an augmentation once for a whole batch instead of for each image, which is worse.
     With several processes a loss is that of the joint batch (``sslnb.distributed.gather``).
     """
 
@@ -36,11 +37,19 @@ class Objective(nn.Module):
     weight_decay: ClassVar[float] = 1e-4
 
     def __init__(
-        self, encoder: Encoder, classes: int, images: int, *, crop_scale: tuple[float, float], flip: float
+        self,
+        encoder: Encoder,
+        classes: int,
+        images: int,
+        *,
+        crop_scale: tuple[float, float],
+        flip: float,
+        per_batch: bool = False,
     ) -> None:
         super().__init__()
         self.encoder, self.classes, self.images = encoder, classes, images
-        self.crop_scale, self.flip = crop_scale, flip
+        self.crop_scale = crop_scale
+        self.shared = {"scale": crop_scale, "flip": flip, "per_batch": per_batch}  # by all augmentations
 
     @classmethod
     def build_encoder(cls, depth: int, *, width: int, stem: str, in_channels: int, **options: object) -> Encoder:
@@ -105,7 +114,7 @@ class TwoViews(Objective):
         )
         s = jitter_strength
         jitter = (0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s)
-        same = {"scale": self.crop_scale, "flip": self.flip, "jitter": jitter, "greyscale": greyscale}
+        same = self.shared | {"jitter": jitter, "greyscale": greyscale}
         self.augmentations = [Augmentation(**same, blur=blur[i], solarize=solarize[i]) for i in (0, 1)]
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:

@@ -51,7 +51,7 @@ class CMC(Objective):
         expect(temperature > 0, "temperature", "a value above 0", temperature)
         expect(negatives >= 1, "negatives", "at least 1", negatives)
         self.temperature = temperature
-        self.view = Augmentation(scale=self.crop_scale, flip=self.flip)
+        self.view = Augmentation(**self.shared)
         self.heads = torch.nn.ModuleList(mlp((encoder.feature_dim // 2, projection_dim)) for _ in range(2))
         same = {"momentum": bank_momentum, "negatives": negatives}
         self.banks = torch.nn.ModuleList(MemoryBank(images, projection_dim, **same) for _ in range(2))

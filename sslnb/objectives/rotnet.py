@@ -33,7 +33,7 @@ class RotNet(Objective):
     def __init__(self, encoder: Encoder, classes: int, images: int, **views: object) -> None:
         super().__init__(encoder, classes, images, **views)
         self.head = nn.Linear(encoder.feature_dim, 4)
-        self.view = Augmentation(scale=self.crop_scale, flip=self.flip)
+        self.view = Augmentation(**self.shared)
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         return [rotations(self.view(images, generator))]

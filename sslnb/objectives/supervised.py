@@ -31,7 +31,7 @@ class Supervised(Objective):
         super().__init__(encoder, classes, images, **views)
         expect(classes >= 2, "classes", "at least 2 classes to tell apart", classes)
         self.head = nn.Linear(encoder.feature_dim, classes)
-        self.view = Augmentation(scale=self.crop_scale, flip=self.flip)
+        self.view = Augmentation(**self.shared)
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         return [self.view(images, generator)]

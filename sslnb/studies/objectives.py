@@ -10,12 +10,13 @@ from tqdm.auto import tqdm
 
 from sslnb import cost, data, device
 from sslnb.checks import expect, expect_known
+from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders import Encoder, untrained
 from sslnb.features import Standardizer, extract
 from sslnb.images import at_most
 from sslnb.monitor import rankme
 from sslnb.objectives import OBJECTIVES
-from sslnb.pretrain import HISTORY, PretrainConfig, cached_pretrain
+from sslnb.pretrain import HISTORY, PretrainConfig
 from sslnb.probe import LinearProbeGrid, knn_predict, top1
 from sslnb.results import Result
 from sslnb.studies.base import BaseParameters, BaseStudy, step

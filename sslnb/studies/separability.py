@@ -11,11 +11,12 @@ from tqdm.auto import tqdm
 
 from sslnb import attacks, data, device, separability
 from sslnb.checks import expect
+from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders import Encoder, load_encoder, untrained
 from sslnb.features import SCALES, Standardizer, extract
 from sslnb.images import at_most
 from sslnb.objectives import OBJECTIVES
-from sslnb.pretrain import PretrainConfig, cached_pretrain
+from sslnb.pretrain import PretrainConfig
 from sslnb.probe import LinearProbe, LinearProbeGrid, MLPProbe, knn_predict, top1
 from sslnb.results import Result
 from sslnb.studies import separability_claims as decisions
@@ -261,6 +262,15 @@ class Study(BaseStudy):
         chosen = data.stratified(y, limit, 0) if len(y.unique()) <= limit < len(y) else torch.arange(len(y))[:limit]
         return x[chosen], y[chosen]
 
+    def _pgd(self, model: torch.nn.Module, x: Tensor, y: Tensor, budgets: Tensor, norm: str, seed: int) -> Tensor:
+        """Accuracy [B] of a feature-space classifier under PGD.
+
+        Steps are longer than the budget: a linear classifier's loss is convex, so its greatest value in a ball is at
+        the rim, and short steps stop at a local one. The benchmark of robust accuracy measures what is left.
+        """
+        how = {"norm": norm, "steps": self.parameters.attack_steps, "relative_step": 4.0, "bounds": None}
+        return attacks.pgd_accuracy(model, x, y, budgets, **how, generator=torch.Generator().manual_seed(seed))
+
     @step
     def margins(self) -> Result:
         """Margins of the correctly classified test samples in all three norms."""
@@ -284,7 +294,7 @@ class Study(BaseStudy):
     @step
     def robustness(self) -> Result:
         """Exact accuracy against budget, and PGD on the same probes as a check."""
-        p, shape = self.parameters, self.result.arrays["accuracy"].shape
+        shape = self.result.arrays["accuracy"].shape
         budgets = torch.stack([torch.linspace(0, BUDGETS[n], CURVE_POINTS) for n in ATTACKED])
         curves = np.full((*shape, len(ATTACKED), CURVE_POINTS), np.nan, np.float32)
         dots = torch.stack([torch.linspace(0, REACH[SCALES[0]][n], 9) for n in ATTACKED])
@@ -297,7 +307,7 @@ class Study(BaseStudy):
                 curves[*at, i] = separability.robust_accuracy(probe.weight, probe.bias, x, y, budgets[i], **exactly)
                 if at[2:] == (0, 0):
                     some = self._attacked(x, y)
-                    pgd[*at[:2], i] = pgd_accuracy(_module(probe), *some, dots[i], norm, p.attack_steps, at[1])
+                    pgd[*at[:2], i] = self._pgd(_module(probe), *some, dots[i], norm, at[1])
                     same = {"p": NORMS[norm]}
                     exact[*at[:2], i] = separability.robust_accuracy(probe.weight, probe.bias, *some, dots[i], **same)
         self.result.arrays |= {"budgets": budgets.numpy(), "curves": curves}
@@ -321,7 +331,7 @@ class Study(BaseStudy):
             accuracy[at[:2]] = probe.accuracy(x["test"], labels["test"], self._per_class(0))
             tested = self._attacked(x["test"], labels["test"])
             for i, norm in enumerate(ATTACKED):
-                curves[*at[:2], i] = pgd_accuracy(probe, *tested, dots[i], norm, p.attack_steps, at[1])
+                curves[*at[:2], i] = self._pgd(probe, *tested, dots[i], norm, at[1])
         self.result.arrays |= {"mlp_accuracy": accuracy, "mlp_pgd": curves}
         return self.result
 
@@ -357,24 +367,6 @@ def _module(probe: LinearProbe) -> torch.nn.Module:
     layer = torch.nn.Linear(probe.weight.shape[1], len(probe.weight))
     layer.load_state_dict({"weight": probe.weight, "bias": probe.bias})
     return layer.requires_grad_(False)
-
-
-def pgd_accuracy(
-    model: torch.nn.Module, x: Tensor, y: Tensor, budgets: Tensor, norm: str, steps: int, seed: int
-) -> np.ndarray:
-    """Accuracy [B] of a feature-space classifier under PGD at each budget, all budgets in one batch.
-
-    Steps are longer than the budget: a linear classifier's loss is convex, so its greatest value in a ball is at the
-    rim, and short steps stop at a local one. The benchmark of robust accuracy measures what is left.
-    """
-    b, n = len(budgets), len(x)
-    stacked, labels = x.repeat(b, 1), y.repeat(b)
-    eps = budgets.repeat_interleave(n)
-    generator = torch.Generator(x.device).manual_seed(seed)
-    found = attacks.pgd(
-        model, stacked, labels, eps, norm=norm, steps=steps, step_size=4 * eps, bounds=None, generator=generator
-    )
-    return (model(found).argmax(1) == labels).view(b, n).double().mean(1).numpy()
 
 
 def run(parameters: Parameters) -> Result:

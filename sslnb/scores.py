@@ -1,0 +1,47 @@
+"""Scores of a classifier's outputs: top-k accuracy and area under the ROC curve."""
+
+from collections.abc import Sequence
+
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+
+
+def top_k(logits: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Share of samples whose label is among the k largest of logits [N,K]; 1 ≤ k ≤ K.
+
+    Labels [N] tied with others at the border count as wrong: equal logits say nothing.
+    """
+    _check(logits, labels)
+    expect(1 <= k <= logits.shape[1], "k", f"a value in 1..{logits.shape[1]}", k)
+    own = logits.gather(1, labels[:, None])
+    ahead = (logits >= own).sum(1) - 1  # the label itself is not ahead of itself
+    return float((ahead < k).double().mean())
+
+
+def auc(logits: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve, one class against the rest, mean over the classes (scikit-learn's ``ovr``, macro).
+
+    Of the softmax of logits [N,K] with labels [N], both with all K classes present; ``ValueError`` otherwise.
+    """
+    _check(logits, labels)
+    present = len(labels.unique())
+    expect(present == logits.shape[1] >= 2, "labels", f"all {logits.shape[1]} classes, at least 2", f"{present}")
+    scores = logits.double().softmax(1).numpy(force=True)
+    if scores.shape[1] == 2:
+        return float(roc_auc_score(labels.numpy(force=True), scores[:, 1]))
+    return float(roc_auc_score(labels.numpy(force=True), scores, multi_class="ovr", average="macro"))
+
+
+def scores(logits: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 3)) -> list[float]:
+    """Top-k accuracy for every k, then the AUC; a k above the number of classes counts as all of them."""
+    return [*(top_k(logits, labels, min(k, logits.shape[1])) for k in ks), auc(logits, labels)]
+
+
+def _check(logits: Tensor, labels: Tensor) -> None:
+    expect_shape(logits, "logits", "N", "K")
+    expect_shape(labels, "labels", len(logits))
+    expect(len(logits) > 0, "logits", "at least one sample", "none")
+    expect_finite(logits, "logits")
+    expect_labels(labels, logits.shape[1])
