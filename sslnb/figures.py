@@ -36,7 +36,8 @@ def short(dataset: str) -> str:
     return dataset.replace(":", ":\n")
 
 
-def _axes(columns: int, rows: int = 1, *, height: float = 2.6, **options: object) -> tuple[Figure, np.ndarray]:
+def panels(columns: int, rows: int = 1, *, height: float = 2.6, **options: object) -> tuple[Figure, np.ndarray]:
+    """A figure as wide as the page and its axes [rows,columns], each row ``height`` inches high."""
     figure = Figure(figsize=(PAGE, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for ax in axes.flat:
@@ -45,7 +46,7 @@ def _axes(columns: int, rows: int = 1, *, height: float = 2.6, **options: object
     return figure, axes
 
 
-def _legend(figure: Figure, ax: Axes, columns: int) -> None:
+def legend(figure: Figure, ax: Axes, columns: int) -> None:
     """One legend for all panels, above them."""
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
@@ -75,7 +76,7 @@ def worked_example(
     points [N,2], labels [N], weight [K,2], bias [K], margins [N] with NaN for wrong points, which get a cross.
     """
     points, labels, weight, bias, margins = (np.asarray(a) for a in (points, labels, weight, bias, margins))
-    figure, axes = _axes(1, height=3.8)
+    figure, axes = panels(1, height=3.8)
     ax = axes[0, 0]
     low, high = points.min(0) - 0.8, points.max(0) + 0.8
     grid = np.stack(np.meshgrid(np.linspace(low[0], high[0], 300), np.linspace(low[1], high[1], 300)), -1)
@@ -95,7 +96,7 @@ def worked_example(
 def training_curves(result: Result) -> Figure:
     """Pretraining loss per epoch, one panel per trained method, one line per seed."""
     rows = [row for row in _methods(result) if np.isfinite(result.arrays["loss"][row[0]]).any()]
-    figure, axes = _axes(max(1, len(rows)), height=2.4)
+    figure, axes = panels(max(1, len(rows)), height=2.4)
     if not rows:
         axes[0, 0].text(0.5, 0.5, "no encoder was trained in this run", ha="center", va="center")
         axes[0, 0].set_axis_off()
@@ -148,7 +149,7 @@ def training_history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> 
 def probe_grid(result: Result, *, dataset: int = 0, scale: int = 0) -> Figure:
     """Validation accuracy over learning rate and weight decay, per method (first seed); the choice is framed."""
     rows = _methods(result)
-    figure, axes = _axes(len(rows), height=3.1, sharey=True)
+    figure, axes = panels(len(rows), height=3.1, sharey=True)
     grids = result.arrays["grid"][:, 0, dataset, scale]
     low, high = np.nanmin(grids), np.nanmax(grids)
     rates, decays = (f"{r:g}" for r in LEARNING_RATES), [f"{d:.0e}".replace("e-0", "e-") for d in WEIGHT_DECAYS]
@@ -179,7 +180,7 @@ def margin_distributions(result: Result, *, dataset: int = 0) -> Figure:
     """Density of margins over right test samples (all seeds pooled), one panel per norm; dashes mark the means."""
     name = result.scalars["datasets"][dataset]
     margins = result.arrays[f"margins/{name}"].astype(np.float64)  # [M,S,P,N]
-    figure, axes = _axes(margins.shape[2], height=2.9)
+    figure, axes = panels(margins.shape[2], height=2.9)
     for i, ax in enumerate(axes[0]):
         measured = margins[:, :, i][np.isfinite(margins[:, :, i])]
         top = np.quantile(measured, 0.995) if len(measured) else 1.0
@@ -194,14 +195,14 @@ def margin_distributions(result: Result, *, dataset: int = 0) -> Figure:
         ax.set_title(NORM_LABELS[result.scalars["norms"][i]], fontsize=11)
         ax.set(xlabel="margin", yticks=[], xlim=(0, top))
     axes[0, 0].set_ylabel("density", fontsize=9)
-    _legend(figure, axes[0, 0], len(result.scalars["methods"]))
+    legend(figure, axes[0, 0], len(result.scalars["methods"]))
     return figure
 
 
 def mean_margins(result: Result, *, scale: int = 0) -> Figure:
     """Mean margin per data set and method, one panel per norm; bars span the seeds."""
     means = result.arrays["mean_margin"][:, :, :, scale]  # [M,S,D,P]
-    figure, axes = _axes(means.shape[3], height=3.2)
+    figure, axes = panels(means.shape[3], height=3.2)
     positions = np.arange(means.shape[2])
     for i, ax in enumerate(axes[0]):
         for m, text, colour, marker in _methods(result):
@@ -212,7 +213,7 @@ def mean_margins(result: Result, *, scale: int = 0) -> Figure:
         ax.set_xticks(positions, [short(d) for d in result.scalars["datasets"]], fontsize=7, rotation=35, ha="right")
         ax.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("mean margin", fontsize=9)
-    _legend(figure, axes[0, 0], means.shape[0])
+    legend(figure, axes[0, 0], means.shape[0])
     return figure
 
 
@@ -235,7 +236,7 @@ def multilayer_against_budget(result: Result) -> Figure:
 
 def _curves(result: Result, lines: Callable, dots: np.ndarray | None, what: str) -> Figure:
     norms, reach = result.scalars["attacked"], result.arrays["dots"][:, -1]
-    figure, axes = _axes(len(norms), height=3.3, sharey=True)
+    figure, axes = panels(len(norms), height=3.3, sharey=True)
     for i, ax in enumerate(axes[0]):
         shown = 0.0
         for m, text, colour, marker in _methods(result):
@@ -251,13 +252,13 @@ def _curves(result: Result, lines: Callable, dots: np.ndarray | None, what: str)
         ax.set(xlim=(0, min(1.25 * shown, reach[i]) or reach[i]), ylim=(0, 100))
         ax.set_xlabel(f"budget in {NORM_LABELS[norms[i]]}", fontsize=9)
     axes[0, 0].set_ylabel("accuracy in %", fontsize=9)
-    _legend(figure, axes[0, 0], 3)
+    legend(figure, axes[0, 0], 3)
     return figure
 
 
 def margin_explorer(margins: Sequence[np.ndarray], names: Sequence[str], budget: float, norm: str) -> Figure:
     """Margins of several methods (each [N], NaN where wrong), with the samples that a budget flips shaded."""
-    figure, axes = _axes(1, len(names), height=1.5, sharex=True)
+    figure, axes = panels(1, len(names), height=1.5, sharex=True)
     pooled = np.concatenate([m[np.isfinite(m)] for m in margins] or [np.zeros(1)])
     top = max(np.quantile(pooled, 0.995), budget) if len(pooled) else 1.0
     edges = np.linspace(0, top * 1.02, 61)

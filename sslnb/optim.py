@@ -98,9 +98,9 @@ def constant_with_warmup(step: int, steps: int, warmup: float) -> float:
 
 
 def cuts_with_warmup(step: int, steps: int, warmup: float) -> float:
-    """Linear rise, then a tenth of it after every fifth of the steps: 1,000 of 5,000 in the code of one paper."""
+    """Linear rise, then 1, and a tenth after every fifth of the rest: 1,000 of 5,000 steps in one paper's code."""
     rise = _rise(steps, warmup)
-    return (step + 1) / rise if step < rise else 0.1 ** (5 * step // steps)
+    return (step + 1) / rise if step < rise else 0.1 ** (5 * (step - rise) // (steps - rise))
 
 
 SCHEDULES = {"cosine": cosine_with_warmup, "step": steps_with_warmup, "constant": constant_with_warmup} | {

@@ -141,6 +141,8 @@ def _verdict(verdict: dict) -> str:
 
 def _epochs(parameters: dict) -> list[tuple[str, object]]:
     """Epochs of the two kinds of pretraining, or of every objective where the parameters set one number for all."""
+    if "steps" in parameters:
+        return [("steps of pretraining", f"{parameters['steps'][-1]:,}")]
     if "supervised_epochs" in parameters:
         supervised, other = parameters["supervised_epochs"], parameters["epochs"]
         return [("epochs, supervised", supervised), ("epochs, self-supervised", other)]

@@ -26,7 +26,6 @@ SCORES = ("top1", "top2", "top3", "auc")  # last axis of most arrays
 UNITS = ("normalised", "pixel")  # of the attacks' budgets
 ATTACKS = ("fgsm", "pgd")
 STEP = 1.85  # a PGD step in units of eps / steps: what the report's "alpha = 1.85" multiplies in its code
-VARIANTS = ("plain", "initialised", "per batch", "unpadded", "cut")  # the published code's departures, one at a time
 SHOWN = 4  # images in the explorer
 
 
@@ -301,19 +300,19 @@ class Study(BaseStudy):
     def published_code(self) -> Result:
         """Each departure of the published code from the text, switched on alone."""
         p = self.parameters
-        found = np.full((len(VARIANTS), len(p.objectives), len(p.seeds), len(SCORES)), np.nan)
+        variants = ("plain", *p.variants)
+        found = np.full((len(variants), len(p.objectives), len(p.seeds), len(SCORES)), np.nan)
         changes = {"per batch": {"per_batch": True}, "unpadded": {"stem": "unpadded"}, "cut": {"schedule": "cuts"}}
-        cells = [(v, o, s) for v in range(len(VARIANTS)) for o in range(len(p.objectives)) for s in self._seeds()]
+        cells = [(v, o, s) for v in range(len(variants)) for o in range(len(p.objectives)) for s in self._seeds()]
+        # Supervised first, then the objectives, all from the given weights.
         tuned = np.full((len(p.objectives) + 1, len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
         for v, o, s in tqdm(cells, desc="the published code's departures", unit="run"):
-            variant, objective, seed = VARIANTS[v], p.objectives[o], p.seeds[s]
+            variant, objective, seed = variants[v], p.objectives[o], p.seeds[s]
             change = dict(changes.get(variant, {}))
             if change.pop("per_batch", False):
                 options = p.config(objective, p.variant_batch, seed, 1).options
                 change["options"] = options | {"per_batch": True}
             if variant == "initialised":
-                if p.initial is None:
-                    continue
                 change["initial"] = self._initial(seed)
             encoder = self._pretrained(objective, p.variant_batch, seed, **change).get(p.steps[-1])
             if encoder is None:
@@ -321,10 +320,10 @@ class Study(BaseStudy):
             found[v, o, s] = self._probe(encoder, self.splits, seed)[0]
             if variant == "initialised":
                 self._tune_initialised(tuned[o + 1, :, s], encoder, seed)
-        for s, seed in enumerate(p.seeds if p.initial else ()):
+        for s, seed in enumerate(p.seeds if "initialised" in p.variants else ()):
             self._tune_initialised(tuned[0, :, s], self._initial(seed), seed)
         self.result.arrays |= {"variants": found, "initialised": tuned}
-        self.result.scalars |= {"variants": list(VARIANTS), "initial": p.initial}
+        self.result.scalars |= {"variants": list(variants), "initial": p.initial}
         return self.result
 
     def _initial(self, seed: int) -> Encoder:

@@ -144,7 +144,7 @@ def _fractions(result: Result) -> Iterator[Part]:
             effects = plain[methods.index(objective), f] - plain[methods.index("supervised"), f]
             yield f"{objective}, {100 * fraction:g} % of the labels", effects, ""
     begun = result.arrays["initialised"][..., 0]
-    for o, objective in enumerate(result.scalars["objectives"] if result.scalars["initial"] else []):
+    for o, objective in enumerate(result.scalars["objectives"] if "initialised" in result.scalars["variants"] else []):
         for f, fraction in enumerate(fractions):
             what = f"{objective}, {100 * fraction:g} % of the labels, both from given weights"
             yield what, begun[o + 1, f] - begun[0, f], ""

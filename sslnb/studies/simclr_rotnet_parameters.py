@@ -9,6 +9,9 @@ from sslnb.encoders import STEMS
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters
 
+# The published code's departures from the text: supervised weights to begin from, one augmentation for a whole batch, a
+# stem without padding, a learning rate that is cut.
+VARIANTS = ("initialised", "per batch", "unpadded", "cut")
 # What the text says of each optimizer; the learning rate is the same for every batch size there.
 TRAINING = {
     "simclr": {"weight_decay": 1e-6},
@@ -34,6 +37,7 @@ class Parameters(BaseParameters):
     stem: str  # cifar | imagenet | unpadded
     batch_sizes: tuple[int, ...]
     steps: tuple[int, ...]  # of pretraining, at which encoders are judged
+    variants: tuple[str, ...]  # departures of the published code from the text, each tried alone
     variant_batch: int  # batch size of the variants, the architectures and the transfers over steps
     simclr_optimizer: str
     rotnet_optimizer: str
@@ -74,6 +78,7 @@ class Parameters(BaseParameters):
             "stem": "imagenet",
             "batch_sizes": (64, 256),
             "steps": (50, 100, 200),
+            "variants": ("per batch", "cut"),
             "variant_batch": 64,
             "simclr_optimizer": "adam",
             "rotnet_optimizer": "adam",
@@ -109,6 +114,7 @@ class Parameters(BaseParameters):
         "width": 16,
         "batch_sizes": (32, 64, 128, 256, 512),
         "steps": (100, 200, 500, 1000, 2000),
+        "variants": VARIANTS,
         "variant_batch": 128,
         "rotnet_optimizer": "sgd",
         "simclr_rate": 0.001,
@@ -160,6 +166,10 @@ class Parameters(BaseParameters):
         expect(0 < self.largest_budget < math.inf, "largest_budget", "a value above 0", self.largest_budget)
         expect(0 < self.tune_rate < math.inf, "tune_rate", "a value above 0", self.tune_rate)
         expect_known(self.stem, STEMS, "stem")
+        for variant in self.variants:
+            expect_known(variant, VARIANTS, "variants")
+        possible = self.initial is not None or "initialised" not in self.variants
+        expect(possible, "initial", "weights to begin from, for the variant 'initialised'", None)
         for objective in self.objectives:
             expect(objective in ("simclr", "rotnet"), "objectives", "'simclr' and 'rotnet'", repr(objective))
         for depth in (self.depth, self.deep):
