@@ -67,7 +67,7 @@ def linear_over_steps(result: Result) -> Figure:
 
 def _references(axes: np.ndarray, result: Result) -> None:
     for r, name in enumerate(result.scalars["references"]):
-        level = 100 * np.nanmean(result.arrays["references"][r, :, 0])
+        level = 100 * mean_spread(result.arrays["references"][r, :, 0])[0]
         for ax in axes:
             ax.axhline(level, color="0.45", linestyle=STYLES[r + 1], linewidth=1, label=REFERENCE_LABELS[name])
 
@@ -96,11 +96,18 @@ def ranking(result: Result) -> Markdown:
     rows.append(("raw pixels", 100 * result.arrays["references"][result.scalars["references"].index("pixels"), :, 0]))
     words = []
     for (above, a), (below, b) in itertools.pairwise(rows):
-        gap, error = np.nanmean(a) - np.nanmean(b), max(np.nanstd(a, ddof=1), np.nanstd(b, ddof=1)) if len(a) > 1 else 0
+        (high, *_), (low, *_) = mean_spread(a), mean_spread(b)
+        gap, error = high - low, max(_deviation(a), _deviation(b))
         how = "above" if gap > error else "not above"
         words.append(f"{above} is {how} {below} by more than the spread of the seeds ({gap:+.1f} points ± {error:.1f})")
     scale = f"after {steps[-1]:,} steps with a batch of {result.scalars['batch_sizes'][-1]}"
     return Markdown(f"{'; '.join(words)}: {scale}, {len(result.scalars['seeds'])} seeds.")
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Sample deviation over the seeds that converged; 0 where there are fewer than two."""
+    values = values[np.isfinite(values)]
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def fractions(result: Result) -> Markdown:
