@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import perturbation
 import torch
 import training
 from rows import row
@@ -198,7 +199,7 @@ def book() -> list[dict]:
     return [row("sslnb book --force with an empty cache", "min", took, "under 6 min", took < 6)]
 
 
-FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book)
+FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book, perturbation.pixel_attacks)
 TRAINING = (training.simclr_step, training.against_lightly, training.looking, training.epoch_on_gpu)
 BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *TRAINING)}
 
