@@ -92,13 +92,19 @@ def test_the_learning_rate_is_the_same_for_every_batch_size():
     assert (config.schedule, config.warmup, config.weight_decay) == ("constant", 0.0, 5e-4)
 
 
-def test_a_target_of_other_channels_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+def test_a_target_of_other_channels_and_a_budget_beyond_all_images_are_refused_before_anything_is_trained(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("SSLNB_CACHE", str(tmp_path / "cache"))
     grey = {f"{split}_images": np.zeros((20, 28, 28), np.uint8) for split in ("train", "val", "test")}
     grey |= {f"{split}_labels": np.arange(20) % 2 for split in ("train", "val", "test")}
     np.savez(tmp_path / "grey.npz", **grey)
     with pytest.raises(ValueError, match="target: expected images of 3 channels, as digit-scenes, got 1"):
         Study(Parameters.of("quick", **TINY, target=f"npz:{tmp_path / 'grey.npz'}")).linear()
+    with pytest.raises(
+        ValueError, match=r"largest_budget: expected at most \d\.\d+, from the darkest to the brightest"
+    ):
+        Study(Parameters.of("quick", **TINY, largest_budget=50.0)).linear()
     assert not (tmp_path / "cache").exists()
 
 
@@ -265,6 +271,14 @@ def test_tables_have_a_row_for_each_cell_and_the_papers_numbers_only_beside_its_
     there = Result(result.study, result.parameters, scalars, result.arrays)
     assert "(65.3)" in pages.fractions(there).data and "(47.5)" in pages.fractions(there).data
     assert "(69.7)" in pages.transfers(there).data
+
+
+def test_the_strongest_attack_stands_beside_the_reports(result):
+    scalars = result.scalars | {"pretraining": result.scalars["pretraining"] | {"dataset": "cifar10"}}
+    scalars["fractions"] = [0.01, 0.5]
+    text = pages.strongest(Result(result.study, result.parameters, scalars, result.arrays)).data
+    assert len(text.splitlines()) - 2 == 2 * 4 and "(21.5)" in text and "(7.1)" in text and "(84.7)" not in text
+    assert "(" not in pages.strongest(result).data
 
 
 def test_the_ranking_says_plainly_when_it_is_not_so(result):

@@ -113,6 +113,7 @@ class BaseStudy:
     """A study in progress: ``result`` fills step by step, or is the recorded one when the profile is ``published``."""
 
     name: typing.ClassVar[str]
+    decisions: typing.ClassVar[types.ModuleType | None] = None  # with CLAIMS, and decide_all(result) as the last step
 
     def __init__(self, parameters: BaseParameters) -> None:
         self.parameters = parameters
@@ -125,8 +126,17 @@ class BaseStudy:
 
     @classmethod
     def steps(cls) -> list[str]:
-        """Names of the steps in their order."""
-        return [name for name, member in vars(cls).items() if getattr(member, "is_step", False)]
+        """Names of the steps in their order; the claims come last, where there are any."""
+        own = [name for name, member in vars(cls).items() if getattr(member, "is_step", False)]
+        return [*own, "claims"] if cls.decisions else own
+
+    @step
+    def claims(self) -> Result:
+        """The paper's claims, decided from the arrays."""
+        verdicts, parts = self.decisions.decide_all(self.result)
+        self.result.scalars["claims"] = [verdict.as_dict() for verdict in verdicts]
+        self.result.scalars["claim_parts"] = parts
+        return self.result
 
     def run(self) -> Result:
         """Do every step that is not done yet."""

@@ -157,7 +157,7 @@ class Study(BaseStudy):
     """
 
     name = "separability"
-    CLAIMS = decisions.CLAIMS
+    decisions = decisions
     parameters: Parameters
 
     def __init__(self, parameters: Parameters) -> None:
@@ -346,14 +346,6 @@ class Study(BaseStudy):
                 found = separability.effective_accuracy(curves[at], budgets[at[-1]])
                 effective[at], norm_auc[at] = found.effective, found.norm_auc
         self.result.arrays |= {"effective": effective, "norm_auc": norm_auc}
-        return self.result
-
-    @step
-    def claims(self) -> Result:
-        """Claims S1 to S5, decided from the arrays."""
-        verdicts, parts = decisions.decide_all(self.result)
-        self.result.scalars["claims"] = [verdict.as_dict() for verdict in verdicts]
-        self.result.scalars["claim_parts"] = parts
         return self.result
 
 

@@ -46,7 +46,7 @@ class Study(BaseStudy):
     """
 
     name = "simclr_rotnet"
-    CLAIMS = decisions.CLAIMS
+    decisions = decisions
     parameters: Parameters
 
     def __init__(self, parameters: Parameters) -> None:
@@ -68,6 +68,9 @@ class Study(BaseStudy):
         self.splits = self._load(p.dataset, p.size)
         channels = [images.images.shape[1] for images in (self.source, data.load(p.target, "test", size=p.sizes[0]))]
         expect(channels[0] == channels[1], "target", f"images of {channels[0]} channels, as {p.dataset}", channels[1])
+        reach = float(1 / self._normalisation()[1].max())
+        wanted = f"at most {reach:.2f}, from the darkest to the brightest pixel"
+        expect(p.largest_budget <= reach, "largest_budget", wanted, p.largest_budget)
         runs = [(o, b, s) for o in range(len(p.objectives)) for b in range(len(p.batch_sizes)) for s in self._seeds()]
         found = np.full((len(p.objectives), len(p.batch_sizes), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
         self.result.scalars |= {
@@ -198,9 +201,7 @@ class Study(BaseStudy):
         p, test = self.parameters, self.splits.test
         some = at_most(test, p.attack_limit)
         x, y = as_float(some.images), some.labels
-        spread = as_float(self.source.images).flatten(2)
-        mean, std = spread.mean((0, 2)), spread.std(2).mean(0)  # of each channel; the deviation within images
-        shares = torch.linspace(0, 1, p.budgets)
+        (mean, std), shares = self._normalisation(), torch.linspace(0, 1, p.budgets)
         budgets = torch.stack([shares * p.largest_budget, shares * p.largest_budget * float(std.mean())])
         shape = (len(ATTACKS), len(UNITS), len(self.result.scalars["tuned"]), len(p.fractions), p.budgets, len(p.seeds))
         found = np.full(shape, np.nan)
@@ -213,6 +214,11 @@ class Study(BaseStudy):
         self.result.scalars["normalisation"] = {"mean": mean.tolist(), "std": std.tolist()}
         self.result.arrays |= self._examples(some.subset(range(SHOWN)), budgets[1])
         return self.result
+
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """Mean of each channel [C], and its deviation within an image [C], the mean over the source's images."""
+        pixels = as_float(self.source.images).flatten(2)
+        return pixels.mean((0, 2)), pixels.std(2).mean(0)
 
     def _attacked(
         self, model: torch.nn.Module, x: Tensor, y: Tensor, budgets: Tensor, bounds: tuple[float, float], seed: int
@@ -343,14 +349,6 @@ class Study(BaseStudy):
             tuned = self._tune(encoder, label_fraction(labelled, fraction, seed), p.tune_epochs[f], seed)
             if tuned is not None:
                 into[f] = scores(self._features(tuned, self.splits.test), self.splits.test.labels)
-
-    @step
-    def claims(self) -> Result:
-        """Claims R1 to R8, decided from the arrays."""
-        verdicts, parts = decisions.decide_all(self.result)
-        self.result.scalars["claims"] = [verdict.as_dict() for verdict in verdicts]
-        self.result.scalars["claim_parts"] = parts
-        return self.result
 
 
 class _Denormalised(torch.nn.Module):
