@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import perturbation
+import representation
 import torch
 import training
 from rows import row
@@ -200,8 +201,9 @@ def book() -> list[dict]:
 
 
 FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book, perturbation.pixel_attacks)
+REPRESENTATION = (representation.qscore_stream, representation.heatmaps)
 TRAINING = (training.simclr_step, training.against_lightly, training.looking, training.epoch_on_gpu)
-BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *TRAINING)}
+BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *REPRESENTATION, *TRAINING)}
 
 
 def main() -> None:

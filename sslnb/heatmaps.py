@@ -1,0 +1,107 @@
+"""Where in an image a feature looks: Grad-CAM of features, and its overlap with masks."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.encoders import Encoder, ResNet
+from sslnb.features import as_float
+from sslnb.images import ImageSet
+
+
+def feature_heatmaps(
+    encoder: Encoder,
+    images: Tensor | ImageSet,
+    features: Sequence[int],
+    *,
+    layer: str | None = None,
+    batch_size: int = 256,
+) -> Tensor:
+    """Grad-CAM of features at a convolutional layer, [N,F,H,W] float32, at the images' own size (bilinear).
+
+    ``features`` are indices in 0..d-1. By default the layer is the last one before average pooling, of a ResNet of this
+    package: there the gradient of feature j is a constant on map j and nought elsewhere, so Grad-CAM is that map, and
+    one forward pass serves all features. Other layers (``layer``: the path of a module) take one backward pass per
+    feature. Negative evidence is cut. Images are [N,C,H,W], uint8 or float in [0, 1]; the encoder runs in evaluation
+    mode and gets its mode back. ``ValueError`` for unknown layers and features, and layers without height and width.
+    Source: Selvaraju et al. 2017, equations 1 and 2.
+    """
+    images = images.images if isinstance(images, ImageSet) else images
+    chosen = torch.as_tensor(features)
+    expect_shape(chosen, "features", "F")
+    expect(len(chosen) > 0, "features", "at least one", "none")
+    expect_labels(chosen, encoder.feature_dim, "features")
+    pooled = isinstance(encoder, ResNet) and layer is None
+    expect(pooled or layer is not None, "layer", "the path of a module, for other encoders than our ResNets", layer)
+    name = layer or "layer4"
+    modules = dict(encoder.named_modules())
+    expect(name in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(name))
+    on = next(encoder.parameters()).device
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    found = []
+    try:
+        for part in tqdm(images.split(batch_size), desc="heatmaps", leave=False, delay=1):
+            x = as_float(part.to(on, memory_format=torch.channels_last))
+            make = _of_pooled if pooled else _by_gradient
+            maps = make(encoder, modules[name], x, chosen.to(on))
+            found.append(F.interpolate(maps, x.shape[-2:], mode="bilinear").cpu())
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def _of_pooled(encoder: Encoder, module: nn.Module, x: Tensor, features: Tensor) -> Tensor:
+    maps = _outputs(encoder, module, x)[0][:, features]
+    return maps.float().relu() / maps[0, 0].numel()  # the gradient of a mean
+
+
+def _by_gradient(encoder: Encoder, module: nn.Module, x: Tensor, features: Tensor) -> Tensor:
+    with torch.enable_grad():
+        maps, outputs = _outputs(encoder, module, x.requires_grad_())
+        expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
+        found = []
+        for feature in features.tolist():
+            (gradient,) = torch.autograd.grad(outputs[:, feature].sum(), maps, retain_graph=True)
+            found.append((gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1))
+    return torch.stack(found, 1).float().relu()
+
+
+def _outputs(encoder: Encoder, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What a module of the encoder gives, and what the encoder gives."""
+    captured: list[Tensor] = []
+    hook = module.register_forward_hook(lambda module, given, output: captured.append(output))
+    try:
+        outputs = encoder(x)
+    finally:
+        hook.remove()
+    expect(len(captured) == 1, "layer", "a module that runs once", f"one that ran {len(captured)} times")
+    return captured[0], outputs
+
+
+def mask_iou(heatmaps: Tensor, masks: Tensor) -> Tensor:
+    """Overlap [N] of heatmaps [N,H,W] with masks [N,H,W], in [0, 1]: the share of a heatmap's heat inside its mask.
+
+    s(A ∩ M) / s(A ∪ M), s being the heatmap's sum over an area and A all of it: what of M is cold adds nothing to the
+    union. Masks are bool, or weights in [0, 1] where they are soft. A heatmap without heat overlaps nothing.
+    ``ValueError`` for masks of another size or empty ones, and for negative heat. Source: Kalibhat et al. 2024, section
+    "Quantifying Representation Interpretability".
+    """
+    expect_shape(heatmaps, "heatmaps", "N", "H", "W")
+    expect_shape(masks, "masks", *heatmaps.shape)
+    expect_finite(heatmaps, "heatmaps")
+    weights = masks.to(heatmaps.dtype)
+    expect_finite(weights, "masks")
+    expect(not heatmaps.numel() or float(heatmaps.min()) >= 0, "heatmaps", "values of at least 0", "negative ones")
+    within = not weights.numel() or (float(weights.min()) >= 0 and float(weights.max()) <= 1)
+    expect(within, "masks", "bool, or weights in [0, 1]", "others")
+    empty = (weights.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
+    expect(not empty, "masks", "at least one pixel in every mask", f"{len(empty)} empty, the first at {empty[:1]}")
+    heat = heatmaps.flatten(1).double()
+    return ((heat * weights.flatten(1)).sum(1) / heat.sum(1).clamp(min=torch.finfo(torch.double).tiny)).float()
