@@ -59,11 +59,14 @@ def interval(
     return mean, mean - half, mean + half
 
 
-def decide(claim: Claim, effects: Sequence[float], replicates: Sequence[float] = (), note: str = "") -> Verdict:
+def decide(
+    claim: Claim, effects: Sequence[float], replicates: Sequence[float] = (), note: str = "", *, bound: float = math.nan
+) -> Verdict:
     """Verdict on a claim from one effect per seed; NaN marks a seed without a measurement.
 
     *Replicated* when the whole interval is above the threshold, *not replicated* when it is wholly at or below,
-    *undecided* when it spans it, *not tested at this scale* with fewer than two measured seeds.
+    *undecided* when it spans it, *not tested at this scale* with fewer than two measured seeds. Equal effects say
+    nothing about their spread and decide nothing, unless all are at a ``bound`` where such effects are cut.
     """
     measured = [float(e) for e in effects if math.isfinite(e)]
     if len(measured) < 2:
@@ -71,7 +74,7 @@ def decide(claim: Claim, effects: Sequence[float], replicates: Sequence[float] =
         return Verdict(claim.id, effect, math.nan, math.nan, len(measured), NOT_TESTED, note)
     mean, low, high = interval(measured, replicates)
     verdict = REPLICATED if low > claim.threshold else NOT_REPLICATED if high <= claim.threshold else UNDECIDED
-    if low == high:  # equal values on every seed say nothing about their spread
+    if low == high != bound:
         verdict = UNDECIDED
     return Verdict(claim.id, mean, low, high, len(measured), verdict, note)
 

@@ -54,10 +54,10 @@ def cached_checkpoints(
 ) -> Checkpoints:
     """Encoders after the steps ``at`` of one run, which ends at the last of them; all in the shared cache.
 
-    ``ValueError`` for steps beyond the run's, whose number ``config.epochs`` decides.
+    ``ValueError`` for steps beyond the run's, whose number ``config.epochs`` and ``config.steps`` decide.
     """
-    batch_size = min(config.batch_size, len(images))
-    steps = config.epochs * (len(images) // batch_size)
+    steps = config.epochs * (len(images) // min(config.batch_size, len(images)))
+    steps = min(steps, config.steps or steps)
     expect(min(at) > 0 and max(at) <= steps, "at", f"steps in 1..{steps}", list(at))
     path = encoder_artifact(config, images, None, initial)
     kept = {step: path.with_name(f"{path.stem}-{step}.pt") for step in sorted(at)}

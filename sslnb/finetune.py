@@ -27,7 +27,9 @@ class Classifier(nn.Module):
         self.encoder, self.head = encoder, head
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x)).float()
+        features = self.encoder(x).float()
+        with torch.autocast(x.device.type, enabled=False):  # in bf16 logits would often tie
+            return self.head(features)
 
 
 def with_probe(encoder: Encoder, standardizer: Standardizer, probe: LinearProbe) -> Classifier:

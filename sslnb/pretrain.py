@@ -35,6 +35,7 @@ class PretrainConfig:
     width: int = 64
     stem: str = "cifar"
     epochs: int = 200
+    steps: int | None = None  # ends the run earlier than its epochs do; schedules are over what is run
     batch_size: int = 512  # a smaller set is one batch
     optimizer: str = "sgd"  # sgd (momentum 0.9, Nesterov) | lars | adam | adamw, quick untuned on small networks
     schedule: str = "cosine"  # cosine | step | cuts | constant, after the warm-up
@@ -58,6 +59,7 @@ class PretrainConfig:
             value = getattr(self, name)
             expect(value is None or 0 <= value < math.inf, name, "a finite value of at least 0", value)
         expect(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        expect(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
         expect(self.batch_size >= 2, "batch_size", "at least 2", self.batch_size)
         expect(0 <= self.warmup < 1, "warmup", "a share in [0, 1)", self.warmup)
         expect(0 < self.crop_scale <= 1, "crop_scale", "a share in (0, 1]", self.crop_scale)
@@ -163,7 +165,8 @@ class TrainingRun:
         ranks = distributed.world()
         expect(self.batch_size % ranks == 0, "batch_size", f"a multiple of the {ranks} processes", self.batch_size)
         self.per_epoch = len(images) // self.batch_size
-        self.steps, self.step = config.epochs * self.per_epoch, 0
+        whole = config.epochs * self.per_epoch
+        self.steps, self.step = min(whole, config.steps or whole), 0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         self.epoch_loss, self.epoch_seconds, self.since = torch.zeros((), device=on), 0.0, time.monotonic()
         self.reason: str | None = None
@@ -215,6 +218,10 @@ class TrainingRun:
             self.reason = "the loss or the weights stopped being finite"
         return self.reason is not None
 
+    def ends_epoch(self) -> bool:
+        """Whether the last step was an epoch's or the run's last: it is saved with its row of the history."""
+        return self.step % self.per_epoch == 0 or self.step == self.steps
+
     def lap(self) -> float:
         """Seconds since the last lap. Called where the device has been waited for, or it would time mere launches."""
         before, self.since = self.since, time.monotonic()
@@ -222,7 +229,8 @@ class TrainingRun:
 
     def end_epoch(self) -> bool:
         """Close the epoch's history, end the run if it has gone wrong; True when a look found it sound."""
-        loss = float(distributed.total(self.epoch_loss)) / (self.per_epoch * distributed.world())
+        steps = (self.step - 1) % self.per_epoch + 1  # fewer where the run ends within an epoch
+        loss = float(distributed.total(self.epoch_loss)) / (steps * distributed.world())
         self.stop_unless_finite()
         self.epoch_seconds += self.lap()
         seen = self._look()
@@ -360,14 +368,13 @@ def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> 
             for index in order[first : first + last - run.step].to(run.device):
                 run.train_step(index)
                 bar.update()
-                within = run.step % run.per_epoch != 0  # an epoch's last step is saved with its row of the history
-                if within and time.monotonic() - saved > SAVE_EVERY_S and path is not None:
+                if not run.ends_epoch() and time.monotonic() - saved > SAVE_EVERY_S and path is not None:
                     run.save(path)
                     saved = time.monotonic()
                 if run.step % CHECK_EVERY == 0 and run.stop_unless_finite():
                     break
             else:
-                if run.step % run.per_epoch == 0:
+                if run.ends_epoch():
                     looked = run.end_epoch()
                     journal.epoch(run.step, run.history)
                     bar.set_postfix(loss=f"{run.history['loss'][-1]:.3f}")

@@ -23,11 +23,13 @@ VARIANT_LABELS = {
     "plain": "as in the text",
     "initialised": "begun from supervised weights",
     "per batch": "one augmentation for the whole batch",
-    "unpadded": "3×3 stem without padding",
+    "unpadded stem": "3×3 stem of stride 1 without padding",
+    "imagenet stem": "7×7 stem of stride 2 with pooling",
     "cut": "learning rate cut to a tenth after every fifth of the steps",
 }
 PAPER = "002"
 PAPER_SETS = {"cifar10": "CIFAR-10", "stl10": "STL-10"}  # as the paper's tables call them
+PAPER_ROWS = {"supervised": "Supervised (2000 steps)"}  # of its table 2a, where they are called otherwise
 STYLES = ("-", "--", ":", "-.")
 METHODS = ("simclr", "rotnet", "supervised", "encoder")  # each has the same colour in every figure
 
@@ -94,23 +96,22 @@ def ranking(result: Result) -> Markdown:
     names, steps = result.scalars["objectives"], result.scalars["steps"]
     if not {"simclr", "rotnet"} <= set(names):
         return Markdown("One objective was trained.")
-    last = 100 * result.arrays["linear"][:, -1, -1, :, 0]
-    rows = [("SimCLR", last[names.index("simclr")]), ("RotNet", last[names.index("rotnet")])]
-    rows.append(("raw pixels", 100 * result.arrays["references"][result.scalars["references"].index("pixels"), :, 0]))
+    last, pixels = result.arrays["linear"][:, -1, -1, :, 0], result.scalars["references"].index("pixels")
+    rows = {"SimCLR": last[names.index("simclr")], "RotNet": last[names.index("rotnet")]}
+    rows["raw pixels"] = result.arrays["references"][pixels, :, 0]
     words = []
-    for (above, a), (below, b) in itertools.pairwise(rows):
-        (high, *_), (low, *_) = mean_spread(a), mean_spread(b)
-        gap, error = high - low, max(_deviation(a), _deviation(b))
+    for above, below in itertools.pairwise(rows):
+        gaps = 100 * (rows[above] - rows[below])
+        gaps = gaps[np.isfinite(gaps)]
+        if len(gaps) < 2:
+            words.append(f"whether {above} is above {below} takes two seeds that converged")
+            continue
+        gap, error = gaps.mean(), gaps.std(ddof=1)
         how = "above" if gap > error else "not above"
-        words.append(f"{above} is {how} {below} by more than the spread of the seeds ({gap:+.1f} points ± {error:.1f})")
+        words.append(f"{above} is {how} {below} by more than the spread over seeds ({gap:+.1f} ± {error:.1f} points)")
     scale = f"after {steps[-1]:,} steps with a batch of {result.scalars['batch_sizes'][-1]}"
-    return Markdown(f"{'; '.join(words)}: {scale}, {len(result.scalars['seeds'])} seeds.")
-
-
-def _deviation(values: np.ndarray) -> float:
-    """Sample deviation over the seeds that converged; 0 where there are fewer than two."""
-    values = values[np.isfinite(values)]
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    text = "; ".join(words)
+    return Markdown(f"{text[0].upper()}{text[1:]}: {scale}, {len(result.scalars['seeds'])} seeds.")
 
 
 def fractions(result: Result) -> Markdown:
@@ -192,9 +193,10 @@ def transfer(result: Result) -> Figure:
         axes[0, way].set_title(title, fontsize=10)
         _doublings(axes[0, way], steps, "steps of pretraining")
         axes[0, way].tick_params(axis="x", labelsize=6)
+    first = label(result.scalars["transferred"][0])
     for i, side in enumerate(result.scalars["sizes"]):
         values = result.arrays["transfer_batches"][i, :, :, 0]
-        _band(axes[0, 2], sizes, values, COLOURS[3 + i], "-", MARKERS[3 + i], f"{label('simclr')}, seen at {side} px")
+        _band(axes[0, 2], sizes, values, COLOURS[3 + i], "-", MARKERS[3 + i], f"{first}, seen at {side} px")
     axes[0, 2].set_title(f"to {_short(target)}", fontsize=10)
     _doublings(axes[0, 2], sizes, "batch size")
     axes[0, 0].set_ylabel("linear accuracy in %", fontsize=9)
@@ -218,14 +220,11 @@ def transfers(result: Result) -> Markdown:
             values = result.arrays["transfer_steps"][way, m, -1]
             cells = []
             for i, metric in enumerate(result.scalars["scores"]):
-                printed = max(
-                    reference(PAPER, name, label(method), metric),
-                    reference(PAPER, name, f"{label(method)} (2000 steps)", metric),
-                    key=lambda value: -math.inf if math.isnan(value) else value,
-                )
+                printed = reference(PAPER, name, PAPER_ROWS.get(method, label(method)), metric)
                 cells.append(spread(values[:, i]) + _beside(printed))
             rows.append((f"`{ends[0]}` → `{ends[1]}`", label(method), *cells))
-    head = (f"{name}, %{_paper(PAPER_SETS.get(there[0]))}" for name in ("top-1", "top-2", "top-3", "AUC"))
+    paper = " (paper, at 96 px)" if set(there) <= set(PAPER_SETS) else ""
+    head = (f"{name}, %{paper}" for name in ("top-1", "top-2", "top-3", "AUC"))
     return table(("transfer", "pretraining", *head), rows)
 
 
@@ -235,7 +234,7 @@ def transfer_batches(result: Result) -> Markdown:
     ends = result.scalars["pretraining"]["dataset"], result.scalars["target"]
     name = " to ".join(PAPER_SETS.get(end, end) for end in ends)
     for b, size in enumerate(result.scalars["batch_sizes"]):
-        printed = reference(PAPER, name, f"SimCLR batch {size}", "top1")
+        printed = reference(PAPER, name, f"{label(result.scalars['transferred'][0])} batch {size}", "top1")
         ours = [spread(result.arrays["transfer_batches"][i, b, :, 0]) for i in range(len(result.scalars["sizes"]))]
         rows.append((size, *ours, f"{100 * printed:.1f}" if math.isfinite(printed) else "–"))
     return table(("batch size", *(f"top-1 at {side} px, %" for side in result.scalars["sizes"]), "paper (96 px)"), rows)
@@ -269,6 +268,8 @@ def variants(result: Result) -> Markdown:
 
 def initialised(result: Result) -> Markdown:
     """Fine-tuning from supervised weights: directly, and after self-supervised training that began from them."""
+    if "initialised" not in result.scalars["variants"]:
+        return Markdown("This run did not begin any from given weights.")
     names = ("supervised weights alone", *(f"then {label(o)}" for o in result.scalars["objectives"]))
     rows = []
     for m, name in enumerate(names):

@@ -142,7 +142,9 @@ def _verdict(verdict: dict) -> str:
 def _epochs(parameters: dict) -> list[tuple[str, object]]:
     """Epochs of the two kinds of pretraining, or of every objective where the parameters set one number for all."""
     if "steps" in parameters:
-        return [("steps of pretraining", f"{parameters['steps'][-1]:,}")]
+        each = {"fine-tuning": "tune_epochs", "the supervised baseline": "baseline_epochs"}
+        epochs = [(f"epochs of {what}", ", ".join(map(str, parameters[name]))) for what, name in each.items()]
+        return [("steps of pretraining", f"{parameters['steps'][-1]:,}"), *epochs]
     if "supervised_epochs" in parameters:
         supervised, other = parameters["supervised_epochs"], parameters["epochs"]
         return [("epochs, supervised", supervised), ("epochs, self-supervised", other)]

@@ -119,6 +119,12 @@ def test_fewer_than_two_measured_seeds_are_no_test(effects):
     assert found.effect == 0.7 if 0.7 in effects else math.isnan(found.effect)
 
 
+def test_effects_that_are_all_at_their_bound_decide_and_other_equal_ones_do_not():
+    claim = Claim("X", "", "", "")
+    assert decide(claim, [-2.0, -2.0]).verdict == UNDECIDED == decide(claim, [-2.0, -2.0], bound=-1.0).verdict
+    assert decide(claim, [-2.0, -2.0], bound=-2.0).verdict == NOT_REPLICATED
+
+
 def test_a_verdict_is_a_dictionary_of_plain_values():
     found = decide(CLAIM, [1.0, 1.1]).as_dict()
     assert list(found) == ["claim", "effect", "low", "high", "seeds", "verdict", "note"]

@@ -1,9 +1,10 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
-from sslnb import encoder_cache
+from sslnb import encoder_cache, optim
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain, encoder_artifact
 from sslnb.encoders import adopt, resnet, torchvision_encoder, weights_checksum
 from sslnb.images import ImageSet
@@ -70,6 +71,23 @@ def test_checkpoints_are_those_of_one_uninterrupted_run(monkeypatch, tmp_path):
     assert weights_checksum(further.encoders[7]) == weights_checksum(between.encoder)
     with pytest.raises(ValueError, match=r"at: expected steps in 1..15, got \[16\]"):
         cached_checkpoints(config(), toy(), (16,))
+
+
+def test_a_run_of_so_many_steps_is_that_of_its_epochs_cut_short_and_is_looked_at_when_it_ends():
+    whole = pretrain(config(schedule="constant", warmup=0.0), toy(), on=CPU, stop_after=7)
+    short = pretrain(config(schedule="constant", warmup=0.0, steps=7), toy(), on=CPU)
+    assert weights_checksum(whole.encoder) == weights_checksum(short.encoder)
+    assert len(short.history["loss"]) == 2 and np.isfinite(short.history["deviation"][-1])
+    rest = pretrain(config(schedule="constant", warmup=0.0, steps=6), toy(), on=CPU).history["loss"]
+    assert rest[1] != short.history["loss"][1] and 0.5 < rest[1] / short.history["loss"][1] < 2  # a mean over steps
+
+
+def test_the_last_step_of_a_schedule_is_the_runs(monkeypatch):
+    seen = []
+    plain = optim.SCHEDULES["cuts"]
+    monkeypatch.setitem(optim.SCHEDULES, "cuts", lambda *given: seen.append(plain(*given)) or seen[-1])
+    pretrain(config(schedule="cuts", warmup=0.0, steps=10), toy(), on=CPU)
+    assert seen == pytest.approx([0.1 ** (step // 2) for step in range(10)])
 
 
 def test_a_run_that_goes_wrong_has_fewer_checkpoints_and_says_why(monkeypatch, tmp_path):

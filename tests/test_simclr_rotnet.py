@@ -9,6 +9,7 @@ from sslnb import simclr_rotnet_pages as pages
 from sslnb import widgets
 from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED
 from sslnb.encoders import save_encoder, untrained
+from sslnb.features import as_float
 from sslnb.results import Result
 from sslnb.studies.simclr_rotnet import SCORES, Parameters, Study, _normalised
 from sslnb.studies.simclr_rotnet_claims import CLAIMS, decide_all, knee, slope
@@ -24,7 +25,8 @@ TINY = {
     "probe_epochs": 4,
     "fractions": (0.05, 0.2),
     "tune_epochs": (2, 1),
-    "baseline_epochs": 1,
+    "baseline_epochs": (2, 1),
+    "target_classes": (0, 1, 2),
     "budgets": 3,
     "attack_limit": 60,
     "attack_steps": 2,
@@ -39,7 +41,7 @@ def study(tmp_path_factory) -> Iterator[Study]:
     own = tmp_path_factory.mktemp("own") / "own.pt"
     save_encoder(untrained(7, width=4, stem="imagenet"), own)
     more = {"encoder": f"checkpoint:{own}", "initial": "supervised:digit-scenes:contrast=0.6"}
-    variants = {"variants": ("initialised", "per batch", "unpadded", "cut")}
+    variants = {"variants": ("initialised", "per batch", "unpadded stem", "cut")}
     found = Study(Parameters.of("quick", **TINY, **more, **variants))
     found.run()
     yield found
@@ -69,6 +71,8 @@ def test_every_profile_is_possible(profile):
         ({"batch_sizes": (1, 128)}, "batch_sizes: expected values of at least 2"),
         ({"variant_batch": 48}, "variant_batch: expected one of"),
         ({"variants": ("cuts",)}, "variants: expected one of .*did you mean 'cut'"),
+        ({"baseline_epochs": (5, 5)}, r"baseline_epochs: expected no fewer than tune_epochs \(20, 6\)"),
+        ({"tune_crop": 0.0}, r"tune_crop: expected a share in \(0, 1\]"),
         ({"variants": ("initialised",)}, "initial: expected weights to begin from"),
         ({"objectives": ("simclr", "byol")}, "objectives: expected 'simclr' and 'rotnet', got 'byol'"),
         ({"budgets": 1}, "budgets: expected at least 2"),
@@ -86,21 +90,33 @@ def test_bad_parameters_are_refused_by_name(changes, message):
 
 def test_the_learning_rate_is_the_same_for_every_batch_size():
     p = Parameters.of("quick")
-    peaks = {p.config("simclr", size, 0, 1).learning_rate * size / 256 for size in (32, 64, 512)}
-    assert peaks == {p.simclr_rate}
-    config = p.config("rotnet", 64, 0, 1)
+    configs = [p.config("simclr", size, 0, 300) for size in (32, 64, 512)]
+    assert {c.learning_rate * c.batch_size / 256 for c in configs} == {p.simclr_rate}
+    assert [c.batch_size for c in configs] == [32, 64, 300] and {c.steps for c in configs} == {p.steps[-1]}
+    config = p.config("rotnet", 64, 0, 300)
     assert (config.schedule, config.warmup, config.weight_decay) == ("constant", 0.0, 5e-4)
 
 
-def test_a_target_of_other_channels_and_a_budget_beyond_all_images_are_refused_before_anything_is_trained(
-    tmp_path, monkeypatch
-):
+def test_what_would_stop_the_study_later_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
     monkeypatch.setenv("SSLNB_CACHE", str(tmp_path / "cache"))
     grey = {f"{split}_images": np.zeros((20, 28, 28), np.uint8) for split in ("train", "val", "test")}
     grey |= {f"{split}_labels": np.arange(20) % 2 for split in ("train", "val", "test")}
     np.savez(tmp_path / "grey.npz", **grey)
     with pytest.raises(ValueError, match="target: expected images of 3 channels, as digit-scenes, got 1"):
         Study(Parameters.of("quick", **TINY, target=f"npz:{tmp_path / 'grey.npz'}")).linear()
+    with pytest.raises(ValueError, match="attack_limit: expected at least one image for each of 10 classes, got 9"):
+        Study(Parameters.of("quick", **TINY | {"attack_limit": 9})).linear()
+    with pytest.raises(ValueError, match="fraction: expected at least one image of every class"):
+        Study(Parameters.of("quick", **TINY | {"fractions": (0.0001, 0.2)})).linear()
+    grey_encoder = tmp_path / "grey.pt"
+    save_encoder(untrained(0, width=4, in_channels=1), grey_encoder)
+    with pytest.raises(ValueError, match="encoder: expected one for 3 channels, got 1"):
+        Study(Parameters.of("quick", **TINY, encoder=f"checkpoint:{grey_encoder}")).linear()
+    wide = tmp_path / "wide.pt"
+    save_encoder(untrained(0, width=8, stem="imagenet"), wide)
+    with pytest.raises(ValueError, match="source: expected stem"):
+        more = {"initial": f"checkpoint:{wide}", "variants": ("initialised",)}
+        Study(Parameters.of("quick", **TINY, **more)).linear()
     with pytest.raises(
         ValueError, match=r"largest_budget: expected at most \d\.\d+, from the darkest to the brightest"
     ):
@@ -111,7 +127,7 @@ def test_a_target_of_other_channels_and_a_budget_beyond_all_images_are_refused_b
 # The study
 
 
-def test_every_array_has_a_number_for_every_cell(result):
+def test_arrays_have_their_shapes_and_numbers_wherever_a_probe_learned_something(result):
     shapes = {
         "linear": (2, 2, 2, 2, 4),
         "references": (3, 2, 4),
@@ -119,6 +135,7 @@ def test_every_array_has_a_number_for_every_cell(result):
         "robust": (2, 2, 4, 2, 3, 2),
         "transfer_steps": (2, 2, 2, 2, 4),
         "transfer_batches": (1, 2, 2, 4),
+        "transfer_cut": (2, 2, 4),
         "architectures": (2, 2, 2, 4),
         "variants": (5, 2, 2, 4),
         "initialised": (3, 2, 2, 4),
@@ -126,15 +143,39 @@ def test_every_array_has_a_number_for_every_cell(result):
     assert {name: result.arrays[name].shape for name in shapes} == shapes
     for name in shapes:
         values = result.arrays[name][np.isfinite(result.arrays[name])]
-        assert ((values >= 0) & (values <= 1)).all(), name  # nothing, where a probe learned nothing
-    assert np.isfinite(result.arrays["fractions"]).all() and np.isfinite(result.arrays["robust"]).all()
+        assert len(values) and ((values >= 0) & (values <= 1)).all(), name
+    for name in ("fractions", "robust", "initialised"):  # which no probe decides
+        assert np.isfinite(result.arrays[name]).all()
     assert result.scalars["reasons"] == {} and result.scalars["pretraining"]["trained"] > 0
     top = result.arrays["fractions"][..., : len(SCORES) - 1]
     assert (np.diff(top, axis=-1) >= 0).all()  # top-1, top-2, top-3
 
 
+def test_budget_0_is_the_accuracy_of_the_table_where_all_test_images_are_attacked(study, result):
+    for (m, f, s), model in list(study.tuned.items())[:3]:
+        test = study.splits.test
+        exactly = study._attacked(model, as_float(test.images), test.labels, torch.zeros(1), (0.0, 1.0), 0)
+        assert exactly[:, 0] == pytest.approx(result.arrays["fractions"][m, f, s, 0], abs=1e-9)
+
+
+def test_a_run_that_goes_wrong_is_not_run_again_and_one_objective_and_seed_suffice(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
+    alone = {"objectives": ("rotnet",), "seeds": (3,), "rotnet_rate": 1e30, "batch_sizes": (8,)}
+    found = Study(Parameters.of("quick", **TINY | alone, variants=("cut",)))
+    result = found.run()
+    assert result.scalars["transferred"][0] == "rotnet" and np.isnan(result.arrays["linear"]).all()
+    assert any(name == "rotnet on digit-scenes, batch 8, seed 3" for name in result.scalars["reasons"])
+    runs = 1 + 2 + 1 + 1 + 1  # the source, two supervised, the target, the deeper network, the cut
+    assert result.scalars["pretraining"]["trained"] == runs
+    assert {claim["verdict"] for claim in result.scalars["claims"]} == {NOT_TESTED}
+    assert "RotNet, seen at" in pages.transfer(result).axes[2].get_legend_handles_labels()[1][0]
+    assert pages.ranking(result).data == "One objective was trained."
+    assert widgets.browse_attack(result).children
+
+
 def test_budget_0_is_the_clean_accuracy_in_both_units_and_attacks_never_help(study, result):
     some = study.splits.test.take(TINY["attack_limit"])
+    assert TINY["attack_limit"] == len(some)
     for (m, f, s), model in study.tuned.items():
         clean = float((study._features(model, some).argmax(1) == some.labels).double().mean())
         assert result.arrays["robust"][:, :, m, f, 0, s] == pytest.approx(clean, abs=1e-9)
@@ -159,6 +200,7 @@ def test_the_normalised_model_is_the_model_and_its_bounds_hold_all_channels():
 
 def test_the_supervised_baseline_begins_from_random_weights_and_is_no_encoder_of_a_run(study):
     a, b = (study._to_tune("supervised", seed) for seed in (0, 1))
+    assert study.encoders.trained == study.result.scalars["pretraining"]["trained"]
     assert not torch.equal(a.stem[0].weight, b.stem[0].weight)
     assert study._to_tune("encoder", 0) is study.given
 
@@ -190,8 +232,11 @@ def test_slopes_are_per_doubling_and_leave_out_what_is_missing():
 def test_a_knee_is_found_where_there_is_one():
     steps = np.array([125, 250, 500, 1000, 2000, 4000])
     bent = 0.1 * np.minimum(np.log2(steps), np.log2(1000))
-    assert knee(steps, bent) == 1000
-    assert math.isnan(knee(steps, 0.1 * np.log2(steps)))  # it never levels off
+    assert knee(steps, bent) == pytest.approx(1000, rel=0.03)
+    assert knee(steps, 0.1 * np.log2(steps)) == math.inf  # it never levels off
+    assert knee(steps, -bent) == 0  # nor ever grows
+    between = 0.1 * np.minimum(np.log2(steps), np.log2(1400))
+    assert knee(steps, between) == pytest.approx(1400, rel=0.03)
     assert math.isnan(knee(steps[:3], bent[:3]))
 
 
@@ -232,10 +277,41 @@ def test_r5_asks_for_a_loss_and_for_no_advantage_over_the_baseline(result):
         result.arrays["robust"].shape
     )
     assert made_up(result, robust=robust)["R5"].verdict == NOT_REPLICATED  # nothing is lost
+    short = made_up(result, robust=np.where(np.arange(len(result.scalars["tuned"]))[:, None, None, None], robust, 0.1))
+    assert "not measured" in short["R5"].note  # a baseline that knows nothing loses nothing
     robust[..., 1:, :] *= 0.1
     assert made_up(result, robust=robust)["R5"].verdict == REPLICATED  # all lose alike
     robust[:, :, result.scalars["tuned"].index("simclr"), :, 1:] *= 3
     assert made_up(result, robust=robust)["R5"].verdict == NOT_REPLICATED  # SimCLR keeps more than the baseline
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, REPLICATED), (-0.1, NOT_REPLICATED)])
+def test_transfer_decides_r6(result, gain, verdict):
+    shape = result.arrays["transfer_steps"].shape
+    assert shape[:2] == (2, 2)
+    steps = grown(shape, 0, gain) + grown(shape, 1, -gain) - 0.3
+    assert made_up(result, transfer_steps=steps)["R6"].verdict == verdict
+
+
+def levelling(result: Result, at: float) -> dict[str, dict]:
+    """Verdict on R7 for curves over many steps that level off at so many, or never."""
+    steps = [125, 250, 500, 1000, 2000, 4000, 8000]
+    curve = 0.3 + 0.05 * np.minimum(np.log2(steps), np.log2(at))
+    noise = 1e-3 * np.random.default_rng(1).random((len(steps), 2))
+    curves = np.broadcast_to((curve[:, None] + noise)[..., None], (len(steps), 2, 4))
+    batches = grown(result.arrays["transfer_batches"].shape, 1, 0.1)
+    arrays = {"transfer_steps": np.broadcast_to(curves, (2, 2, *curves.shape)), "transfer_batches": batches}
+    scalars = result.scalars | {"steps": steps}
+    linear = np.full((2, 2, len(steps), 2, 4), 0.5)
+    changed = Result("", {}, scalars, result.arrays | arrays | {"transfer_cut": curves, "linear": linear})
+    return {verdict.claim: verdict for verdict in decide_all(changed)[0]}
+
+
+@pytest.mark.parametrize(
+    ("at", "verdict"), [(2000, REPLICATED), (2500, REPLICATED), (500, NOT_REPLICATED), (1e9, NOT_REPLICATED)]
+)
+def test_r7_asks_for_a_knee_near_2000_steps(result, at, verdict):
+    assert levelling(result, at)["R7"].verdict == verdict
 
 
 def test_what_this_scale_can_not_tell_is_not_tested(result):
@@ -288,6 +364,11 @@ def test_the_ranking_says_plainly_when_it_is_not_so(result):
     same = Result(result.study, result.parameters, result.scalars, {"linear": linear, "references": references})
     text = pages.ranking(same).data
     assert "SimCLR is not above RotNet" in text and "RotNet is above raw pixels" in text
+    linear[..., 1, :] = np.nan
+    alone = pages.ranking(
+        Result(result.study, result.parameters, result.scalars, same.arrays | {"linear": linear})
+    ).data
+    assert alone.startswith("Whether SimCLR is above RotNet takes two seeds") and "nan" not in alone
 
 
 def test_the_explorers_show_another_picture_for_another_choice(result):

@@ -9,9 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb import attacks, cost, data, device
-from sslnb.checks import expect
-from sslnb.encoder_cache import Checkpoints, cached_checkpoints
-from sslnb.encoders import Encoder, load_encoder, untrained
+from sslnb.encoders import Encoder, load_encoder
 from sslnb.features import Standardizer, as_float, extract
 from sslnb.finetune import Classifier, fine_tune, label_fraction, with_probe
 from sslnb.images import ImageSet, at_most
@@ -20,6 +18,7 @@ from sslnb.results import Result
 from sslnb.scores import scores
 from sslnb.studies import simclr_rotnet_claims as decisions
 from sslnb.studies.base import BaseStudy, step
+from sslnb.studies.simclr_rotnet_encoders import Encoders, expect_usable
 from sslnb.studies.simclr_rotnet_parameters import Parameters
 
 SCORES = ("top1", "top2", "top3", "auc")  # last axis of most arrays
@@ -41,8 +40,9 @@ class Splits:
 class Study(BaseStudy):
     """Linear evaluation → label fractions → attacks → transfer → architectures → the published code's departures.
 
-    Arrays are indexed in the order of their names in ``scalars`` (objectives, batch sizes, steps, …), the seed second
-    to last and the score last (``SCORES``); what did not converge is NaN, and ``scalars["reasons"]`` says why.
+    Arrays of scores are indexed in the order of the names in ``scalars`` (objectives, batch sizes, steps, …), the seed
+    second to last and the score last (``SCORES``); ``robust`` ends in budget and seed. What did not converge is NaN;
+    ``scalars["reasons"]`` says why.
     """
 
     name = "simclr_rotnet"
@@ -51,73 +51,63 @@ class Study(BaseStudy):
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
-        self.runs: dict[tuple, dict[int, Encoder]] = {}  # (objective, batch size, seed, "") → step → encoder
         self.tuned: dict[tuple[int, int, int], Classifier] = {}  # (method, fraction, seed)
-        self.source: ImageSet | None = None
-        self.splits: Splits | None = None
+        self.encoders: Encoders | None = None
         self.given: Encoder | None = None
+        self.splits: Splits | None = None
+        self.labelled: ImageSet | None = None  # the source's whole training split, shares of which are fine-tuned on
 
     @step
     def linear(self) -> Result:
         """Pretrain with every batch size, and probe the encoders at every number of steps, on the source's test set."""
         p = self.parameters
-        for name in (p.dataset, p.target):
-            data.find(name)  # refused now rather than after hours of training
         self.given = load_encoder(p.encoder).eval() if p.encoder else None
-        self.source = data.load(p.dataset, "train", size=p.size, limit=p.limit)
-        self.splits = self._load(p.dataset, p.size)
-        channels = [images.images.shape[1] for images in (self.source, data.load(p.target, "test", size=p.sizes[0]))]
-        expect(channels[0] == channels[1], "target", f"images of {channels[0]} channels, as {p.dataset}", channels[1])
-        reach = float(1 / self._normalisation()[1].max())
-        wanted = f"at most {reach:.2f}, from the darkest to the brightest pixel"
-        expect(p.largest_budget <= reach, "largest_budget", wanted, p.largest_budget)
+        self.labelled = data.load(p.dataset, "train", size=p.size)
+        source = at_most(self.labelled, p.limit)
+        for fraction in p.fractions:
+            label_fraction(self.labelled, fraction)
+        expect_usable(p, source, self.given, float(normalisation(source)[1].max()))
+        self.encoders, self.splits = Encoders(p, source), self._load(p.dataset, p.size)
         runs = [(o, b, s) for o in range(len(p.objectives)) for b in range(len(p.batch_sizes)) for s in self._seeds()]
         found = np.full((len(p.objectives), len(p.batch_sizes), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
         self.result.scalars |= {
             **{name: list(getattr(p, name)) for name in ("objectives", "batch_sizes", "steps", "seeds", "fractions")},
             "scores": list(SCORES),
-            "reasons": {},
-            "classes": list(self.source.classes),
+            "classes": list(source.classes),
             "test_images": len(self.splits.test),
-            "pretraining": {"dataset": p.dataset, "images": len(self.source), "trained": 0},
+            "pretraining": {"dataset": p.dataset, "images": len(source)},
         }
         for o, b, s in tqdm(runs, desc="pretraining and probes", unit="run"):
-            encoders = self._pretrained(p.objectives[o], p.batch_sizes[b], p.seeds[s])
-            for t, at in enumerate(p.steps):
-                if at in encoders:
-                    found[o, b, t, s] = self._probe(encoders[at], self.splits, p.seeds[s])[0]
+            encoders = self.encoders.at_steps(p.objectives[o], p.batch_sizes[b], p.seeds[s])
+            found[o, b, :, s] = self._probe_steps(encoders, self.splits, p.seeds[s])
         self.result.arrays["linear"] = found
         self.result.arrays["references"] = self._references()
-        self.result.provenance["data"] = {p.dataset: self.source.checksum()}
+        self.result.provenance["data"] = {p.dataset: source.checksum()}
+        return self._noted()
+
+    def _noted(self) -> Result:
+        """The result, up to date on what was trained and what went wrong."""
+        self.result.scalars["reasons"] = dict(self.encoders.reasons)
+        self.result.scalars["pretraining"]["trained"] = self.encoders.trained
         return self.result
 
     def _seeds(self) -> range:
         return range(len(self.parameters.seeds))
 
-    def _load(self, name: str, size: int | None) -> Splits:
+    def _load(self, name: str, size: int | None, classes: tuple[int, ...] | None = None) -> Splits:
         p = self.parameters
         limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
-        return Splits(**{k: at_most(data.load(name, k, size=size), limit) for k, limit in limits.items()})
+        return Splits(
+            **{k: at_most(data.load(name, k, size=size, classes=classes), limit) for k, limit in limits.items()}
+        )
 
-    def _pretrained(
-        self,
-        objective: str,
-        batch_size: int,
-        seed: int,
-        images: ImageSet | None = None,
-        initial: Encoder | None = None,
-        **changes: object,
-    ) -> dict[int, Encoder]:
-        """Encoders at all steps of a run, which is trained once."""
-        images = images or self.source
-        per_epoch = max(1, len(images) // min(batch_size, len(images)))
-        epochs = math.ceil(max(self.parameters.steps) / per_epoch)
-        config = self.parameters.config(objective, batch_size, seed, epochs, **changes)
-        found: Checkpoints = cached_checkpoints(config, images, self.parameters.steps, initial)
-        self.result.scalars["pretraining"]["trained"] += not found.reused
-        if found.reason:
-            self.result.scalars["reasons"][f"{objective}, batch {batch_size}, seed {seed}, {changes}"] = found.reason
-        return found.encoders
+    def _probe_steps(self, encoders: dict[int, Encoder], splits: Splits, seed: int) -> np.ndarray:
+        """Scores [step, score] of a run's encoders."""
+        found = np.full((len(self.parameters.steps), len(SCORES)), np.nan)
+        for t, at in enumerate(self.parameters.steps):
+            if at in encoders:
+                found[t] = self._probe(encoders[at], splits, seed)[0]
+        return found
 
     def _features(self, encoder: Encoder | None, images: ImageSet) -> Tensor:
         """Features of an encoder, or the pixels themselves."""
@@ -145,15 +135,11 @@ class Study(BaseStudy):
         names = ["pixels", "random", *(["encoder"] if self.given else [])]
         found = np.full((len(names), len(p.seeds), len(SCORES)), np.nan)
         for s, seed in enumerate(p.seeds):
-            encoders = [None, self._untrained(seed), self.given]
+            encoders = [None, self.encoders.untrained(seed), self.given]
             for r in range(len(names)):
                 found[r, s] = self._probe(encoders[r], self.splits, seed)[0]
         self.result.scalars["references"] = names
         return found
-
-    def _untrained(self, seed: int) -> Encoder:
-        p = self.parameters
-        return untrained(seed, p.depth, width=p.width, stem=p.stem, in_channels=self.source.images.shape[1])
 
     # --- label fractions and attacks ----------------------------------------------------------------------------------
 
@@ -164,36 +150,36 @@ class Study(BaseStudy):
         methods = ["supervised", *p.objectives, *(["encoder"] if self.given else [])]
         found = np.full((len(methods), len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
         cells = [(m, f, s) for m in range(len(methods)) for f in range(len(p.fractions)) for s in self._seeds()]
-        labelled = data.load(p.dataset, "train", size=p.size, limit=p.limit)
         for m, f, s in tqdm(cells, desc="fine-tuning", unit="model"):
-            encoder = self._to_tune(methods[m], p.seeds[s])
-            if encoder is None:
-                continue
-            epochs = p.baseline_epochs if methods[m] == "supervised" else p.tune_epochs[f]
-            tuned = self._tune(encoder, label_fraction(labelled, p.fractions[f], p.seeds[s]), epochs, p.seeds[s])
+            epochs = p.baseline_epochs if methods[m] == "supervised" else p.tune_epochs
+            tuned, found[m, f, s] = self._tune(self._to_tune(methods[m], p.seeds[s]), f, epochs[f], p.seeds[s])
             if tuned is not None:
                 self.tuned[m, f, s] = tuned
-                found[m, f, s] = scores(self._features(tuned, self.splits.test), self.splits.test.labels)
         self.result.arrays["fractions"] = found
-        self.result.scalars["tuned"] = methods
-        return self.result
+        self.result.scalars |= {"tuned": methods, "tuned_step": self._tuned_step(), "labelled": len(self.labelled)}
+        return self._noted()
 
     def _to_tune(self, method: str, seed: int) -> Encoder | None:
         if method == "encoder":
             return self.given
         if method == "supervised":
-            return self._untrained(seed)
-        return self._pretrained(method, self.parameters.batch_sizes[-1], seed).get(self._tuned_step())
+            return self.encoders.untrained(seed)
+        return self.encoders.at_steps(method, self.parameters.batch_sizes[-1], seed).get(self._tuned_step())
 
     def _tuned_step(self) -> int:
         """The report fine-tunes after 1,000 steps: those, or the last where there are fewer."""
         return 1000 if 1000 in self.parameters.steps else self.parameters.steps[-1]
 
-    def _tune(self, encoder: Encoder, images: ImageSet, epochs: int, seed: int) -> Classifier | None:
-        p = self.parameters
-        how = {"batch_size": p.tune_batch, "learning_rate": p.tune_rate, "flip": p.flip}
-        tuned = fine_tune(encoder, images, epochs=epochs, seed=seed, **how)
-        return tuned.model if tuned.converged else None
+    def _tune(self, encoder: Encoder | None, f: int, epochs: int, seed: int) -> tuple[Classifier | None, list[float]]:
+        """An encoder fine-tuned on a fraction of the labels, and its test scores; NaN where that went wrong."""
+        p, missing = self.parameters, [math.nan] * len(SCORES)
+        if encoder is None:
+            return None, missing
+        how = {"batch_size": p.tune_batch, "learning_rate": p.tune_rate, "crop_scale": p.tune_crop, "flip": p.flip}
+        tuned = fine_tune(encoder, label_fraction(self.labelled, p.fractions[f], seed), epochs=epochs, seed=seed, **how)
+        if not tuned.converged:
+            return None, missing
+        return tuned.model, scores(self._features(tuned.model, self.splits.test), self.splits.test.labels)
 
     @step
     def attack(self) -> Result:
@@ -201,7 +187,7 @@ class Study(BaseStudy):
         p, test = self.parameters, self.splits.test
         some = at_most(test, p.attack_limit)
         x, y = as_float(some.images), some.labels
-        (mean, std), shares = self._normalisation(), torch.linspace(0, 1, p.budgets)
+        (mean, std), shares = normalisation(self.encoders.source), torch.linspace(0, 1, p.budgets)
         budgets = torch.stack([shares * p.largest_budget, shares * p.largest_budget * float(std.mean())])
         shape = (len(ATTACKS), len(UNITS), len(self.result.scalars["tuned"]), len(p.fractions), p.budgets, len(p.seeds))
         found = np.full(shape, np.nan)
@@ -214,11 +200,6 @@ class Study(BaseStudy):
         self.result.scalars["normalisation"] = {"mean": mean.tolist(), "std": std.tolist()}
         self.result.arrays |= self._examples(some.subset(range(SHOWN)), budgets[1])
         return self.result
-
-    def _normalisation(self) -> tuple[Tensor, Tensor]:
-        """Mean of each channel [C], and its deviation within an image [C], the mean over the source's images."""
-        pixels = as_float(self.source.images).flatten(2)
-        return pixels.mean((0, 2)), pixels.std(2).mean(0)
 
     def _attacked(
         self, model: torch.nn.Module, x: Tensor, y: Tensor, budgets: Tensor, bounds: tuple[float, float], seed: int
@@ -234,13 +215,13 @@ class Study(BaseStudy):
         return torch.stack([single, many]).numpy()
 
     def _examples(self, images: ImageSet, budgets: Tensor) -> dict[str, np.ndarray]:
-        """PGD in pixels on linear probes of SimCLR's encoders (first seed): what it finds, and what they then say."""
+        """PGD in pixels on linear probes (first objective and seed): what it finds, and what the probes then say."""
         p = self.parameters
         x, on = as_float(images.images), device.best_device()
         pictures = np.zeros((len(p.batch_sizes), len(x), len(budgets), *x.shape[1:]), np.uint8)
         believed = np.full((*pictures.shape[:3], len(images.classes)), np.nan, np.float32)
         for b, batch_size in enumerate(p.batch_sizes):
-            encoder = self._pretrained(p.objectives[0], batch_size, p.seeds[0]).get(p.steps[-1])
+            encoder = self.encoders.at_steps(self._first(), batch_size, p.seeds[0]).get(p.steps[-1])
             if encoder is None:
                 continue
             model = with_probe(encoder, *self._probe(encoder, self.splits, p.seeds[0])[1:]).to(on)
@@ -253,54 +234,57 @@ class Study(BaseStudy):
         example = {"image": images.images.numpy(), "label": images.labels.numpy(), "found": pictures}
         return {f"example_{name}": array for name, array in (example | {"believed": believed}).items()}
 
+    def _first(self) -> str:
+        """The objective that is transferred and explored: SimCLR, as in the report, where it is trained."""
+        return "simclr" if "simclr" in self.parameters.objectives else self.parameters.objectives[0]
+
     # --- transfer, architectures, the published code ------------------------------------------------------------------
 
     @step
     def transfer(self) -> Result:
         """Linear probes on the other data set: over steps both ways, and over batch sizes and image sizes one way."""
-        p = self.parameters
-        targets = [self._load(p.target, size) for size in p.sizes]
-        has_more = "unlabeled" in data.find(p.target).splits
-        elsewhere = data.load(p.target, "unlabeled" if has_more else "train", size=p.sizes[0])
-        labelled = {0: self.source, 1: data.load(p.target, "train", size=p.sizes[0])}
-        methods = [p.objectives[0], "supervised"]
+        p, source = self.parameters, self.encoders.source
+        targets = [self._load(p.target, size, p.target_classes) for size in p.sizes]
+        has_more = "unlabeled" in data.find(p.target).splits and p.target_classes is None
+        same = {"size": p.sizes[0], "classes": p.target_classes}
+        labelled = at_most(data.load(p.target, "train", **same), p.limit)
+        elsewhere = at_most(data.load(p.target, "unlabeled", size=p.sizes[0]), p.limit) if has_more else labelled
+        methods = [self._first(), "supervised"]
         over_steps = np.full((2, len(methods), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
         over_batches = np.full((len(p.sizes), len(p.batch_sizes), len(p.seeds), len(SCORES)), np.nan)
+        ways = ((source, source, targets[0]), (elsewhere, labelled, self.splits))
         for s, seed in enumerate(tqdm(p.seeds, desc="transfer", unit="seed")):
-            for way, (images, judged) in enumerate(((self.source, targets[0]), (elsewhere, self.splits))):
+            for way, (*learned, judged) in enumerate(ways):
                 for m, method in enumerate(methods):
-                    learned = images if method != "supervised" else labelled[way]
-                    encoders = self._pretrained(method, p.variant_batch, seed, learned)
-                    for t, at in enumerate(p.steps):
-                        if at in encoders:
-                            over_steps[way, m, t, s] = self._probe(encoders[at], judged, seed)[0]
+                    encoders = self.encoders.at_steps(method, p.variant_batch, seed, learned[m])
+                    over_steps[way, m, :, s] = self._probe_steps(encoders, judged, seed)
             for b, batch_size in enumerate(p.batch_sizes):
-                encoder = self._pretrained(p.objectives[0], batch_size, seed).get(p.steps[-1])
+                encoder = self.encoders.at_steps(self._first(), batch_size, seed).get(p.steps[-1])
                 for i, target in enumerate(targets if encoder else []):
                     over_batches[i, b, s] = self._probe(encoder, target, seed)[0]
         self.result.arrays |= {"transfer_steps": over_steps, "transfer_batches": over_batches}
         self.result.scalars |= {"transferred": methods, "target": p.target, "sizes": list(p.sizes)}
         self.result.scalars["target_images"] = {"pretraining": len(elsewhere), "test": len(targets[0].test)}
-        return self.result
+        return self._noted()
 
     @step
     def architectures(self) -> Result:
         """Both objectives on a network of another depth, and what a step costs with each."""
-        p = self.parameters
+        p, source = self.parameters, self.encoders.source
         depths = [p.depth, p.deep]
         found = np.full((len(p.objectives), 2, len(p.seeds), len(SCORES)), np.nan)
         price = np.full((len(p.objectives), 2, len(dataclasses.fields(cost.StepCost))), np.nan)
         for o, objective in enumerate(tqdm(p.objectives, desc="architectures", unit="objective")):
             for d, depth in enumerate(depths):
                 for s, seed in enumerate(p.seeds):
-                    encoder = self._pretrained(objective, p.variant_batch, seed, depth=depth).get(p.steps[-1])
+                    encoder = self.encoders.at_steps(objective, p.variant_batch, seed, depth=depth).get(p.steps[-1])
                     if encoder is not None:
                         found[o, d, s] = self._probe(encoder, self.splits, seed)[0]
-                config = p.config(objective, p.variant_batch, p.seeds[0], 1, depth=depth)
-                price[o, d] = dataclasses.astuple(cost.of_step(config, self.source))
+                config = p.config(objective, p.variant_batch, p.seeds[0], len(source), depth=depth)
+                price[o, d] = dataclasses.astuple(cost.of_step(config, source))
         self.result.arrays |= {"architectures": found, "step_cost": price}
         self.result.scalars["depths"] = depths
-        return self.result
+        return self._noted()
 
     @step
     def published_code(self) -> Result:
@@ -308,47 +292,53 @@ class Study(BaseStudy):
         p = self.parameters
         variants = ("plain", *p.variants)
         found = np.full((len(variants), len(p.objectives), len(p.seeds), len(SCORES)), np.nan)
-        changes = {"per batch": {"per_batch": True}, "unpadded": {"stem": "unpadded"}, "cut": {"schedule": "cuts"}}
+        cut = np.full((len(p.steps), len(p.seeds), len(SCORES)), np.nan)
+        target = self._load(p.target, p.sizes[0], p.target_classes)
         cells = [(v, o, s) for v in range(len(variants)) for o in range(len(p.objectives)) for s in self._seeds()]
-        # Supervised first, then the objectives, all from the given weights.
-        tuned = np.full((len(p.objectives) + 1, len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
         for v, o, s in tqdm(cells, desc="the published code's departures", unit="run"):
-            variant, objective, seed = variants[v], p.objectives[o], p.seeds[s]
-            change = dict(changes.get(variant, {}))
-            if change.pop("per_batch", False):
-                options = p.config(objective, p.variant_batch, seed, 1).options
-                change["options"] = options | {"per_batch": True}
-            if variant == "initialised":
-                change["initial"] = self._initial(seed)
-            encoder = self._pretrained(objective, p.variant_batch, seed, **change).get(p.steps[-1])
-            if encoder is None:
-                continue
-            found[v, o, s] = self._probe(encoder, self.splits, seed)[0]
-            if variant == "initialised":
-                self._tune_initialised(tuned[o + 1, :, s], encoder, seed)
-        for s, seed in enumerate(p.seeds if "initialised" in p.variants else ()):
-            self._tune_initialised(tuned[0, :, s], self._initial(seed), seed)
-        self.result.arrays |= {"variants": found, "initialised": tuned}
+            encoders = self._variant(variants[v], p.objectives[o], p.variant_batch, p.seeds[s])
+            if p.steps[-1] in encoders:
+                found[v, o, s] = self._probe(encoders[p.steps[-1]], self.splits, p.seeds[s])[0]
+            if variants[v] == "cut" and p.objectives[o] == self._first():
+                cut[:, s] = self._probe_steps(encoders, target, p.seeds[s])
+        self.result.arrays |= {"variants": found, "transfer_cut": cut, "initialised": self._initialised()}
         self.result.scalars |= {"variants": list(variants), "initial": p.initial}
-        return self.result
+        return self._noted()
 
-    def _initial(self, seed: int) -> Encoder:
-        """The weights that a variant begins from: somebody's, or those of supervised training on another set."""
-        p = self.parameters
-        kind, _, name = p.initial.partition(":")
-        if kind != "supervised":
-            return load_encoder(p.initial)
-        elsewhere = data.load(name, "train", size=p.size or self.source.images.shape[-1], limit=p.limit)
-        return self._pretrained("supervised", p.variant_batch, seed, elsewhere)[p.steps[-1]]
+    def _variant(self, variant: str, objective: str, batch_size: int, seed: int) -> dict[int, Encoder]:
+        """Encoders at all steps of a run with one departure."""
+        stem = variant.removesuffix(" stem")
+        changes: dict[str, object] = {"stem": stem} if stem != variant else {}
+        if variant == "cut":
+            changes = {"schedule": "cuts"}
+        elif variant == "per batch":
+            own = self.parameters.config(objective, batch_size, seed, len(self.encoders.source)).options
+            changes = {"options": own | {"per_batch": True}}
+        elif variant == "initialised":
+            changes = {"initial": self.encoders.initial(seed)}
+            if changes["initial"] is None:
+                return {}
+        return self.encoders.at_steps(objective, batch_size, seed, **changes)
 
-    def _tune_initialised(self, into: np.ndarray, encoder: Encoder, seed: int) -> None:
-        """Fine-tune, on every fraction, a network that began from given weights, with the epochs of the others."""
+    def _initialised(self) -> np.ndarray:
+        """Scores [supervised and the objectives, fraction, seed, score] of fine-tuning that began from given weights:
+        directly, and after the pretraining that :meth:`fractions` has without them."""
         p = self.parameters
-        labelled = data.load(p.dataset, "train", size=p.size, limit=p.limit)
-        for f, fraction in enumerate(p.fractions):
-            tuned = self._tune(encoder, label_fraction(labelled, fraction, seed), p.tune_epochs[f], seed)
-            if tuned is not None:
-                into[f] = scores(self._features(tuned, self.splits.test), self.splits.test.labels)
+        found = np.full((len(p.objectives) + 1, len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
+        for s, seed in enumerate(p.seeds if "initialised" in p.variants else ()):
+            runs = (self._variant("initialised", objective, p.batch_sizes[-1], seed) for objective in p.objectives)
+            encoders = [self.encoders.initial(seed), *(run.get(self._tuned_step()) for run in runs)]
+            for m, encoder in enumerate(encoders):
+                for f, epochs in enumerate(p.tune_epochs):
+                    found[m, f, s] = self._tune(encoder, f, epochs, seed)[1]
+        return found
+
+
+def normalisation(images: ImageSet) -> tuple[Tensor, Tensor]:
+    """Mean of each channel [C], and its deviation within an image [C], the mean over the images."""
+    pixels = (as_float(part).flatten(2) for part in images.images.split(2048))
+    mean, std = torch.cat([torch.stack([x.mean(2), x.std(2)]) for x in pixels], 1).mean(1)
+    return mean, std
 
 
 class _Denormalised(torch.nn.Module):

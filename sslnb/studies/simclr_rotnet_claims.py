@@ -3,7 +3,7 @@
 Effects are paired by seed. Accuracy is top-1 of a linear probe, or of a fine-tuned network where the claim is of one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -61,6 +61,7 @@ CLAIMS = {
     ),
 }
 LEVELS_OFF = 2000  # steps, R7
+NO_KNEE = 3  # doublings that a curve without a knee counts as away from it
 SMALL = 1 / 3  # of the largest budget: what counts as a small attack, R5
 TOLERANCE = 0.02  # of kept accuracy, within which two models are equally robust, R5
 
@@ -73,38 +74,48 @@ def decide_all(result: Result) -> tuple[list[Verdict], list[dict]]:
     for name, compare in COMPARISONS.items():
         decided = []
         for what, effects, note in compare(result):
-            decided.append(decide(CLAIMS[name], effects, note=note))
+            decided.append(decide(CLAIMS[name], effects, note=note, bound=1.0 - NO_KNEE))
             parts.append({"of": what, **decided[-1].as_dict()})
         verdicts.append(combine(CLAIMS[name], decided))
     return verdicts, parts
 
 
 def slope(x: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """Accuracy gained per doubling of x [n], from accuracies [n,S]: least squares per seed; NaN with fewer than two."""
-    found = np.full(accuracy.shape[1], np.nan)
-    for s, values in enumerate(accuracy.T):
-        measured = np.isfinite(values)
-        if measured.sum() > 1:
-            found[s] = np.polyfit(np.log2(np.asarray(x)[measured]), values[measured], 1)[0]
-    return found
+    """Accuracy gained per doubling of x [n], from accuracies [n,S], by least squares per seed.
+
+    Of the points that every seed has; NaN with fewer than two of them.
+    """
+    measured = np.isfinite(accuracy).all(1)
+    if measured.sum() < 2:
+        return np.full(accuracy.shape[1], np.nan)
+    return np.polyfit(np.log2(np.asarray(x)[measured]), accuracy[measured], 1)[0]
 
 
-def knee(steps: np.ndarray, accuracy: np.ndarray) -> float:
+def knee(steps: Sequence[int], accuracy: np.ndarray) -> float:
     """Number of steps at which accuracies [n] stop growing with the logarithm of the steps [n].
 
-    The best of a line up to a knee and a constant behind it, over knees at the measured steps; NaN with fewer than
-    four measurements, and where no knee before the last step fits better than the line alone.
+    The best of a line up to a knee and a constant behind it, by least squares over knees between the first step and the
+    last. Infinite for accuracies that still grow at the last step, 0 for those that do not grow; NaN with fewer than
+    four measurements.
     """
     measured = np.isfinite(accuracy)
     if measured.sum() < 4:
         return np.nan
     doublings, values = np.log2(np.asarray(steps, float)[measured]), accuracy[measured]
-    errors = {}
-    for at in doublings[1:]:
+    fits = {}
+    for at in np.linspace(doublings[0], doublings[-1], 201)[1:]:
         design = np.stack([np.ones_like(doublings), np.minimum(doublings, at)], 1)
-        errors[at] = float(((design @ np.linalg.lstsq(design, values, rcond=None)[0] - values) ** 2).sum())
-    best = min(errors, key=errors.get)
-    return float(2**best) if best < doublings[-1] else np.nan
+        weights = np.linalg.lstsq(design, values, rcond=None)[0]
+        fits[at] = float(((design @ weights - values) ** 2).sum()), weights[1]
+    best = min(fits, key=lambda at: fits[at][0])
+    if fits[best][1] <= 0:
+        return 0.0
+    return float(2**best) if best < doublings[-1] else np.inf
+
+
+def common(accuracy: np.ndarray) -> np.ndarray:
+    """Accuracies [B,S] of the rows that every seed has, so that no seed is judged on easier ones than another."""
+    return accuracy[np.isfinite(accuracy).all(1)]
 
 
 def rank_correlation(x: np.ndarray, accuracy: np.ndarray) -> str:
@@ -112,9 +123,14 @@ def rank_correlation(x: np.ndarray, accuracy: np.ndarray) -> str:
     from scipy import stats
 
     mean = np.nanmean(accuracy, 1) if np.isfinite(accuracy).any(1).all() else np.full(len(x), np.nan)
-    if len(x) < 3 or not np.isfinite(mean).all():
+    if len(x) < 3 or not np.isfinite(mean).all() or not np.ptp(mean):
         return ""
     return f"rank correlation {stats.spearmanr(x, mean).statistic:.2f}"
+
+
+def _mean(accuracy: np.ndarray) -> np.ndarray:
+    """Mean over the rows of [B,S]; NaN where there is none."""
+    return accuracy.mean(0) if len(accuracy) else np.full(accuracy.shape[1], np.nan)
 
 
 def _batch_sizes(result: Result) -> Iterator[Part]:
@@ -125,15 +141,16 @@ def _batch_sizes(result: Result) -> Iterator[Part]:
 
 def _steps(result: Result) -> Iterator[Part]:
     for o, objective in enumerate(result.scalars["objectives"]):
-        accuracy, steps = result.arrays["linear"][o, ..., 0].mean(0), result.scalars["steps"]
+        runs, steps = result.arrays["linear"][o, ..., 0], result.scalars["steps"]
+        accuracy = np.stack([_mean(common(runs[:, t])) for t in range(len(steps))])
         yield objective, slope(steps, accuracy), rank_correlation(steps, accuracy)
 
 
 def _between(result: Result) -> Iterator[Part]:
     names = result.scalars["objectives"]
     if {"simclr", "rotnet"} <= set(names):
-        last = result.arrays["linear"][:, :, -1, :, 0].mean(1)
-        yield "SimCLR − RotNet", last[names.index("simclr")] - last[names.index("rotnet")], ""
+        last = result.arrays["linear"][:, :, -1, :, 0]
+        yield "SimCLR − RotNet", _mean(common(last[names.index("simclr")] - last[names.index("rotnet")])), ""
 
 
 def _fractions(result: Result) -> Iterator[Part]:
@@ -148,6 +165,10 @@ def _fractions(result: Result) -> Iterator[Part]:
         for f, fraction in enumerate(fractions):
             what = f"{objective}, {100 * fraction:g} % of the labels, both from given weights"
             yield what, begun[o + 1, f] - begun[0, f], ""
+            alone = (
+                f"{objective}, {100 * fraction:g} % of the labels, from given weights, the baseline from random ones"
+            )
+            yield alone, begun[o + 1, f] - plain[methods.index("supervised"), f], "as in the report's code"
 
 
 def _robustness(result: Result) -> Iterator[Part]:
@@ -156,10 +177,13 @@ def _robustness(result: Result) -> Iterator[Part]:
         return
     pgd, pixels = result.scalars["attacks"].index("pgd"), result.scalars["units"].index("pixel")
     budgets = result.arrays["budgets"][pixels]
-    e = max(1, int(np.searchsorted(budgets, SMALL * budgets[-1] + 1e-9)) - 1)
+    e = max(1, round(SMALL * (len(budgets) - 1)))
+    chance = 1 / len(result.scalars["classes"])
+    above = chance + 2 * np.sqrt(chance * (1 - chance) / result.scalars["attacked_images"])
     for f, fraction in enumerate(result.scalars["fractions"]):
         accuracy = result.arrays["robust"][pgd, pixels, :, f]
-        kept = accuracy[:, e] / accuracy[:, 0]
+        # What knows nothing loses nothing.
+        kept = np.where(accuracy[:, 0] > above, accuracy[:, e] / accuracy[:, 0].clip(1e-9), np.nan)
         simclr, baseline = kept[methods.index("simclr")], kept[methods.index("supervised")]
         small = f"{100 * fraction:g} % of the labels, budget {255 * budgets[e]:.1f}/255"
         yield f"lost by SimCLR, {small}", 0.5 - simclr, ""
@@ -170,19 +194,29 @@ def _transfer(result: Result) -> Iterator[Part]:
     last = result.arrays["transfer_steps"][:, :, -1, :, 0]
     for way, name in enumerate(("from the source to the target", "from the target to the source")):
         yield f"self-supervised − supervised, {name}", last[way, 0] - last[way, 1], ""
-    yield "pretrained on the target − on the source, each judged on the other", last[1, 0] - last[0, 0], ""
+    note = "two test sets, one of which may be the harder"
+    yield "pretrained on the target − on the source, each judged on the other", last[1, 0] - last[0, 0], note
 
 
 def _levelling(result: Result) -> Iterator[Part]:
     batches, steps = result.arrays["transfer_batches"][0, ..., 0], result.scalars["steps"]
     sizes = result.scalars["batch_sizes"]
     yield "batch size", slope(sizes, batches), rank_correlation(sizes, batches)
-    curves = result.arrays["transfer_steps"][0, 0, ..., 0]
+    yield "knee", *_knees(steps, result.arrays["transfer_steps"][0, 0, ..., 0])
+    if "cut" in result.scalars["variants"]:
+        yield "knee, with the learning rate cut", *_knees(steps, result.arrays["transfer_cut"][..., 0])
+
+
+def _knees(steps: list[int], curves: np.ndarray) -> tuple[np.ndarray, str]:
+    """How near the knees of curves [n,S] are to the report's, in doublings below 1; what has none is far away."""
+    if steps[-1] <= LEVELS_OFF:
+        return np.full(curves.shape[1], np.nan), f"needs more than {LEVELS_OFF:,} steps"
     knees = np.array([knee(steps, curve) for curve in curves.T])
-    reached = steps[-1] > LEVELS_OFF
-    distance = 1 - np.abs(np.log2(knees / LEVELS_OFF))
-    note = f"knees at {', '.join(f'{k:.0f}' for k in knees if np.isfinite(k)) or 'none of the'} steps"
-    yield "knee", distance if reached else np.full(len(knees), np.nan), note
+    with np.errstate(divide="ignore"):
+        distance = np.abs(np.log2(knees / LEVELS_OFF)).clip(max=NO_KNEE)
+    names = {0.0: "no growth", np.inf: "still growing"}
+    words = ", ".join(names.get(at, f"{at:,.0f} steps") for at in knees if not np.isnan(at))
+    return 1 - distance, f"knees: {words or 'none measured'}"
 
 
 def _depths(result: Result) -> Iterator[Part]:
