@@ -43,17 +43,19 @@ def feature_heatmaps(
     on = next(encoder.parameters()).device
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
-    found = []
+    found = torch.empty(len(images), len(chosen), *images.shape[-2:])
+    done = 0
     try:
         for part in tqdm(images.split(batch_size), desc="heatmaps", leave=False, delay=1):
             x = as_float(part.to(on, memory_format=torch.channels_last))
             make = _of_pooled if pooled else _by_gradient
             maps = make(encoder, modules[name], x, chosen.to(on))
-            found.append(F.interpolate(maps, x.shape[-2:], mode="bilinear").cpu())
+            found[done : done + len(x)] = F.interpolate(maps.contiguous(), x.shape[-2:], mode="bilinear")
+            done += len(x)
     finally:
         for module, training in modes.items():
             module.training = training
-    return torch.cat(found)
+    return found
 
 
 @torch.no_grad()

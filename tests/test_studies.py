@@ -125,6 +125,15 @@ def test_unknown_names_and_profiles_name_the_nearest():
         Toy.of(zzz=1)
 
 
+@pytest.mark.parametrize("name", [*studies.NAMES, *studies.BESIDES])
+def test_a_notebooks_first_cell_lists_every_parameter_of_its_study_with_a_comment(name):
+    text = (base.RECORDED.parents[1] / "notebooks" / f"{name}.md").read_text()
+    cell = text.split(":tags: [parameters]")[1].split("```")[0].strip().splitlines()
+    listed = {line.partition(" = ")[0]: line.partition("#")[2].strip() for line in cell}
+    fields = {field.name for field in dataclasses.fields(studies.get(name).Parameters)}
+    assert set(listed) == fields | {"result_path"} and all(listed.values())
+
+
 def test_a_notebooks_globals_become_parameters_and_a_stray_plain_value_is_refused():
     import math as module
 
