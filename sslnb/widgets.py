@@ -119,6 +119,7 @@ def browse_attack(result: Result, *, images: int = 2) -> w.VBox:
     last = result.arrays["budgets"].shape[1] - 1
     slider = w.IntSlider(value=min(2, last), min=0, max=last, description="budget", readout=False)
     b = len(result.scalars["batch_sizes"]) - 1
+    images = min(images, len(result.arrays["example_label"]))
     stacks = [_linked_stack([_attack_frame(result, b, i, e) for e in range(last + 1)], slider) for i in range(images)]
     choice = w.ToggleButtons(options=[f"image {i + 1}" for i in range(images)], index=0)
     outer = w.Stack(children=stacks, selected_index=0)

@@ -205,6 +205,15 @@ def test_the_supervised_baseline_begins_from_random_weights_and_is_no_encoder_of
     assert study._to_tune("encoder", 0) is study.given
 
 
+def test_examples_are_images_that_probes_get_right_where_there_are_any(study, result):
+    shown, right = result.arrays["example_label"], result.arrays["example_believed"][:, :, 0].argmax(-1)
+    some = study.splits.test.take(TINY["attack_limit"])
+    assert 1 <= len(shown) <= 4
+    counts = (right == shown).sum(0)
+    assert (np.diff(counts) <= 0).all() and counts[0] >= 1
+    assert len(some) > 4
+
+
 def test_examples_stay_within_their_budget(result):
     moved = result.arrays["example_found"].astype(int) - result.arrays["example_image"][None, :, None]
     for e, budget in enumerate(result.arrays["budgets"][1]):
