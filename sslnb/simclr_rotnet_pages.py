@@ -20,7 +20,7 @@ REFERENCE_LABELS = {"pixels": "raw pixels", "random": "random weights", "encoder
 # output of the report's published notebooks, which its figure 3 draws.
 REPORTED = {0.01: (0.653, 0.215, 0.063), 0.1: (0.822, 0.295, 0.096), 0.5: (0.870, 0.256, 0.071)}
 VARIANT_LABELS = {
-    "plain": "as in the text",
+    "plain": "none of these",
     "initialised": "begun from supervised weights",
     "per batch": "one augmentation for the whole batch",
     "unpadded stem": "3×3 stem of stride 1 without padding",
@@ -222,7 +222,7 @@ def transfers(result: Result) -> Markdown:
             for i, metric in enumerate(result.scalars["scores"]):
                 printed = reference(PAPER, name, PAPER_ROWS.get(method, label(method)), metric)
                 cells.append(spread(values[:, i]) + _beside(printed))
-            rows.append((f"`{ends[0]}` → `{ends[1]}`", label(method), *cells))
+            rows.append((" → ".join(f"`{_short(end)}`" for end in ends), label(method), *cells))
     paper = " (paper, at 96 px)" if set(there) <= set(PAPER_SETS) else ""
     head = (f"{name}, %{paper}" for name in ("top-1", "top-2", "top-3", "AUC"))
     return table(("transfer", "pretraining", *head), rows)
@@ -232,12 +232,14 @@ def transfer_batches(result: Result) -> Markdown:
     """The paper's table 2b: accuracy on the target by the batch size of pretraining."""
     rows = []
     ends = result.scalars["pretraining"]["dataset"], result.scalars["target"]
+    known = set(ends) <= set(PAPER_SETS)
     name = " to ".join(PAPER_SETS.get(end, end) for end in ends)
     for b, size in enumerate(result.scalars["batch_sizes"]):
         printed = reference(PAPER, name, f"{label(result.scalars['transferred'][0])} batch {size}", "top1")
         ours = [spread(result.arrays["transfer_batches"][i, b, :, 0]) for i in range(len(result.scalars["sizes"]))]
-        rows.append((size, *ours, f"{100 * printed:.1f}" if math.isfinite(printed) else "–"))
-    return table(("batch size", *(f"top-1 at {side} px, %" for side in result.scalars["sizes"]), "paper (96 px)"), rows)
+        rows.append((size, *ours, *([f"{100 * printed:.1f}" if math.isfinite(printed) else "–"] if known else [])))
+    head = [f"top-1 at {side} px, %" for side in result.scalars["sizes"]]
+    return table(("batch size", *head, *(["paper (96 px)"] if known else [])), rows)
 
 
 def architectures(result: Result) -> Markdown:

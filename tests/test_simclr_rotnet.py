@@ -347,7 +347,8 @@ def test_tables_have_a_row_for_each_cell_and_the_papers_numbers_only_beside_its_
 
     assert rows(pages.fractions(result)) == 2 * 4 and rows(pages.transfers(result)) == 2 * 2
     assert rows(pages.variants(result)) == 5 and rows(pages.initialised(result)) == 3
-    assert "paper" not in pages.fractions(result).data
+    assert "paper" not in pages.fractions(result).data + pages.transfers(result).data
+    assert "paper" not in pages.transfer_batches(result).data and rows(pages.transfer_batches(result)) == 2
     scalars = result.scalars | {
         "pretraining": result.scalars["pretraining"] | {"dataset": "cifar10"},
         "target": "stl10",
@@ -355,7 +356,7 @@ def test_tables_have_a_row_for_each_cell_and_the_papers_numbers_only_beside_its_
     scalars["fractions"] = [0.01, 0.5]
     there = Result(result.study, result.parameters, scalars, result.arrays)
     assert "(65.3)" in pages.fractions(there).data and "(47.5)" in pages.fractions(there).data
-    assert "(69.7)" in pages.transfers(there).data
+    assert "(69.7)" in pages.transfers(there).data and "| paper (96 px) |" in pages.transfer_batches(there).data
 
 
 def test_the_strongest_attack_stands_beside_the_reports(result):
