@@ -117,7 +117,7 @@ def explore_attack(result: Result) -> w.VBox:
 def browse_attack(result: Result, *, images: int = 2) -> w.VBox:
     """Static: the same for the first images and the largest batch size, over image and budget."""
     last = result.arrays["budgets"].shape[1] - 1
-    slider = w.IntSlider(value=min(2, last), min=0, max=last, description="budget", readout=False)
+    slider = w.IntSlider(value=0, min=0, max=last, description="budget", readout=False)
     b = len(result.scalars["batch_sizes"]) - 1
     images = min(images, len(result.arrays["example_label"]))
     stacks = [_linked_stack([_attack_frame(result, b, i, e) for e in range(last + 1)], slider) for i in range(images)]
