@@ -316,5 +316,5 @@ def attack_example(
     bars.invert_yaxis()
     bars.set_xlim(0, 100)
     bars.set_xlabel("probability in %", fontsize=8)
-    bars.legend(frameon=False, fontsize=7, loc="lower right")
+    bars.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
