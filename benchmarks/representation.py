@@ -2,15 +2,13 @@
 
 import concurrent.futures
 import multiprocessing
-import resource
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from rows import row
+from rows import peak_mib, row, seconds
 
 from sslnb import data, qscore
 from sslnb.encoders import untrained
@@ -19,16 +17,6 @@ from sslnb.heatmaps import feature_heatmaps
 
 SAMPLES, FEATURES = 128_000, 2048  # a tenth of ImageNet, of a ResNet-50's width: 1 GB
 BATCH = 256
-
-
-def _least(work: Callable[[], object], repeats: int = 3) -> float:
-    """Least time of several runs, after one that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
 
 
 def _read_and_sum(path: Path) -> float:
@@ -42,10 +30,10 @@ def _read_and_sum(path: Path) -> float:
 def _streamed(path: Path) -> tuple[float, float, float]:
     """Seconds for rates, seconds for scores, and MiB of memory at the height, in a process of its own."""
     h = np.memmap(path, np.float32, "r", shape=(SAMPLES, FEATURES))
-    rates = _least(lambda: qscore.activation_rate(h))
+    rates = seconds(lambda: qscore.activation_rate(h), repeats=3)
     mask = qscore.discriminative(qscore.activation_rate(h))
-    scores = _least(lambda: qscore.q_score(h, mask))
-    return rates, scores, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    scores = seconds(lambda: qscore.q_score(h, mask), repeats=3)
+    return rates, scores, peak_mib()
 
 
 def qscore_stream() -> list[dict]:
@@ -56,7 +44,7 @@ def qscore_stream() -> list[dict]:
         with path.open("wb") as file:
             for _ in range(0, SAMPLES, 8000):
                 file.write(np.maximum(generator.standard_normal((8000, FEATURES), np.float32), 0) ** 2)
-        summed = _least(lambda: _read_and_sum(path))
+        summed = seconds(lambda: _read_and_sum(path), repeats=3)
         spawn = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
             rates, scores, memory = pool.submit(_streamed, path).result()

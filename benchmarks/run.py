@@ -24,7 +24,7 @@ import perturbation
 import representation
 import torch
 import training
-from rows import row
+from rows import row, seconds
 from sklearn.linear_model import LogisticRegression
 
 from sslnb import attacks, augment, data, device, files, separability
@@ -37,17 +37,6 @@ from sslnb.studies.separability import Parameters
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results.json")
 QUICK = Parameters.of("quick")
-
-
-def seconds(function: Callable[[], object], repeats: int = 5) -> float:
-    """Least time of several runs, after one that is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def scenes_features() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
