@@ -81,7 +81,11 @@ def fgsm(
     low, high = _check(x, y, bounds)
     with _frozen(model):
         gradient, _ = _gradient(model, x, y)
-    return (x + _budget(eps, x, std) * gradient.sign()).clamp(low, high).detach()
+    return _moved(x, _budget(eps, x, std), gradient.sign(), (low, high))
+
+
+def _moved(x: Tensor, budget: Tensor, direction: Tensor, bounds: Bounds) -> Tensor:
+    return (x + budget * direction).clamp(*bounds).detach()
 
 
 def _project(delta: Tensor, eps: Tensor, norm: str) -> Tensor:
@@ -116,12 +120,14 @@ def pgd(
     step_size: float | Tensor | None = None,
     bounds: Bounds | None = (0, 1),
     random_start: bool = True,
+    until_beaten: bool = True,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Projected gradient descent on the cross-entropy within an l∞ or l2 ball around x.
 
     ``step_size`` is by default 2.5 · eps / steps. A sample keeps the first point found that is misclassified (x
-    itself, if it is), so no later step undoes it. ``bounds=None`` for features, which have none.
+    itself, if it is), so no later step undoes it; with ``until_beaten=False``, as adversarial training wants it, all
+    samples take all steps. ``bounds=None`` for features, which have none.
     ``ValueError`` for a negative budget, an unknown norm, or x outside the bounds. Source: Madry et al. 2018,
     section 2.1.
     """
@@ -135,14 +141,16 @@ def pgd(
     point, adversarial = (x + delta).clamp(low, high), x.clone()
     with _frozen(model):
         # Only the samples that still are classified rightly are worked on: the others stay where they were beaten.
-        alive = _right(model, x, y).nonzero().squeeze(1)
+        alive = torch.arange(len(x), device=x.device)
+        alive = alive[_right(model, x, y)] if until_beaten else alive
         point = point[alive]
         for _ in range(steps if len(alive) else 0):
             gradient, right = _gradient(model, point, y[alive])
-            adversarial[alive] = point
-            alive, point, gradient = alive[right], point[right], gradient[right]
-            if not len(alive):
-                break
+            if until_beaten:
+                adversarial[alive] = point
+                alive, point, gradient = alive[right], point[right], gradient[right]
+                if not len(alive):
+                    break
             delta = point - x[alive] + step[alive] * _direction(gradient, norm)
             point = (x[alive] + _project(delta, budget[alive], norm)).clamp(low, high)
     adversarial[alive] = point
@@ -179,7 +187,7 @@ def fgsm_accuracy(
             low, high = _check(some, labels, bounds)
             direction = _gradient(model, some, labels)[0].sign()
             for i, eps in enumerate(budgets):
-                moved = (some + _budget(eps, some, std) * direction).clamp(low, high)
+                moved = _moved(some, _budget(eps, some, std), direction, (low, high))
                 right[i] += _right(model, moved, labels).sum().item()
     return right / len(x)
 
@@ -207,20 +215,25 @@ def pgd_accuracy(
     right = torch.zeros(len(budgets), dtype=torch.double)
     with _frozen(model):
         for some, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            _check(some, labels, bounds)
-            left = _right(model, some, labels)
-            some, labels = some[left], labels[left]
+            low, high = _check(some, labels, bounds)
+            gradient, left = _gradient(model, some, labels)
+            kept = _kept(left, some, labels, gradient.sign())
             for i in budgets.argsort().tolist():
                 eps = float(budgets[i])
                 if eps > 0 and norm == "linf":
-                    left = _right(model, fgsm(model, some, labels, eps, bounds=bounds), labels)
-                    some, labels = some[left], labels[left]
+                    moved = _moved(kept[0], _budget(eps, kept[0]), kept[2], (low, high))
+                    kept = _kept(_right(model, moved, kept[1]), *kept)
                 if eps > 0:
                     how = {"norm": norm, "steps": steps, "step_size": relative_step * eps, "generator": generator}
-                    left = _right(model, pgd(model, some, labels, eps, bounds=bounds, **how), labels)
-                    some, labels = some[left], labels[left]
-                right[i] += len(some)
+                    moved = pgd(model, *kept[:2], eps, bounds=bounds, **how)
+                    kept = _kept(_right(model, moved, kept[1]), *kept)
+                right[i] += len(kept[0])
     return right / len(x)
+
+
+def _kept(left: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """The rows that are left of each."""
+    return tuple(value[left] for value in values)
 
 
 def _expect_budgets(budgets: Sequence[float] | Tensor) -> Tensor:

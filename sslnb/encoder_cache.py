@@ -1,30 +1,38 @@
 """Trained encoders, kept under everything that determines them and shared by the studies."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from sslnb import artifacts, device, objectives
 from sslnb.checks import expect
-from sslnb.encoders import Encoder, read_checkpoint, read_encoder, save_encoder, weights_checksum
+from sslnb.encoders import Encoder, read_checkpoint, read_encoder, save_encoder
 from sslnb.images import ImageSet
-from sslnb.pretrain import PretrainConfig, Pretrained, pretrain
+from sslnb.pretrain import Initial, PretrainConfig, Pretrained, initial_checksum, pretrain
+from sslnb.regularize import Penalty
 
 # What an encoder depends on, besides the objective's own files.
-CODE = ("augment", "color", "device", "distributed", "encoders", "optim", "patches", "pretrain", "rand_augment")
+CODE = (
+    *("attacks", "augment", "color", "device", "distributed", "encoders", "optim", "patches"),
+    *("pretrain", "pretrain_config", "qscore", "rand_augment", "regularize"),
+)
 
 
 def encoder_artifact(
-    config: PretrainConfig, images: ImageSet, on: torch.device | None = None, initial: Encoder | None = None
+    config: PretrainConfig,
+    images: ImageSet,
+    on: torch.device | None = None,
+    initial: Initial = None,
+    penalty: Penalty | None = None,
 ) -> Path:
-    """Where the shared cache keeps the encoder of this configuration, data, code, and weights to begin from."""
+    """Where the shared cache keeps the encoder of this configuration, data, code, weights to begin from, penalty."""
     config = config.resolved(on or device.best_device())
     files = objectives.files_of(objectives.get(config.objective))
     code = artifacts.code_version(*(f"sslnb.{name}" for name in CODE), *files)
     facts = {"config": dataclasses.asdict(config), "data": images.checksum(), "code": code}
-    facts["initial"] = initial and weights_checksum(initial)
+    facts |= {"initial": initial_checksum(initial), "penalty": penalty and penalty.facts()}
     return artifacts.path("encoders", f"{config.objective}-{images.name.replace(':', '-')}", **facts)
 
 
@@ -33,18 +41,38 @@ def cached_pretrain(
     images: ImageSet,
     on: torch.device | None = None,
     held_out: ImageSet | None = None,
-    initial: Encoder | None = None,
+    initial: Initial = None,
+    penalty: Penalty | None = None,
 ) -> Pretrained:
     """:func:`pretrain` with its checkpoint in the shared cache: trained once, whichever study asks."""
-    path = encoder_artifact(config, images, on, initial)
-    return pretrain(config, images, held_out=held_out, initial=initial, checkpoint=path, on=on)
+    path = encoder_artifact(config, images, on, initial, penalty)
+    return pretrain(config, images, held_out=held_out, initial=initial, penalty=penalty, checkpoint=path, on=on)
+
+
+class _Encoders(Mapping[int, Encoder]):
+    """Encoders by step, read from their files when asked for: callers often want one of many."""
+
+    def __init__(self, paths: dict[int, Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, step: int) -> Encoder:
+        return read_encoder(self._paths[step])
+
+    def __contains__(self, step: object) -> bool:
+        return step in self._paths
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
     """Encoders at several steps of one run, in evaluation mode; fewer than asked where the run went wrong."""
 
-    encoders: dict[int, Encoder]
+    encoders: Mapping[int, Encoder]
     reason: str | None  # why it did not get further
     reused: bool  # True when nothing was trained
 
@@ -72,4 +100,4 @@ def cached_checkpoints(
             reason = run.reason
             break
         save_encoder(run.encoder, kept[step])
-    return Checkpoints({step: read_encoder(kept[step]) for step in kept if kept[step].exists()}, reason, reused)
+    return Checkpoints(_Encoders({step: path for step, path in kept.items() if path.exists()}), reason, reused)

@@ -42,8 +42,8 @@ class Conv(nn.Conv2d):
         return nn.functional.conv2d(x, self.weight, self.bias, stride, self.padding)
 
 
-def _conv(channels: int, out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    return [Conv(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
+def _conv(channels: int, out: int, kernel: int, stride: int = 1, *, padded: bool = True) -> list[nn.Module]:
+    return [Conv(channels, out, kernel, stride, kernel // 2 if padded else 0, bias=False), nn.BatchNorm2d(out)]
 
 
 def _shortcut(channels: int, out: int, stride: int) -> nn.Module:
@@ -67,12 +67,10 @@ STEMS = ("cifar", "imagenet", "unpadded")
 
 
 def _stem(kind: str, in_channels: int, width: int) -> nn.Sequential:
-    if kind == "unpadded":
-        stem = Conv(in_channels, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        return nn.Sequential(*stem)
-    if kind == "cifar":  # keeps a 32-pixel image at 32 pixels
-        return nn.Sequential(*_conv(in_channels, width, 3), nn.ReLU(inplace=True))
-    return nn.Sequential(*_conv(in_channels, width, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
+    if kind == "imagenet":
+        return nn.Sequential(*_conv(in_channels, width, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
+    # cifar: keeps a 32-pixel image at 32 pixels
+    return nn.Sequential(*_conv(in_channels, width, 3, padded=kind == "cifar"), nn.ReLU(inplace=True))
 
 
 class Encoder(nn.Module):

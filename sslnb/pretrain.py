@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,87 +13,20 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb import device, distributed, objectives, optim
-from sslnb.checks import expect, expect_known
-from sslnb.encoders import STEMS, Encoder, adopt, read_checkpoint, weights_checksum
-from sslnb.files import atomic, beside, keep
+from sslnb.checks import expect
+from sslnb.encoders import Encoder, adopt, read_checkpoint, weights_checksum
+from sslnb.files import atomic, beside, keep, sha256
 from sslnb.images import ImageSet
 from sslnb.journal import Journal
 from sslnb.monitor import Look, Monitor
+from sslnb.pretrain_config import PretrainConfig
+from sslnb.regularize import Penalty, Regularized
 
 SAVE_EVERY_S = 60.0  # seconds of work that a killed run loses at most, besides the step it was in
-OUTSIDE = {"data": None, "initial": None, "processes": 1}  # what decides a run besides its configuration, by default
+# What decides a run besides its configuration, by default.
+OUTSIDE = {"data": None, "initial": None, "penalty": None, "processes": 1}
 CHECK_EVERY = 50  # steps between checks that losses and weights are finite
 LOOKING = 0.05  # share of the time that may be spent on looking at the encoder while it trains
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Everything that determines a pretrained encoder, besides the data and the code."""
-
-    objective: str = "simclr"
-    depth: int = 18
-    width: int = 64
-    stem: str = "cifar"
-    epochs: int = 200
-    steps: int | None = None  # ends the run earlier than its epochs do; schedules are over what is run
-    batch_size: int = 512  # a smaller set is one batch
-    optimizer: str = "sgd"  # sgd (momentum 0.9, Nesterov) | lars | adam | adamw, quick untuned on small networks
-    schedule: str = "cosine"  # cosine | step | cuts | constant, after the warm-up
-    learning_rate: float | None = None  # per 256 images; None: the objective's for sgd, optim.LEARNING_RATES else
-    weight_decay: float | None = None  # None takes the objective's own
-    warmup: float = 0.05  # share of the steps over which the learning rate rises linearly
-    crop_scale: float = 0.2  # least share of the image's area in a crop; 0.5 keeps digits whole
-    flip: float = 0.5  # probability of mirroring; 0 for digits
-    seed: int = 0
-    precision: str = "auto"  # bf16 | float32 | auto: what the device computes well in
-    compile: bool = False  # torch.compile of the encoder: minutes of preparation, then faster steps on a GPU
-    options: dict = field(default_factory=dict)  # the objective's own hyperparameters
-
-    def __post_init__(self) -> None:
-        objectives.get(self.objective)
-        expect(self.depth in (18, 34, 50), "depth", "18, 34 or 50", self.depth)
-        expect(self.width >= 1, "width", "at least 1", self.width)
-        expect(self.stem in STEMS, "stem", "'cifar', 'imagenet' or 'unpadded'", repr(self.stem))
-        expect(self.seed >= 0, "seed", "at least 0", self.seed)
-        for name in ("learning_rate", "weight_decay"):
-            value = getattr(self, name)
-            expect(value is None or 0 <= value < math.inf, name, "a finite value of at least 0", value)
-        expect(self.epochs >= 1, "epochs", "at least 1", self.epochs)
-        expect(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
-        expect(self.batch_size >= 2, "batch_size", "at least 2", self.batch_size)
-        expect(0 <= self.warmup < 1, "warmup", "a share in [0, 1)", self.warmup)
-        expect(0 < self.crop_scale <= 1, "crop_scale", "a share in (0, 1]", self.crop_scale)
-        expect(0 <= self.flip <= 1, "flip", "a probability", self.flip)
-        expect_known(self.optimizer, tuple(optim.OPTIMIZERS), "optimizer")
-        expect_known(self.schedule, tuple(optim.SCHEDULES), "schedule")
-        _check_options(self.objective, self.options)
-        expect(self.precision in ("auto", "bf16", "float32"), "precision", "auto, bf16 or float32", self.precision)
-
-    def resolved(self, on: torch.device) -> "PretrainConfig":
-        """The same with every default filled in, for this device."""
-        objective = objectives.get(self.objective)
-        own = optim.LEARNING_RATES.get(self.optimizer, objective.learning_rate)
-        return dataclasses.replace(
-            self,
-            learning_rate=own if self.learning_rate is None else self.learning_rate,
-            weight_decay=objective.weight_decay if self.weight_decay is None else self.weight_decay,
-            precision=device.best_precision(on) if self.precision == "auto" else self.precision,
-            options={name: list(v) if isinstance(v, tuple) else v for name, v in self.options.items()},
-        )
-
-
-def _check_options(objective: str, options: dict) -> None:
-    """``ValueError`` for an option that the objective does not know, or whose type is not its default's."""
-    known = objectives.get(objective).options()
-    for name, value in options.items():
-        expect_known(name, sorted(known), "options")
-        kind = int if known[name] is None else type(known[name])  # None stands for a width that follows the encoder's
-        wide = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
-        right = isinstance(value, wide) and (kind is bool or not isinstance(value, bool))
-        right = right or (value is None and known[name] is None)
-        if right and kind is tuple:
-            right = len(value) == len(known[name]) and all(type(part) in (int, float) for part in value)
-        expect(right, name, f"a value such as {known[name]!r} ({kind.__name__})", repr(value))
 
 
 @dataclass(frozen=True)
@@ -105,6 +38,7 @@ class Pretrained:
     reason: str | None  # why it did not converge: the loss stopped being finite, or the features collapsed
     reused: bool  # True when the checkpoint was already complete
     config: PretrainConfig
+    checkpoint: Path | None  # where its state is kept, heads and all
 
     @property
     def converged(self) -> bool:
@@ -115,8 +49,11 @@ class Pretrained:
 HISTORY = ("loss", "seconds", "looking", *(field.name for field in dataclasses.fields(Look)))
 
 
-def objective_from(config: PretrainConfig, images: ImageSet, initial: Encoder | None = None) -> objectives.Objective:
-    """Encoder and heads whose weights the seed alone decides, or for the encoder those of an ``initial`` one."""
+Initial = Encoder | Path | None
+
+
+def objective_from(config: PretrainConfig, images: ImageSet, initial: Initial = None) -> objectives.Objective:
+    """Encoder and heads whose weights the seed alone decides, or those of an ``initial`` encoder or checkpoint."""
     kind = objectives.get(config.objective)
     usable = not kind.uses_labels or int(images.labels.min()) >= 0
     expect(usable, "images", f"labels, which {config.objective} learns from", f"the unlabelled set {images.name}")
@@ -125,8 +62,28 @@ def objective_from(config: PretrainConfig, images: ImageSet, initial: Encoder | 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder = kind.build_encoder(config.depth, **shape, **config.options)
-        encoder = encoder if initial is None else adopt(encoder, initial)
-        return kind(encoder, len(images.classes), len(images), **views, **config.options)
+        encoder = adopt(encoder, initial) if isinstance(initial, Encoder) else encoder
+        objective = kind(encoder, len(images.classes), len(images), **views, **config.options)
+    if isinstance(initial, Path):
+        try:
+            _load(objective, read_checkpoint(initial))
+        except (KeyError, RuntimeError) as error:
+            wanted = f"a checkpoint of {config.objective} on as many images"
+            raise ValueError(f"initial: expected {wanted}, got {initial}: {error}") from error
+    return objective
+
+
+def _load(objective: objectives.Objective, state: dict) -> None:
+    """Take the weights, heads and memories of a checkpoint."""
+    objective.load_state_dict({f"encoder.{k}": v for k, v in state["encoder"].items()} | state["heads"])
+
+
+def initial_checksum(initial: Initial) -> str | None:
+    """What tells one start from another: the encoder's weights, or the checkpoint's bytes."""
+    if isinstance(initial, Path):
+        expect(initial.is_file(), "initial", "the path of a checkpoint", initial)
+        return sha256(initial)
+    return initial and weights_checksum(initial)
 
 
 def seeded(seed: int, step: int, on: torch.device, rank: int = 0) -> torch.Generator:
@@ -155,10 +112,12 @@ class TrainingRun:
         images: ImageSet,
         held_out: ImageSet | None,
         on: torch.device,
-        initial: Encoder | None = None,
+        initial: Initial = None,
+        penalty: Penalty | None = None,
     ) -> None:
         self.config, self.device = config, on
-        self.checksum, self.initial = images.checksum(), initial and weights_checksum(initial)
+        self.facts = {"data": images.checksum(), "initial": initial_checksum(initial)}
+        self.facts |= {"penalty": penalty and penalty.facts(), "processes": distributed.world()}
         self.objective = objective_from(config, images, initial).to(on, memory_format=torch.channels_last)
         self.images, self.labels = images.images.to(on), images.labels.to(on)
         self.batch_size = min(config.batch_size, len(images))
@@ -174,7 +133,8 @@ class TrainingRun:
         self.monitor = Monitor(images, held_out)
         self.peak = config.learning_rate * self.batch_size / 256
         self.optimizer = optim.make(config.optimizer, self.objective, self.peak, config.weight_decay)
-        self.model = self._parallel() if ranks > 1 else self.objective
+        self.model = Regularized(self.objective, penalty.to(on)) if penalty else self.objective
+        self.model = self._parallel() if ranks > 1 else self.model
         if config.compile:
             self.objective.encoder.compile()
 
@@ -184,7 +144,7 @@ class TrainingRun:
             # Joint batch norms and gathered keys leave equal buffers on all ranks: nothing to broadcast. The argument
             # has a new name in torch 2.15, which older versions lack.
             warnings.simplefilter("ignore", FutureWarning)
-            return nn.parallel.DistributedDataParallel(self.objective, broadcast_buffers=False)
+            return nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
 
     def train_step(self, index: Tensor) -> None:
         """One optimizer step on the images of the joint batch that are this rank's."""
@@ -276,9 +236,7 @@ class TrainingRun:
             "epoch_seconds": self.epoch_seconds,
             "history": self.history,
             "config": dataclasses.asdict(self.config),
-            "data": self.checksum,
-            "initial": self.initial,
-            "processes": distributed.world(),
+            **self.facts,
         }
         with atomic(path) as partial:
             torch.save(state, partial)
@@ -298,17 +256,11 @@ class TrainingRun:
         missing = sorted({"encoder", "heads", "optimizer", "step", "history", "config", "data"} - set(state))
         expect(not missing, f"checkpoint {path}", "a training run's", f"one without {', '.join(missing)}")
         # Views are drawn per process: with another number of them it would be another run.
-        processes = distributed.world()
-        want = dataclasses.asdict(self.config) | {
-            "data": self.checksum,
-            "initial": self.initial,
-            "processes": processes,
-        }
+        want = dataclasses.asdict(self.config) | self.facts
         have = state["config"] | {k: state.get(k, default) for k, default in OUTSIDE.items()}
         differs = [f"{k}={have.get(k)!r} there, {want.get(k)!r} asked" for k in want if have.get(k) != want.get(k)]
         expect(not differs, f"checkpoint {path}", "the same parameters and data", "; ".join(differs))
-        encoder = {f"encoder.{k}": v for k, v in state["encoder"].items()}
-        self.objective.load_state_dict({**encoder, **state["heads"]})
+        _load(self.objective, state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.history, self.epoch_seconds = state["step"], state["history"], state["epoch_seconds"]
         self.epoch_loss = state["epoch_loss"].to(self.device)
@@ -319,7 +271,8 @@ def pretrain(
     images: ImageSet,
     *,
     held_out: ImageSet | None = None,
-    initial: Encoder | None = None,
+    initial: Initial = None,
+    penalty: Penalty | None = None,
     checkpoint: Path | str | None = None,
     log: Path | str | None = None,
     on: torch.device | None = None,
@@ -331,8 +284,10 @@ def pretrain(
     kept as ``PATH.previous``; an existing file is resumed from (to the bit-identical result on the same CPU), or
     returned at once when it is complete. ``held_out`` images (of the validation split) give kNN and linear accuracy
     along the way, for at most 5 % of the time besides the first and the last look. Weights start from those of an
-    ``initial`` encoder, where one is given (``sslnb.encoders.adopt``). ``log`` gets one JSON line per epoch
-    after one that says what was run. ``stop_after`` ends the call after so many steps, its state saved. A run whose
+    ``initial`` encoder, where one is given (``sslnb.encoders.adopt``), or with heads and memories from the path of a
+    run's checkpoint; schedules start anew. A ``penalty`` on the encoder's features is added to the loss. ``log`` gets
+    one JSON line per epoch after one that says what was run. ``stop_after`` ends the call after so many steps, its
+    state saved. A run whose
     loss stops being finite, or whose features collapse, ends early, keeps its last good checkpoint, and comes back with
     ``converged=False`` and the ``reason``. Under ``torchrun`` every process calls this with the same arguments, and
     they train as one: ``batch_size`` is that of all together. Raises ``ValueError`` for an unknown objective or option,
@@ -340,7 +295,7 @@ def pretrain(
     """
     on = on or device.best_device()
     config = config.resolved(on)
-    run = TrainingRun(config, images, held_out, on, initial)
+    run = TrainingRun(config, images, held_out, on, initial, penalty)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
         run.restore(path)
@@ -352,7 +307,7 @@ def pretrain(
         if path is not None and distributed.rank() == 0:
             keep(path, ".sound")  # what a run went on from is where it returns to
         _train(run, last, path, journal)
-    return Pretrained(run.objective.encoder.eval(), run.history, run.reason, reused, config)
+    return Pretrained(run.objective.encoder.eval(), run.history, run.reason, reused, config, path)
 
 
 def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> None:

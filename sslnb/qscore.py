@@ -33,10 +33,8 @@ def highly_activating(h: Tensor, epsilon: float = 4.0) -> Tensor:
 def activation_rate(h: Features, epsilon: float = 4.0) -> Tensor:
     """A_j, the percentage [d] of samples in which each feature is highly activating; float64. Reads h in parts."""
     counts = torch.zeros(h.shape[1], dtype=torch.double)
-    above = None
-    for part in _parts(h, epsilon):
-        above = _above(part, _threshold(part, epsilon)[1], above)
-        counts += above.sum(0)
+    for part, room in _parts(h, epsilon):
+        counts += _above(part, _threshold(part, epsilon)[1], room).sum(0).cpu()
     return 100 * counts / len(h)
 
 
@@ -67,18 +65,15 @@ def q_score(h: Features, mask: Tensor, epsilon: float = 4.0) -> Tensor:
     if isinstance(h, Tensor) and h.requires_grad:
         _expect_features(h, epsilon)
         return _q_score(h, mask, epsilon)
-    room = torch.empty(0)
     scores = torch.empty(len(h))
     done = 0
-    for part in _parts(h, epsilon):
-        room = room if room.shape == part.shape else torch.empty_like(part)
+    for part, room in _parts(h, epsilon):
         scores[done : done + len(part)] = _q_score(part, mask, epsilon, room)
         done += len(part)
     return scores
 
 
 def _q_score(h: Tensor, mask: Tensor, epsilon: float, room: Tensor | None = None) -> Tensor:
-    """``room`` is a place of h's shape to work in."""
     mean, threshold, length = _threshold(h, epsilon)
     with torch.no_grad():
         standing_out = _above(h, threshold, room).mul_(mask)
@@ -87,10 +82,12 @@ def _q_score(h: Tensor, mask: Tensor, epsilon: float, room: Tensor | None = None
     return excess / count.clamp(min=1) / length[:, 0].clamp(min=torch.finfo(h.dtype).tiny)
 
 
-def _above(h: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
-    """1 where h is above its sample's threshold, else 0, as floats: unlike bool, they are summed at full speed."""
-    out = torch.empty_like(h) if out is None or out.shape != h.shape else out
-    return torch.gt(h, threshold, out=out)
+def _above(h: Tensor, threshold: Tensor, room: Tensor | None = None) -> Tensor:
+    """1 where h is above its sample's threshold, else 0, as floats: unlike bool, they are summed at full speed.
+
+    ``room`` is a place of h's shape to write them to.
+    """
+    return torch.gt(h, threshold, out=torch.empty_like(h) if room is None else room)
 
 
 def q_score_penalty(
@@ -123,23 +120,27 @@ def _threshold(h: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     return mean, mean + epsilon * variance.clamp(min=0).sqrt(), square.sqrt()
 
 
-def _parts(h: Features, epsilon: float) -> Iterator[Tensor]:
-    """Float tensors of a few rows each, all in one place: whoever wants to keep one has to copy it."""
+def _parts(h: Features, epsilon: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Float tensors of a few rows each, and room of the same shape to work in.
+
+    All parts share one place, as all rooms do: whoever wants to keep one has to copy it.
+    """
     expect(h.ndim == 2 and len(h) > 0, "h", "shape [N, d] with at least one sample", list(h.shape))
-    d = h.shape[1]
+    rows, d = min(len(h), max(1, CHUNK_BYTES // (4 * h.shape[1]))), h.shape[1]
+    room = torch.empty(rows, d, device=h.device if isinstance(h, Tensor) else None)
     if isinstance(h, Tensor):
-        for part in h.split(max(1, CHUNK_BYTES // (4 * d))):
+        for part in h.split(rows):
             _expect_features(part, epsilon)
-            yield part.float()
+            yield part.float(), room[: len(part)]
         return
-    buffer = np.empty((min(len(h), max(1, CHUNK_BYTES // (4 * d))), d), np.float32)
+    buffer = np.empty((rows, d), np.float32)
     with _rows_into(h) as read:
         for start in range(0, len(h), len(buffer)):
             part = buffer[: len(h) - start]
             read(start, part)
             tensor = torch.from_numpy(part)
             _expect_features(tensor, epsilon)
-            yield tensor
+            yield tensor, room[: len(part)]
 
 
 @contextlib.contextmanager
@@ -154,7 +155,9 @@ def _rows_into(h: np.ndarray) -> Iterator[Callable[[int, np.ndarray], None]]:
             file.seek(h.offset + start * into.shape[1] * into.itemsize)
             view = memoryview(into).cast("B")
             while view:  # a read may stop early
-                view = view[file.readinto(view) :]
+                got = file.readinto(view)
+                expect(got > 0, "h", f"{h.shape} floats in {h.filename}", "a file that ends before")
+                view = view[got:]
 
         yield read
 

@@ -374,9 +374,10 @@ def test_a_tiny_supervised_run_learns(tmp_path):
 
 
 def test_simclr_learns_without_labels():
-    gentle = {"epochs": 20, "batch_size": 32, "learning_rate": 1.0, "crop_scale": 0.5, "flip": 0.0}
-    loss = run(images=toy(64, labelled=False), options={"temperature": 0.2}, **gentle).history["loss"]
-    assert sum(loss[-3:]) / 3 < sum(loss[:3]) / 3 - 0.25
+    gentle = {"epochs": 40, "batch_size": 64, "learning_rate": 0.2, "crop_scale": 0.5, "flip": 0.0, "width": 8}
+    options = {"temperature": 0.2, "jitter_strength": 0.0, "greyscale": 0.0}
+    loss = run(images=toy(64, labelled=False), options=options, **gentle).history["loss"]
+    assert sum(loss[-3:]) / 3 < sum(loss[:3]) / 3 - 0.5
 
 
 def test_labels_are_asked_for_only_where_they_are_used():

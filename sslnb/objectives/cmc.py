@@ -72,7 +72,7 @@ class CMC(Objective):
         return [light.clamp(0, 1), torch.cat([color[:, :1], grey, color[:, 1:]], 1).clamp(0, 1)]
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
-        parts, index = self.encoder.parts(views[0]), gather(index)
+        parts, index = self.encoder(views[0]).chunk(2, dim=1), gather(index)
         z = [gather(F.normalize(head(h).float(), dim=1)) for head, h in zip(self.heads, parts, strict=True)]
         losses = []
         for anchor, bank in ((z[0], self.banks[1]), (z[1], self.banks[0])):

@@ -1,5 +1,7 @@
 """The encoders of the study of SimCLR and RotNet: each run trained once, whichever step asks for it."""
 
+from collections.abc import Mapping
+
 from sslnb import data
 from sslnb.checks import expect
 from sslnb.encoder_cache import Checkpoints, cached_checkpoints
@@ -34,7 +36,7 @@ class Encoders:
         images: ImageSet | None = None,
         initial: Encoder | None = None,
         **changes: object,
-    ) -> dict[int, Encoder]:
+    ) -> Mapping[int, Encoder]:
         """Encoders of one run at all steps that it reached."""
         images = images or self.source
         config = self.parameters.config(objective, batch_size, seed, len(images), **changes)
