@@ -1,6 +1,7 @@
 """Where in an image a feature looks: Grad-CAM of features, and its overlap with masks."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,20 +42,15 @@ def feature_heatmaps(
     modules = dict(encoder.named_modules())
     expect(name in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(name))
     on = next(encoder.parameters()).device
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
     found = torch.empty(len(images), len(chosen), *images.shape[-2:])
     done = 0
-    try:
+    with _evaluating(encoder):
         for part in tqdm(images.split(batch_size), desc="heatmaps", leave=False, delay=1):
             x = as_float(part.to(on, memory_format=torch.channels_last))
             make = _of_pooled if pooled else _by_gradient
             maps = make(encoder, modules[name], x, chosen.to(on))
             found[done : done + len(x)] = F.interpolate(maps.contiguous(), x.shape[-2:], mode="bilinear")
             done += len(x)
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return found
 
 
@@ -85,6 +81,54 @@ def _outputs(encoder: Encoder, module: nn.Module, x: Tensor) -> tuple[Tensor, Te
         hook.remove()
     expect(len(captured) == 1, "layer", "a module that runs once", f"one that ran {len(captured)} times")
     return captured[0], outputs
+
+
+def direction_heatmaps(
+    encoder: Encoder,
+    images: Tensor | ImageSet,
+    directions: Tensor,
+    *,
+    layer: str = "layer4",
+    batch_size: int = 256,
+) -> Tensor:
+    """Grad-CAM of directions in feature space, [N,H,W] float32, at the images' own size (bilinear).
+
+    ``directions`` [d] for all images, or [N,d], one for each: a feature, a group of features, a principal component,
+    or each sample's own highly activating features. The map is that of h · v, h being the features, so one backward
+    pass serves a batch, whatever is in v. Negative evidence is cut. ``ValueError`` as in :func:`feature_heatmaps`.
+    Source: Selvaraju et al. 2017, equations 1 and 2, of a weighted sum of features instead of a class's score.
+    """
+    images = images.images if isinstance(images, ImageSet) else images
+    wanted = (encoder.feature_dim,) if directions.ndim == 1 else (len(images), encoder.feature_dim)
+    expect_shape(directions, "directions", *wanted)
+    expect_finite(directions, "directions")
+    modules = dict(encoder.named_modules())
+    expect(layer in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(layer))
+    on = next(encoder.parameters()).device
+    found = torch.empty(len(images), *images.shape[-2:])
+    with _evaluating(encoder), torch.enable_grad():
+        for start in tqdm(range(0, len(images), batch_size), desc="heatmaps", leave=False, delay=1):
+            part = slice(start, start + batch_size)
+            x = as_float(images[part].to(on, memory_format=torch.channels_last)).requires_grad_()
+            maps, outputs = _outputs(encoder, modules[layer], x)
+            expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
+            along = (directions if directions.ndim == 1 else directions[part]).to(on, outputs.dtype)
+            (gradient,) = torch.autograd.grad((outputs * along).sum(), maps)
+            heat = (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1, keepdim=True).float().relu()
+            found[part] = F.interpolate(heat.contiguous(), x.shape[-2:], mode="bilinear")[:, 0]
+    return found
+
+
+@contextlib.contextmanager
+def _evaluating(encoder: Encoder) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode back afterwards."""
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def mask_iou(heatmaps: Tensor, masks: Tensor) -> Tensor:

@@ -44,6 +44,12 @@ def predicts(score: ArrayLike, right: ArrayLike, *, rounds: int = 200, seed: int
     return Prediction(auroc, auprc, base)
 
 
+def auroc(score: ArrayLike, right: ArrayLike) -> float:
+    """Area under the ROC curve of a score alone; NaN where all samples are right, or none is (scikit-learn)."""
+    score, right = _checked(score, right)
+    return float(roc_auc_score(right, score)) if 0 < right.mean() < 1 else math.nan
+
+
 def curves(score: ArrayLike, right: ArrayLike) -> dict[str, np.ndarray]:
     """ROC curve (``fpr``, ``tpr``) and precision-recall curve (``recall``, ``precision``) of a score (scikit-learn)."""
     score, right = _checked(score, right)

@@ -130,8 +130,13 @@ class LinearProbeGrid:
             grid=scores.view(len(rates), len(decays)).cpu(),
         )
 
-    def train(self, x: Tensor, y: Tensor, rates: Tensor, decays: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """Weights [G,K,d] and biases [G,K] of probes with the given learning rates [G] and weight decays [G]."""
+    def train(
+        self, x: Tensor, y: Tensor, rates: Tensor, decays: Tensor, classes: int, masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Weights [G,K,d] and biases [G,K] of probes with the given learning rates [G] and weight decays [G].
+
+        With ``masks`` [G,d], bool, each probe sees its own choice of features: the other weights stay nought.
+        """
         probes, n = len(rates), len(x)
         batch_size = min(self.batch_size, n)
         steps = self.epochs * (n // batch_size)
@@ -151,6 +156,8 @@ class LinearProbeGrid:
             )  # B×G×K
             error = logits.softmax(2).sub_(targets[batch][:, None]).div_(batch_size)  # ∂ cross-entropy / ∂ logits
             gradient = (error.view(batch_size, -1).T @ features).view_as(weight)
+            if masks is not None:
+                gradient.mul_(masks[:, None])
             rate = rates * (0.5 + 0.5 * math.cos(math.pi * step / steps))
             speeds[0].mul_(0.9).add_(gradient).addcmul_(decays, weight)
             speeds[1].mul_(0.9).add_(error.sum(0))

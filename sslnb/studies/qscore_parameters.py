@@ -60,6 +60,7 @@ class Parameters(BaseParameters):
     norm_weight: float  # lambda 2, of the columns' norms
     weights: tuple[float, ...]  # lambda 1 of the ablation, at the last of the rates
     norm_weights: tuple[float, ...]  # lambda 2 of the ablation
+    heatmap_layer: str  # whose maps become heatmaps: at 32 px with the imagenet stem the last one is a single pixel
     heatmap_images: int  # test images whose heatmaps are compared with masks
     rounds: int  # of the bootstrap
     size: int | None  # side of the images in pixels; None keeps their own
@@ -104,6 +105,7 @@ class Parameters(BaseParameters):
             "norm_weight": 1e-4,
             "weights": (0.0, 1.0),
             "norm_weights": (0.0, 1e-3),
+            "heatmap_layer": "layer2",
             "heatmap_images": 500,
             "rounds": 100,
             "size": None,
@@ -143,6 +145,7 @@ class Parameters(BaseParameters):
     PRESETS["paper"] = PRESETS["small"] | {
         "width": 64,
         "stem": "cifar",
+        "heatmap_layer": "layer4",
         "steps": 78000,
         "batch_size": 512,
         "optimizer": "lars",
@@ -169,7 +172,7 @@ class Parameters(BaseParameters):
             expect(list(values) == sorted(values) and values[0] >= 0, name, "ascending values of at least 0", values)
         for name in ("epsilon", "weight", "norm_weight", "attack_budget"):
             expect(0 <= getattr(self, name) < math.inf, name, "a finite value of at least 0", getattr(self, name))
-        expect(0 < self.shares[0] and self.shares[-1] == 1, "shares", "values in (0, 1], the last 1", self.shares)
+        expect(self.shares[0] > 0 and self.shares[-1] == 1, "shares", "values in (0, 1], the last 1", self.shares)
         expect(0 <= self.low < self.high <= 100, "low, high", "0 <= low < high <= 100", (self.low, self.high))
         expect(self.lows[-1] < self.high, "lows", f"values below high, {self.high:g}", self.lows)
         expect(min(self.seeds) >= 0, "seeds", "values of at least 0", self.seeds)

@@ -1,0 +1,373 @@
+"""Representation quality by discriminative features (Kalibhat et al. 2024): the study's steps."""
+
+import itertools
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from sslnb import activations, prediction, qscore
+from sslnb.encoders import Encoder, load_encoder
+from sslnb.images import at_most
+from sslnb.objectives import OBJECTIVES
+from sslnb.pretrain import Pretrained
+from sslnb.regularize import Penalty
+from sslnb.results import Result
+from sslnb.studies import qscore_claims as decisions
+from sslnb.studies import qscore_pictures as pictures
+from sslnb.studies.base import BaseStudy, step
+from sslnb.studies.qscore_encoders import SUBSETS, VARIANTS, Encoders, Judged
+from sslnb.studies.qscore_parameters import Parameters
+
+PREDICTORS = ("qscore", "norm", "max", "neighbour", "confidence")  # the last one needs labels: a probe's own
+BANDS = ("lower tail", "discriminative", "upper tail")
+GAUGES = ("accuracy", "highly", "confidence", "auroc", "auprc")  # of an encoder before and after training on
+SHOWN = 2000  # test samples whose features the live explorer moves epsilon and the band over
+ROWS = 40  # samples of the heatmap of activations
+BINS = np.linspace(0, 1, 51)  # of a magnitude, as a share of its sample's greatest
+CURVE = np.linspace(0, 1, 201)  # where curves are kept
+
+Cell = tuple[int, int, int]  # data set, method, seed
+
+
+class Study(BaseStudy):
+    """Representations → features → subsets → outcomes → prediction → regularizer → transfer → heatmaps → claims.
+
+    Arrays are indexed [data set, method, seed, …] in the order of the names in ``scalars``; what was not trained, did
+    not converge or is undefined is NaN, and ``scalars["reasons"]`` says why.
+    """
+
+    name = "qscore"
+    decisions = decisions
+    parameters: Parameters
+
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__(parameters)
+        self.encoders = Encoders(parameters)
+        self.given: Encoder | None = None
+        self.runs: dict[Cell, Pretrained] = {}
+        self.judged: dict[Cell, Judged] = {}
+        self.regularized: dict[Cell, tuple[Encoder, Judged]] = {}  # at the last of the rates
+
+    @step
+    def representations(self) -> Result:
+        """Pretrain and probe every encoder; how sparse its features are (figure A.1)."""
+        p = self.parameters
+        self.given = load_encoder(p.encoder).eval() if p.encoder else None
+        for name in dict.fromkeys((*p.datasets, *p.masked, *p.targets)):
+            self._check(name)
+        methods = [*p.trained, *(["encoder"] if self.given else [])]
+        first = self.encoders.splits(p.datasets[0])["test"]
+        self.result.scalars |= {
+            **{name: list(getattr(p, name)) for name in ("datasets", "seeds", "masked", "targets", "shares")},
+            "methods": methods,
+            "self_supervised": [m for m in methods if m in OBJECTIVES and not OBJECTIVES[m].uses_labels],
+            "test_images": [len(self.encoders.splits(name)["test"]) for name in p.datasets],
+            "classes": list(first.classes),
+            "pretraining": {"dataset": ", ".join(p.datasets), "images": len(self.encoders.source(p.datasets[0]))},
+        }
+        self.result.provenance["data"] = {name: self.encoders.source(name).checksum() for name in p.datasets}
+        found = {name: self._empty() for name in ("accuracy", "near_zero", "kurtosis")}
+        for cell in tqdm(self._cells(), desc="pretraining and probes", unit="encoder"):
+            encoder = self._encoder(cell)
+            if encoder is None:
+                continue
+            d, _, s = cell
+            judged = self.judged[cell] = self.encoders.judge(encoder, self.encoders.splits(p.datasets[d]), p.seeds[s])
+            if judged.missing:
+                self.encoders.reasons[f"{self._name(cell)}: discriminative features"] = judged.missing
+            h = judged.features["test"]
+            found["accuracy"][cell] = judged.accuracy
+            found["near_zero"][cell] = activations.near_zero_share(h)
+            found["kurtosis"][cell] = activations.excess_kurtosis(h)
+        self.result.arrays |= found
+        self.result.arrays |= self._magnitudes()
+        return self._noted()
+
+    def _check(self, name: str) -> None:
+        """Refuse what would stop the study after hours of training."""
+        p = self.parameters
+        splits = self.encoders.splits(name)
+        channels = self.encoders.source(p.datasets[0]).images.shape[1]
+        for split, images in splits.items():
+            got = images.images.shape[1]
+            if got != channels:
+                raise ValueError(f"{name}: expected images of {channels} channels, got {got}")
+            if name in p.masked and images.masks is None:
+                raise ValueError(f"masked: expected sets with masks, got {name}, whose {split} split has none")
+        if self.given is not None and self.given.in_channels != channels:
+            raise ValueError(f"encoder: expected one for {channels} channels, got {self.given.in_channels}")
+
+    def _cells(self) -> list[Cell]:
+        """What is trained: all methods on all sets, the others on the first."""
+        p, methods = self.parameters, self.result.scalars["methods"]
+        everywhere = {*p.methods, "encoder"}
+        cells = itertools.product(range(len(p.datasets)), range(len(methods)), range(len(p.seeds)))
+        return [cell for cell in cells if cell[0] == 0 or methods[cell[1]] in everywhere]
+
+    def _encoder(self, cell: Cell) -> Encoder | None:
+        d, m, s = cell
+        method = self.result.scalars["methods"][m]
+        if method == "encoder":
+            return self.given
+        if cell not in self.runs:
+            self.runs[cell] = self.encoders.pretrained(self.parameters.datasets[d], method, self.parameters.seeds[s])
+        return self.runs[cell].encoder if self.runs[cell].converged else None
+
+    def _empty(self, *more: int) -> np.ndarray:
+        scalars = self.result.scalars
+        return np.full(tuple(len(scalars[k]) for k in ("datasets", "methods", "seeds")) + more, np.nan)
+
+    def _name(self, cell: Cell) -> str:
+        d, m, s = cell
+        scalars = self.result.scalars
+        return f"{scalars['methods'][m]} on {scalars['datasets'][d]}, seed {scalars['seeds'][s]}"
+
+    def _noted(self) -> Result:
+        """The result, up to date on what was trained and what went wrong."""
+        self.result.scalars["reasons"] = dict(self.encoders.reasons)
+        self.result.scalars["pretraining"]["trained"] = self.encoders.trained
+        return self.result
+
+    def _magnitudes(self) -> dict[str, np.ndarray]:
+        """Of the first set and seed: activations [method, sample, feature] and the histogram of magnitudes."""
+        width = max((judged.rate.numel() for judged in self.judged.values()), default=1)
+        methods = len(self.result.scalars["methods"])
+        shown, density = np.full((methods, ROWS, width), np.nan, np.float32), np.full((methods, len(BINS) - 1), np.nan)
+        for (d, m, s), judged in self.judged.items():
+            if (d, s) == (0, 0):
+                relative = judged.features["test"].abs()
+                relative = relative / relative.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+                density[m] = np.histogram(relative.numpy(), BINS)[0] / relative.numel()
+                rows = relative[:ROWS]
+                shown[m, : len(rows), : relative.shape[1]] = rows.numpy()
+        return {"activations": shown, "magnitudes": density}
+
+    # --- features -----------------------------------------------------------------------------------------------------
+
+    @step
+    def features(self) -> Result:
+        """Activation rates, what features tell about the class, examples; AUROC against epsilon and the band."""
+        p = self.parameters
+        width = max((judged.rate.numel() for judged in self.judged.values()), default=1)
+        rates, told = self._empty(width), self._empty(len(BANDS))
+        grid = len(p.epsilons), len(p.lows)
+        found = {"sensitivity": self._empty(*grid), "empty": self._empty(*grid)}
+        for cell, judged in tqdm(self.judged.items(), desc="features", unit="encoder"):
+            labels = self.encoders.splits(p.datasets[cell[0]])["train"].labels
+            rates[cell][: len(judged.rate)] = judged.rate.numpy()
+            told[cell] = self._told(judged, labels)
+            for i, epsilon in enumerate(p.epsilons):
+                rate = qscore.activation_rate(judged.features["train"], epsilon)
+                for j, low in enumerate(p.lows):
+                    mask, _ = self.encoders.band(rate, low)
+                    if mask is not None:
+                        score = qscore.q_score(judged.features["test"], mask, epsilon)
+                        found["empty"][cell][i, j] = float((score == 0).double().mean())
+                        found["sensitivity"][cell][i, j] = prediction.auroc(score.numpy(), judged.right.numpy())
+        self.result.arrays |= {"rates": rates, "information": told} | found
+        self.result.scalars |= {"bands": list(BANDS), "epsilons": list(p.epsilons), "lows": list(p.lows)}
+        first = min(self.judged)
+        test, encoder = self.encoders.splits(p.datasets[first[0]])["test"], self._encoder(first)
+        self.result.arrays |= pictures.of_features(encoder, self.judged[first], test, p)
+        self.result.arrays |= pictures.for_explorer(self.judged[first], SHOWN)
+        self.result.scalars["pictured"] = self.result.scalars["methods"][first[1]]
+        return self._noted()
+
+    def _told(self, judged: Judged, labels: torch.Tensor) -> list[float]:
+        """Mean information about the class, in bits, of features below, within and above the band."""
+        p = self.parameters
+        rates = activations.class_rates(judged.features["train"], labels, int(labels.max()) + 1, p.epsilon)
+        bits = activations.mutual_information(rates, labels)
+        low, high = (torch.quantile(judged.rate, share / 100) for share in (p.low, p.high))
+        groups = judged.rate < low, (judged.rate >= low) & (judged.rate <= high), judged.rate > high
+        return [float(bits[group].mean()) for group in groups]  # NaN where a band holds no feature
+
+    @step
+    def subset_probes(self) -> Result:
+        """Probes on shares of the features, all of an encoder trained at once (figures 2, A.5, A.7)."""
+        p = self.parameters
+        found = self._empty(len(SUBSETS), len(p.shares))
+        for cell, judged in tqdm(self.judged.items(), desc="probes on subsets", unit="encoder"):
+            if judged.probe.converged:
+                splits = self.encoders.splits(p.datasets[cell[0]])
+                found[cell] = self.encoders.on_subsets(judged, splits, p.seeds[cell[2]])
+        self.result.arrays["subsets"] = found
+        self.result.scalars["subsets"] = list(SUBSETS)
+        return self._noted()
+
+    @step
+    def outcomes(self) -> Result:
+        """Discriminative activations of right and wrong samples, per class (figures 3, A.3); the score of both."""
+        p = self.parameters
+        scores = self._empty(2)
+        for cell, judged in self.judged.items():
+            if judged.mask is not None and judged.probe.converged:
+                score = qscore.q_score(judged.features["test"], judged.mask, p.epsilon)
+                scores[cell] = [float(score[chosen].mean()) for chosen in (judged.right, ~judged.right)]
+        self.result.arrays["score_by_outcome"] = scores
+        first = min(self.judged)
+        test = self.encoders.splits(p.datasets[first[0]])["test"]
+        self.result.arrays["by_class"] = pictures.by_class(self.judged[first], test)
+        return self._noted()
+
+    @step
+    def predict(self) -> Result:
+        """How well the score, and simpler ones, predict which samples the probe gets right (figures 4 and A.9)."""
+        p = self.parameters
+        areas = {name: self._empty(len(PREDICTORS), 3) for name in ("auroc", "auprc")}
+        base, lines = self._empty(), self._empty(2, len(CURVE))
+        for cell, judged in tqdm(self.judged.items(), desc="prediction", unit="encoder"):
+            if not judged.probe.converged:
+                continue
+            train, test = (judged.features[split] for split in ("train", "test"))
+            scores = activations.sample_scores(test, train, judged.mask, p.epsilon)
+            scores["confidence"] = judged.confidence
+            for i, name in enumerate(PREDICTORS):
+                if name in scores:
+                    found = prediction.predicts(scores[name], judged.right, rounds=p.rounds, seed=p.seeds[cell[2]])
+                    areas["auroc"][cell][i], areas["auprc"][cell][i] = found.auroc, found.auprc
+                    base[cell] = found.base_rate
+                    if found.undefined:
+                        self.encoders.reasons[f"{self._name(cell)}: AUROC"] = found.undefined
+            if judged.mask is not None and 0 < base[cell] < 1:
+                lines[cell] = pictures.curves(scores["qscore"], judged.right, CURVE)
+        self.result.arrays |= areas | {"base_rate": base, "curves": lines}
+        self.result.scalars["predictors"] = list(PREDICTORS)
+        return self._noted()
+
+    # --- the regularizer ----------------------------------------------------------------------------------------------
+
+    @step
+    def regularize(self) -> Result:
+        """Train on with the penalty, with lasso, with neither, for the same steps (tables 1 and A.1, figure A.10)."""
+        p = self.parameters
+        before = self._empty(len(GAUGES))
+        after = self._empty(len(p.further_rates), len(VARIANTS), len(GAUGES))
+        for cell, judged in self.judged.items():
+            before[cell] = self._gauges(judged)
+        cells = [(*cell, r, v) for cell in self._regularizable() for r in range(len(p.further_rates)) for v in VARIANTS]
+        for *cell, r, variant in tqdm(cells, desc="training on", unit="run"):
+            cell = tuple(cell)
+            penalty = self.encoders.penalty(variant, self.judged[cell].mask)
+            encoder = self._further(cell, p.further_rates[r], penalty)
+            if encoder is not None:
+                judged = self._judged_like(cell, encoder)
+                after[cell][r, VARIANTS.index(variant)] = self._gauges(judged)
+                if (r, variant) == (len(p.further_rates) - 1, "qscore"):
+                    self.regularized[cell] = encoder, judged
+        self.result.arrays |= {"before": before, "after": after}
+        self.result.scalars |= {"gauges": list(GAUGES), "variants": list(VARIANTS), "rates": list(p.further_rates)}
+        return self._noted()
+
+    def _regularizable(self) -> list[Cell]:
+        """Self-supervised encoders that have discriminative features, and a checkpoint with heads."""
+        methods = self.result.scalars["methods"]
+        allowed = set(self.result.scalars["self_supervised"])
+        return [cell for cell, judged in self.judged.items() if methods[cell[1]] in allowed and judged.mask is not None]
+
+    def _further(self, cell: Cell, rate: float, penalty: Penalty | None) -> Encoder | None:
+        p, (d, m, s) = self.parameters, cell
+        method = self.result.scalars["methods"][m]
+        run = self.encoders.further(self.runs[cell], p.datasets[d], method, p.seeds[s], rate, penalty)
+        return run.encoder if run.converged else None
+
+    def _judged_like(self, cell: Cell, encoder: Encoder) -> Judged:
+        """An encoder that was trained on, by a probe of the same learning rate and decay as before."""
+        p, splits = self.parameters, self.encoders.splits(self.parameters.datasets[cell[0]])
+        return self.encoders.judge(encoder, splits, p.seeds[cell[2]], self.judged[cell].probe)
+
+    def _gauges(self, judged: Judged) -> list[float]:
+        """Accuracy, mean number of highly activating features, mean confidence, AUROC and AUPRC of the Q-Score."""
+        epsilon = self.parameters.epsilon
+        h = judged.features["test"]
+        areas = [np.nan, np.nan]
+        if judged.mask is not None and judged.probe.converged:
+            score = qscore.q_score(h, judged.mask, epsilon)
+            found = prediction.predicts(score, judged.right, rounds=2)
+            areas = [found.auroc[0], found.auprc[0]]
+        highly = float(qscore.highly_activating(h, epsilon).sum(1).double().mean())
+        return [judged.accuracy, highly, float(judged.confidence.mean()), *areas]
+
+    @step
+    def ablation(self) -> Result:
+        """Both weights of the penalty, at the last rate, for the first self-supervised encoder (figure A.8)."""
+        p = self.parameters
+        cells = self._regularizable()[:1]
+        cells = [cell for cell in self._regularizable() if cells and cell[:2] == cells[0][:2]]
+        found = np.full((len(p.weights), len(p.norm_weights), len(p.seeds), len(GAUGES)), np.nan)
+        grid = [(c, i, j) for c in cells for i in range(len(p.weights)) for j in range(len(p.norm_weights))]
+        for cell, i, j in tqdm(grid, desc="ablation", unit="run"):
+            penalty = Penalty("qscore", self.judged[cell].mask, p.weights[i], p.norm_weights[j], p.epsilon)
+            encoder = self._further(cell, p.further_rates[-1], penalty)
+            if encoder is not None:
+                found[i, j, cell[2]] = self._gauges(self._judged_like(cell, encoder))
+        self.result.arrays["ablation"] = found
+        self.result.scalars |= {"weights": list(p.weights), "norm_weights": list(p.norm_weights)}
+        self.result.scalars["ablated"] = self._name(cells[0]).rpartition(",")[0] if cells else ""
+        return self._noted()
+
+    @step
+    def transfer(self) -> Result:
+        """Probes on unseen sets, before and after training on with and without the penalty (table A.2)."""
+        p, methods = self.parameters, self.result.scalars["methods"]
+        found = np.full((len(p.targets), len(methods), len(p.seeds), 3), np.nan)
+        cells = [cell for cell in self._regularizable() if cell[0] == 0 and methods[cell[1]] in p.methods]
+        for cell, t in tqdm(list(itertools.product(cells, range(len(p.targets)))), desc="transfer", unit="encoder"):
+            _, m, s = cell
+            splits, rate = self.encoders.splits(p.targets[t]), p.further_rates[-1]
+            regularized, _ = self.regularized.get(cell, (None, None))
+            for v, encoder in enumerate((self._encoder(cell), self._further(cell, rate, None), regularized)):
+                if encoder is not None:
+                    found[t, m, s, v] = self.encoders.judge(encoder, splits, p.seeds[s]).accuracy
+        self.result.arrays["transfer"] = found
+        return self._noted()
+
+    # --- heatmaps -----------------------------------------------------------------------------------------------------
+
+    @step
+    def heatmaps(self) -> Result:
+        """Where discriminative features look: examples, and the overlap with masks (figures 5 to 7, A.4, A.6, A.11)."""
+        p, methods = self.parameters, self.result.scalars["methods"]
+        overlap = np.full((len(p.masked), len(methods), len(p.seeds), 2, 2, 2), np.nan)
+        shifted = np.full((len(p.masked), len(p.masked), len(methods), len(p.seeds), 3), np.nan)
+        area = np.full(len(p.masked), np.nan)
+        for i, name in enumerate(p.masked):
+            test = at_most(self.encoders.splits(name)["test"], p.heatmap_images)
+            area[i] = float(test.masks.double().mean())
+            chosen = p.methods if name in p.datasets else p.mask_methods
+            for method, s in tqdm(list(itertools.product(chosen, range(len(p.seeds)))), desc=name, unit="encoder"):
+                m = methods.index(method)
+                both = self._on_masked(name, m, s)
+                for t, (encoder, judged) in enumerate(both):
+                    overlap[i, m, s, t] = pictures.overlap(encoder, judged, test, p)
+                if not both:
+                    continue
+                encoder, judged = both[0]
+                for j, other in enumerate(p.masked):
+                    elsewhere = self.encoders.splits(other)["test"]
+                    if elsewhere.classes == test.classes:
+                        shifted[i, j, m, s] = pictures.shifted(encoder, judged, elsewhere, p.epsilon)
+        self.result.arrays |= {"overlap": overlap, "mask_area": area, "shifted": shifted}
+        first = min(self.judged)
+        test = self.encoders.splits(p.datasets[first[0]])["test"]
+        both = [(self._encoder(first), self.judged[first])]
+        both += [self.regularized[first]] if first in self.regularized else []
+        self.result.arrays |= pictures.of_samples(both, test, p)
+        return self._noted()
+
+    def _on_masked(self, name: str, m: int, s: int) -> list[tuple[Encoder, Judged]]:
+        """Encoder of a set with masks as it was judged, and again after regularization where that was done."""
+        p = self.parameters
+        if name in p.datasets:
+            cell = (p.datasets.index(name), m, s)
+            found = [(self._encoder(cell), self.judged[cell])] if cell in self.judged else []
+            return [*found, self.regularized[cell]] if cell in self.regularized else found
+        run = self.encoders.pretrained(name, self.result.scalars["methods"][m], p.seeds[s])
+        splits = self.encoders.splits(name)
+        return [(run.encoder, self.encoders.judge(run.encoder, splits, p.seeds[s]))] if run.converged else []
+
+
+def run(parameters: Parameters) -> Result:
+    """The whole study."""
+    return Study(parameters).run()

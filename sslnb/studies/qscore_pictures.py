@@ -1,0 +1,192 @@
+"""What the study of representation quality keeps to be drawn: examples, curves, overlaps of heatmaps with masks."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from sslnb import activations, prediction, qscore
+from sslnb.encoders import Encoder
+from sslnb.features import extract
+from sslnb.heatmaps import direction_heatmaps, mask_iou
+from sslnb.images import ImageSet
+from sslnb.studies.qscore_encoders import Judged, active
+from sslnb.studies.qscore_parameters import Parameters
+
+EXAMPLES, TOP = 12, 4  # features that are shown, and the test images that activate each most
+FEATURES = 40  # discriminative features whose mean activations are kept
+SAMPLES = 3  # right ones whose heatmaps are shown, and as many wrong ones
+GROUPS = 8  # of features that activate together
+KINDS = ("discriminative", "regularized", "group", "pca", "lowly")
+
+
+def _layer(encoder: Encoder, name: str) -> str:
+    """The layer of that name, in somebody else's network too."""
+    modules = dict(encoder.named_modules())
+    return name if name in modules else f"model.{name}"
+
+
+def of_features(encoder: Encoder, judged: Judged, test: ImageSet, p: Parameters) -> dict[str, np.ndarray]:
+    """Features from the least to the most often activating: top images, their heatmaps, and each class's share."""
+    order = judged.rate.argsort(stable=True)
+    order = order[judged.rate[order] > 0]
+    if not len(order):
+        return {}
+    chosen = order[torch.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().long()]
+    h = F.normalize(judged.features["test"], dim=1)
+    rates = activations.class_rates(judged.features["test"], test.labels, len(test.classes), p.epsilon)
+    images, heat, labels = [], [], []
+    for feature in chosen.tolist():
+        top = h[:, feature].topk(min(TOP, len(h))).indices
+        direction = F.one_hot(torch.tensor(feature), h.shape[1]).float()
+        images.append(test.images[top])
+        heat.append(direction_heatmaps(encoder, test.images[top], direction, layer=_layer(encoder, p.heatmap_layer)))
+        labels.append(test.labels[top])
+    found = {"feature": chosen, "rate": judged.rate[chosen], "image": torch.stack(images), "heat": torch.stack(heat)}
+    found |= {"label": torch.stack(labels), "class_rates": rates[chosen]}
+    found["heat"] = found["heat"].half()
+    return {f"example_{name}": value.numpy() for name, value in found.items()}
+
+
+def for_explorer(judged: Judged, limit: int) -> dict[str, np.ndarray]:
+    """Test features, in half precision, with which of them were classified rightly; rates need no others there."""
+    return {
+        "explorer_features": judged.features["test"][:limit].half().numpy(),
+        "explorer_right": judged.right[:limit].numpy(),
+    }
+
+
+def by_class(judged: Judged, test: ImageSet) -> np.ndarray:
+    """Mean activations [right or wrong, class, feature] of discriminative features of unit-length samples."""
+    features = torch.zeros(0, dtype=torch.long) if judged.mask is None else judged.mask.nonzero().flatten()[:FEATURES]
+    h = F.normalize(judged.features["test"], dim=1)[:, features]
+    found = np.full((2, len(test.classes), len(features)), np.nan)
+    for o, chosen in enumerate((judged.right, ~judged.right)):
+        for k in range(len(test.classes)):
+            members = chosen & (test.labels == k)
+            if members.any():
+                found[o, k] = h[members].mean(0).numpy()
+    return found
+
+
+def curves(score: Tensor, right: Tensor, grid: np.ndarray) -> np.ndarray:
+    """True positive rate at false positive rates, and precision at recalls, both [len(grid)]."""
+    found = prediction.curves(score.numpy(), right.numpy())
+    recall, precision = found["recall"][::-1], found["precision"][::-1]
+    return np.stack([np.interp(grid, found["fpr"], found["tpr"]), np.interp(grid, recall, precision)])
+
+
+def _heat(encoder: Encoder, judged: Judged, images: ImageSet, p: Parameters) -> tuple[Tensor, Tensor]:
+    """Heatmaps [N,H,W] of each image's own discriminative features, and whether the probe is right [N]."""
+    h = extract(encoder, images)
+    highly = qscore.highly_activating(h, p.epsilon) & judged.mask
+    heat = direction_heatmaps(encoder, images, highly.float(), layer=_layer(encoder, p.heatmap_layer))
+    return heat, judged.probe.predict(judged.standardizer.transform(h)) == images.labels
+
+
+def overlap(encoder: Encoder, judged: Judged, images: ImageSet, p: Parameters) -> np.ndarray:
+    """Mean overlap [core or spurious, right or wrong] of discriminative heatmaps with masks and with their complements.
+
+    Over images whose heatmap has heat and whose mask is neither empty nor full; NaN where there are none.
+    """
+    found = np.full((2, 2), np.nan)
+    if judged.mask is None:
+        return found
+    heat, right = _heat(encoder, judged, images, p)
+    usable = (heat.flatten(1).sum(1) > 0) & images.masks.flatten(1).any(1) & ~images.masks.flatten(1).all(1)
+    for o, chosen in enumerate((right, ~right)):
+        chosen = chosen & usable
+        if chosen.any():
+            for k, masks in enumerate((images.masks, ~images.masks)):
+                found[k, o] = float(mask_iou(heat[chosen], masks[chosen]).mean())
+    return found
+
+
+def shifted(encoder: Encoder, judged: Judged, test: ImageSet, epsilon: float) -> np.ndarray:
+    """Accuracy, mean Q-Score and its AUROC on another test split of the same classes."""
+    h = extract(encoder, test)
+    right = judged.probe.predict(judged.standardizer.transform(h)) == test.labels
+    if judged.mask is None:
+        return np.array([float(right.double().mean()), np.nan, np.nan])
+    score = qscore.q_score(h, judged.mask, epsilon)
+    area = prediction.auroc(score.numpy(), right.numpy())
+    return np.array([float(right.double().mean()), float(score.mean()), area])
+
+
+def of_samples(both: list[tuple[Encoder, Judged]], test: ImageSet, p: Parameters) -> dict[str, np.ndarray]:
+    """Heatmaps [sample, kind, H, W] of a few right samples and as many wrong ones (figures 5, A.4, A.6, A.11).
+
+    ``both``: the encoder before and, where there is one, after regularization. Kinds: the sample's discriminative
+    features before and after; the group of features that activates most in it; its highly activating discriminative
+    principal components; the discriminative feature that activates least.
+    """
+    encoder, judged = both[0]
+    if judged.mask is None:
+        return {}
+    on = active(judged, p.epsilon).any(1)
+    rows = [(chosen & on).nonzero().flatten()[:SAMPLES] for chosen in (judged.right, ~judged.right)]
+    rows = torch.cat(rows)
+    if not len(rows):
+        return {}
+    images, h = test.subset(rows), judged.features["test"][rows]
+    directions = {
+        "discriminative": active(judged, p.epsilon)[rows].float(),
+        "group": _groups(judged)[_strongest(judged, h)],
+        "pca": _components(judged, h, p),
+        "lowly": _lowest(judged, h),
+    }
+    maps = {
+        kind: direction_heatmaps(encoder, images, along, layer=_layer(encoder, p.heatmap_layer))
+        for kind, along in directions.items()
+    }
+    maps["regularized"] = torch.full_like(maps["discriminative"], torch.nan)
+    if len(both) > 1 and both[1][1].mask is not None:
+        maps["regularized"], _ = _heat(*both[1], images, p)
+    return {
+        "sample_image": images.images.numpy(),
+        "sample_label": images.labels.numpy(),
+        "sample_right": judged.right[rows].numpy(),
+        "sample_heat": torch.stack([maps[kind] for kind in KINDS], 1).half().numpy(),
+    }
+
+
+def _groups(judged: Judged) -> Tensor:
+    """Indicators [group, d] of discriminative features that activate in the same training samples."""
+    features = judged.mask.nonzero().flatten()
+    if len(features) <= GROUPS:
+        return F.one_hot(features, len(judged.mask)).float()
+    h = F.normalize(judged.features["train"], dim=1)[:, features]
+    distance = 1 - torch.corrcoef(h.T).nan_to_num(0.0)
+    how = {"metric": "precomputed", "linkage": "average"}
+    group = AgglomerativeClustering(GROUPS, **how).fit_predict(distance.clamp(min=0).numpy())
+    found = torch.zeros(GROUPS, len(judged.mask))
+    found[torch.from_numpy(group), features] = 1.0
+    return found
+
+
+def _strongest(judged: Judged, h: Tensor) -> Tensor:
+    """The group [N] whose mean activation is the greatest in each sample, by its own standard on the training set."""
+    groups = _groups(judged)
+    means = [F.normalize(part, dim=1) @ groups.T / groups.sum(1) for part in (judged.features["train"], h)]
+    return ((means[1] - means[0].mean(0)) / means[0].std(0).clamp(min=1e-12)).argmax(1)
+
+
+def _components(judged: Judged, h: Tensor, p: Parameters) -> Tensor:
+    """Sum [N,d] of the discriminative principal components that are highly activating in each sample."""
+    train = F.normalize(judged.features["train"], dim=1)
+    pca = PCA().fit(train.numpy())
+    scores = [torch.from_numpy(pca.transform(part.numpy())) for part in (train, F.normalize(h, dim=1))]
+    rate = qscore.activation_rate(scores[0], p.epsilon)
+    if not bool((rate > 0).any()):
+        return torch.zeros_like(h)
+    mask = qscore.discriminative(rate, p.low, p.high)
+    highly = qscore.highly_activating(scores[1], p.epsilon) & mask
+    return highly.float() @ torch.from_numpy(pca.components_).float()
+
+
+def _lowest(judged: Judged, h: Tensor) -> Tensor:
+    """Indicator [N,d] of the discriminative feature that activates least in each sample, but does."""
+    outside = torch.where(judged.mask & (h > 0), h, torch.inf)
+    return F.one_hot(outside.argmin(1), h.shape[1]).float()
