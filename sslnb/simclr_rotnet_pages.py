@@ -280,16 +280,6 @@ def initialised(result: Result) -> Markdown:
     return table(("begun from", *(f"{100 * f:g} % of the labels" for f in result.scalars["fractions"])), rows)
 
 
-def claim_parts(result: Result) -> Markdown:
-    """The comparisons that the claims are made of."""
-    rows = []
-    for part in result.scalars["claim_parts"]:
-        measured = math.isfinite(part["low"])
-        effect = f"{part['effect']:.3f} [{part['low']:.3f}, {part['high']:.3f}]" if measured else "–"
-        rows.append((part["claim"], part["of"], effect, part["verdict"], part["note"]))
-    return table(("", "comparison", "effect [95 % interval]", "verdict", ""), rows)
-
-
 def attack_example(
     image: np.ndarray, found: np.ndarray, believed: np.ndarray, true: int, classes: list[str], budget: float
 ) -> Figure:

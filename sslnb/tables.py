@@ -127,6 +127,16 @@ def claim_parts(result: Result, claim: str) -> Markdown:
     return table(("method", "data set, norm", "features have", "effect [95 % interval]", "seeds", "verdict"), rows)
 
 
+def comparisons(result: Result) -> Markdown:
+    """The comparisons that the claims of a study are made of."""
+    rows = []
+    for part in result.scalars["claim_parts"]:
+        rows.append((part["claim"], part["of"], _effect(part), part["verdict"], part["note"]))
+    noted = any(row[-1] for row in rows)
+    head = ("", "comparison", "effect [95 % interval]", "verdict", "")
+    return table(head if noted else head[:-1], rows if noted else (row[:-1] for row in rows))
+
+
 def _effect(verdict: dict) -> str:
     if not math.isfinite(verdict["effect"]):
         return "–"
@@ -139,16 +149,15 @@ def _verdict(verdict: dict) -> str:
     return f"**{verdict['verdict']}**{note}"
 
 
-def _epochs(parameters: dict) -> list[tuple[str, object]]:
-    """Epochs of the two kinds of pretraining, or of every objective where the parameters set one number for all."""
-    if "steps" in parameters:
-        each = {"fine-tuning": "tune_epochs", "the supervised baseline": "baseline_epochs"}
-        epochs = [(f"epochs of {what}", ", ".join(map(str, parameters[name]))) for what, name in each.items()]
-        return [("steps of pretraining", f"{parameters['steps'][-1]:,}"), *epochs]
-    if "supervised_epochs" in parameters:
-        supervised, other = parameters["supervised_epochs"], parameters["epochs"]
-        return [("epochs, supervised", supervised), ("epochs, self-supervised", other)]
-    return [("epochs", parameters["epochs"] or "each objective its own, as listed above")]
+def _lengths(parameters: dict) -> list[tuple[str, object]]:
+    """Every number of epochs or steps among a study's parameters."""
+    rows = []
+    for name, value in parameters.items():
+        if name.endswith(("epochs", "steps")):
+            values = value if isinstance(value, list | tuple) else [value]
+            text = ", ".join(f"{v:,}" for v in values if v is not None) or "each objective its own, as listed above"
+            rows.append((name.replace("_", " "), text))
+    return rows
 
 
 def provenance(result: Result) -> Markdown:
@@ -160,7 +169,7 @@ def provenance(result: Result) -> Markdown:
         ("profile", f"`{result.parameters['profile']}`"),
         ("encoders", "ResNet-{depth}, width {width}, {stem} stem".format(**{"stem": "cifar"} | result.parameters)),
         ("pretrained on", f"{source['images']:,} images of `{source['dataset']}`"),
-        *_epochs(result.parameters),
+        *_lengths(result.parameters),
         ("seeds", len(result.scalars["seeds"])),
         ("encoders trained in this run", f"{source['trained']}; the others came from the cache"),
         ("date", p["date"]),

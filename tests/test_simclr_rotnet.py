@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslnb import simclr_rotnet_pages as pages
-from sslnb import widgets
+from sslnb import tables, widgets
 from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED
 from sslnb.encoders import save_encoder, untrained
 from sslnb.features import as_float
@@ -225,7 +225,7 @@ def test_examples_stay_within_their_budget(result):
 def test_a_saved_result_draws_the_same(result, tmp_path):
     result.save(tmp_path / "saved")
     again = Result.load(tmp_path / "saved")
-    for table in (pages.fractions, pages.transfers, pages.variants, pages.claim_parts, pages.ranking):
+    for table in (pages.fractions, pages.transfers, pages.variants, tables.comparisons, pages.ranking):
         assert table(again).data == table(result).data
 
 
