@@ -19,7 +19,7 @@ KIND_LABELS = ("image", "discriminative", "regularized", "group", "PCA", "least 
 GAUGE_LABELS = {"highly": "highly activating features", "confidence": "confidence in %", "auroc": "AUROC in %"}
 OUTCOMES = ((0, "right"), (1, "wrong"))
 STAGES = ("before", "plain steps", "lasso", "Q-Score")
-HEAT = 0.65  # how much of a heatmap covers its image
+HEAT = 0.6  # opacity of a heatmap on its image
 
 
 def name_of(method: str) -> str:
@@ -89,12 +89,10 @@ def rates(result: Result) -> Figure:
 
 
 def overlay(ax: Axes, image: np.ndarray, heat: np.ndarray | None = None) -> None:
-    """An image uint8 [C,H,W], darkened where its heatmap [H,W] is cold."""
-    picture = image.transpose(1, 2, 0).astype(float) / 255
+    """An image uint8 [C,H,W], and on it its heatmap [H,W], from cold (dark) to its own greatest (bright)."""
+    ax.imshow((image / 255).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     if heat is not None:
-        share = heat.astype(float) / max(float(np.nanmax(heat)), 1e-12)
-        picture = picture * (1 - HEAT * (1 - share[..., None]))
-    ax.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        ax.imshow(heat.astype(float), cmap="inferno", vmin=0, vmax=max(float(np.nanmax(heat)), 1e-12), alpha=HEAT)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)

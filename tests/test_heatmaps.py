@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sslnb.digit_scenes import digit_scenes
 from sslnb.encoders import resnet, torchvision_encoder, untrained
 from sslnb.features import as_float
-from sslnb.heatmaps import feature_heatmaps, mask_iou
+from sslnb.heatmaps import direction_heatmaps, feature_heatmaps, mask_iou
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +111,27 @@ def test_a_glyphs_own_heat_overlaps_its_mask_and_the_rest_the_background():
 def test_bad_masks_are_refused(heatmaps, masks, message):
     with pytest.raises(ValueError, match=message):
         mask_iou(heatmaps, masks)
+
+
+def test_a_direction_along_a_feature_is_that_features_heatmap():
+    encoder, x = untrained(0, width=4), torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for layer in ("layer2", "layer4"):
+        wanted = feature_heatmaps(encoder, x, [5], layer=layer)[:, 0]
+        found = direction_heatmaps(encoder, x, torch.eye(encoder.feature_dim)[5], layer=layer, batch_size=2)
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+
+
+def test_each_sample_can_have_its_own_direction_and_all_weights_stay_as_they_were():
+    encoder, x = untrained(0, width=4).train(), torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    one, other = torch.eye(encoder.feature_dim)[3], torch.full((encoder.feature_dim,), 0.1)
+    both = direction_heatmaps(encoder, x, torch.stack([one, other]), layer="layer2")
+    for i, direction in enumerate((one, other)):
+        torch.testing.assert_close(both[i], direction_heatmaps(encoder, x, direction, layer="layer2")[i])
+    assert encoder.training and all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
+    assert all(p.grad is None for p in encoder.parameters())
+    for bad, message in ((torch.ones(3), "directions: expected shape"), (torch.full((32,), torch.nan), "directions")):
+        with pytest.raises(ValueError, match=message):
+            direction_heatmaps(encoder, x, bad)
+    with pytest.raises(ValueError, match="layer: expected the path"):
+        direction_heatmaps(encoder, x, one, layer="layer9")

@@ -352,3 +352,20 @@ def test_knn_refuses_what_it_can_not_use(changes, message):
     good = {"train": GOOD["train"], "train_labels": GOOD["train_labels"], "x": GOOD["val"]}
     with pytest.raises(ValueError, match=message):
         knn_predict(**{**good, **changes})
+
+
+def test_probes_on_masked_features_are_those_on_the_features_that_are_left():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(300) % 3
+    x = torch.randn(300, 10, generator=generator) + 2 * torch.nn.functional.one_hot(y, 10)
+    masks = torch.stack([torch.arange(10) < 3, torch.arange(10) > 2, torch.ones(10, dtype=torch.bool)])
+    grid = LinearProbeGrid(epochs=3)
+    rates, decays = torch.full((3,), 0.1), torch.full((3,), 1e-4)
+    weight, bias = grid.train(x, y, rates, decays, 3, masks)
+    for g, mask in enumerate(masks):
+        alone, shift = grid.train(x[:, mask], y, rates[:1], decays[:1], 3)
+        torch.testing.assert_close(weight[g][:, mask], alone[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(bias[g], shift[0], atol=1e-5, rtol=1e-4)
+        assert not weight[g][:, ~mask].any()
+    scores = grid.scores(weight, bias, x, y)
+    assert scores[0] > 0.8 > 0.5 > scores[1]

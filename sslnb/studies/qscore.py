@@ -59,7 +59,8 @@ class Study(BaseStudy):
         methods = [*p.trained, *(["encoder"] if self.given else [])]
         first = self.encoders.splits(p.datasets[0])["test"]
         self.result.scalars |= {
-            **{name: list(getattr(p, name)) for name in ("datasets", "seeds", "masked", "targets", "shares")},
+            **{name: list(getattr(p, name)) for name in ("seeds", "masked", "targets", "shares")},
+            "datasets": list(p.datasets),
             "methods": methods,
             "self_supervised": [m for m in methods if m in OBJECTIVES and not OBJECTIVES[m].uses_labels],
             "test_images": [len(self.encoders.splits(name)["test"]) for name in p.datasets],
@@ -101,7 +102,7 @@ class Study(BaseStudy):
     def _cells(self) -> list[Cell]:
         """What is trained: all methods on all sets, the others on the first."""
         p, methods = self.parameters, self.result.scalars["methods"]
-        everywhere = {*p.methods, "encoder"}
+        everywhere = {*p.objectives, "encoder"}
         cells = itertools.product(range(len(p.datasets)), range(len(methods)), range(len(p.seeds)))
         return [cell for cell in cells if cell[0] == 0 or methods[cell[1]] in everywhere]
 
@@ -312,7 +313,7 @@ class Study(BaseStudy):
         """Probes on unseen sets, before and after training on with and without the penalty (table A.2)."""
         p, methods = self.parameters, self.result.scalars["methods"]
         found = np.full((len(p.targets), len(methods), len(p.seeds), 3), np.nan)
-        cells = [cell for cell in self._regularizable() if cell[0] == 0 and methods[cell[1]] in p.methods]
+        cells = [cell for cell in self._regularizable() if cell[0] == 0 and methods[cell[1]] in p.objectives]
         for cell, t in tqdm(list(itertools.product(cells, range(len(p.targets)))), desc="transfer", unit="encoder"):
             _, m, s = cell
             splits, rate = self.encoders.splits(p.targets[t]), p.further_rates[-1]
@@ -335,7 +336,7 @@ class Study(BaseStudy):
         for i, name in enumerate(p.masked):
             test = at_most(self.encoders.splits(name)["test"], p.heatmap_images)
             area[i] = float(test.masks.double().mean())
-            chosen = p.methods if name in p.datasets else p.mask_methods
+            chosen = p.objectives if name in p.datasets else p.mask_objectives
             for method, s in tqdm(list(itertools.product(chosen, range(len(p.seeds)))), desc=name, unit="encoder"):
                 m = methods.index(method)
                 both = self._on_masked(name, m, s)

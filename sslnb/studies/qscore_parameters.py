@@ -26,12 +26,13 @@ JITTERED = ("barlow_twins", "byol", "dino", "moco", "simclr", "simsiam", "supcon
 class Parameters(BaseParameters):
     """What the study runs on; every field can be set from a notebook, papermill or ``sslnb run -p``."""
 
-    datasets: tuple[str, ...]  # to pretrain, probe and regularize on; the figures of one set show the first
-    methods: tuple[str, ...]  # objectives, and "robust": supervised with adversarial training
+    dataset: str  # to pretrain, probe and regularize on; the figures are of this one
+    also: tuple[str, ...]  # more sets to do the same on
+    objectives: tuple[str, ...]  # on all of these sets; "robust" is supervised with adversarial training
     others: tuple[str, ...]  # more of them, on the first data set only
     encoder: str | None  # one more encoder to judge on all sets, such as checkpoint:PATH or torchvision:resnet50
     masked: tuple[str, ...]  # sets with masks of the object, to compare heatmaps with
-    mask_methods: tuple[str, ...]  # on those of them that are not in datasets, where all methods are
+    mask_objectives: tuple[str, ...]  # trained on those of them that are not trained on anyway
     targets: tuple[str, ...]  # unseen sets, to which encoders of the first set transfer
     seeds: tuple[int, ...]
     depth: int
@@ -71,12 +72,13 @@ class Parameters(BaseParameters):
 
     PRESETS: ClassVar[dict[str, dict]] = {
         "quick": {
-            "datasets": ("digit-scenes",),
-            "methods": ("simclr", "moco", "vicreg", "supervised"),
+            "dataset": "digit-scenes",
+            "also": (),
+            "objectives": ("simclr", "moco", "vicreg", "supervised"),
             "others": (),
             "encoder": None,
             "masked": ("digit-scenes", "digit-scenes:background_bias=0.95"),
-            "mask_methods": ("simclr",),
+            "mask_objectives": ("simclr",),
             "targets": ("digit-scenes:backgrounds=16",),
             "seeds": (0, 1),
             "depth": 18,
@@ -116,11 +118,12 @@ class Parameters(BaseParameters):
         },
     }
     PRESETS["small"] = PRESETS["quick"] | {
-        "datasets": ("cifar10", "cifar100", "stl10"),
-        "methods": ("simclr", "moco", "byol", "vicreg", "supervised", ROBUST),
+        "dataset": "cifar10",
+        "also": ("cifar100", "stl10"),
+        "objectives": ("simclr", "moco", "byol", "vicreg", "supervised", ROBUST),
         "others": ("swav", "dino", "simsiam", "barlow_twins"),
         "masked": ("stl10", "digit-scenes", "digit-scenes:background_bias=0.95"),
-        "mask_methods": ("simclr", "supervised"),
+        "mask_objectives": ("simclr", "supervised"),
         "targets": ("cifar100", "stl10", "caltech101"),
         "seeds": (0, 1, 2),
         "width": 16,
@@ -163,8 +166,8 @@ class Parameters(BaseParameters):
         for name, bound in least.items():
             value = getattr(self, name)
             expect(value is None or value >= bound, name, f"at least {bound}", value)
-        lists = ("datasets", "methods", "masked", "mask_methods", "targets", "seeds", "epsilons", "lows", "shares")
-        for name in (*lists, "further_rates", "weights", "norm_weights"):
+        lists = ("objectives", "others", "masked", "mask_objectives", "targets", "seeds", "epsilons", "lows", "shares")
+        for name in (*lists, "also", "further_rates", "weights", "norm_weights"):
             values = getattr(self, name)
             expect(len(set(values)) == len(values), name, "distinct values", values)
         for name in ("epsilons", "lows", "shares", "further_rates", "weights", "norm_weights"):
@@ -178,17 +181,24 @@ class Parameters(BaseParameters):
         expect(min(self.seeds) >= 0, "seeds", "values of at least 0", self.seeds)
         expect_known(self.stem, STEMS, "stem")
         expect_known(self.further_optimizer, tuple(OPTIMIZERS), "further_optimizer")
-        for name in ("methods", "others", "mask_methods"):
+        for name in ("objectives", "others", "mask_objectives"):
             for method in getattr(self, name):
                 expect_known(method, METHODS, name)
                 self.config(method, 0, 1)  # its checks, before anything is trained
-        both = set(self.methods) & set(self.others)
-        expect(not both, "others", "methods that are not among methods", sorted(both))
+        both = set(self.objectives) & set(self.others)
+        again = [name for name in self.also if name == self.dataset]
+        expect(not again, "also", f"other sets than {self.dataset}", again)
+        expect(not both, "others", "names that are not among objectives", sorted(both))
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """All methods."""
-        return self.methods + self.others
+        """Everything that is trained on the first set."""
+        return self.objectives + self.others
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """All sets that are trained on."""
+        return (self.dataset, *self.also)
 
     def config(self, method: str, seed: int, images: int, **changes: object) -> PretrainConfig:
         """How one encoder is pretrained on so many images; a batch larger than that is all of them."""
