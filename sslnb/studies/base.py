@@ -24,6 +24,7 @@ class BaseParameters:
     profile: str
 
     PRESETS: typing.ClassVar[dict[str, dict]] = {}
+    MAY_BE_EMPTY: typing.ClassVar[tuple[str, ...]] = ()  # lists that can be emptied by "none"
 
     @classmethod
     def of(cls, profile: str = "quick", **overrides: object) -> typing.Self:
@@ -38,7 +39,9 @@ class BaseParameters:
         values = dict(cls.PRESETS[profile])
         for name, value in overrides.items():
             expect_known(name, (*known, "profile"), "parameter")
-            if value is not None:
+            if name in cls.MAY_BE_EMPTY and value in ("none", (), []):
+                values[name] = ()
+            elif value is not None:
                 values[name] = _typed(name, value, typing.get_type_hints(cls)[name])
         return cls(profile=profile, **values)
 

@@ -70,6 +70,7 @@ class Parameters(BaseParameters):
     test_limit: int | None
     probe_epochs: int
 
+    MAY_BE_EMPTY: ClassVar[tuple[str, ...]] = ("also", "others", "masked", "targets")
     PRESETS: ClassVar[dict[str, dict]] = {
         "quick": {
             "dataset": "digit-scenes",
