@@ -266,12 +266,16 @@ def gauges(result: Result, *, dataset: int = 0) -> Figure:
 def ablation(result: Result) -> Figure:
     """Accuracy over both weights of the penalty, mean over seeds, with the deviation beneath."""
     accuracy = result.arrays["ablation"][..., 0]
-    many = np.isfinite(accuracy).sum(2) > 1
-    spread = np.where(many, np.nanstd(np.where(many[..., None], accuracy, 0), axis=2, ddof=1), np.nan)
-    notes = np.array([[f"\n± {100 * s:.1f}" if math.isfinite(s) else "" for s in row] for row in spread])
+    notes = np.array([[_deviation(values) for values in row] for row in accuracy])
     mean = mean_spread(np.moveaxis(accuracy, 2, 0))[0]
     names = "λ₁, of the Q-Score", "λ₂, of the norms", "accuracy in %"
     return grid_of(mean, result.scalars["weights"], result.scalars["norm_weights"], names, notes)
+
+
+def _deviation(values: np.ndarray) -> str:
+    """A second line for a cell: the deviation over seeds, where there are two."""
+    values = values[np.isfinite(values)]
+    return f"\n± {100 * values.std(ddof=1):.1f}" if len(values) > 1 else ""
 
 
 def samples(result: Result) -> Figure:
@@ -299,7 +303,10 @@ def samples(result: Result) -> Figure:
 def overlaps(result: Result) -> Figure:
     """Overlap of heatmaps with the object, of right and wrong samples, before and after: a panel per set."""
     sets = result.scalars["masked"]
-    figure, axes = panels(len(sets), height=3.0, sharey=True)
+    figure, axes = panels(max(1, len(sets)), height=3.0, sharey=True)
+    if not sets:
+        _nothing(axes[0, 0], "no set with masks was asked for")
+        return figure
     for i, (ax, name) in enumerate(zip(axes[0], sets, strict=True)):
         core = result.arrays["overlap"][i, :, :, :, 0]
         methods = [m for m in range(len(core)) if np.isfinite(core[m]).any()]
