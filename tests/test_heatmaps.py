@@ -3,6 +3,7 @@ import torch
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
+from sslnb import heatmaps
 from sslnb.digit_scenes import digit_scenes
 from sslnb.encoders import resnet, torchvision_encoder, untrained
 from sslnb.features import as_float
@@ -135,3 +136,12 @@ def test_each_sample_can_have_its_own_direction_and_all_weights_stay_as_they_wer
             direction_heatmaps(encoder, x, bad)
     with pytest.raises(ValueError, match="layer: expected the path"):
         direction_heatmaps(encoder, x, one, layer="layer9")
+
+
+@pytest.mark.parametrize("side", [1, 3, 16, 20])
+def test_maps_of_any_size_are_enlarged_as_torch_does(side):
+    maps = torch.rand(2, 3, side, side + 1, generator=torch.Generator().manual_seed(0))
+    out = torch.empty(2, 3, 30, 41)
+    heatmaps._enlarge(maps, out)
+    wanted = nn.functional.interpolate(maps, (30, 41), mode="bilinear")
+    torch.testing.assert_close(out, wanted, atol=1e-5, rtol=1e-5)
