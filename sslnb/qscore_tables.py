@@ -7,7 +7,7 @@ from IPython.display import Markdown
 
 from sslnb.figures import label
 from sslnb.qscore_pages import name_of
-from sslnb.results import Result, reference
+from sslnb.results import Result, reference, references
 from sslnb.tables import percent, spread, table
 
 PAPER = "001"
@@ -65,6 +65,35 @@ def prediction(result: Result, area: str) -> Markdown:
         rows.append((f"`{dataset}`", name_of(method), *cells, *base))
     more = ["base rate"] if area == "auprc" else []
     return table(("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *more), rows)
+
+
+def paper_prediction() -> Markdown:
+    """The areas that the paper prints, of figure 4 and the section on regularization."""
+    areas = [r for r in references(PAPER) if r.metric in ("auroc", "auprc")]
+    rows = [(r.dataset, r.method, r.metric.upper(), f"{r.value:.1f}") for r in areas]
+    return table(("data set", "encoder", "", "paper, %"), rows)
+
+
+def paper_regularized() -> Markdown:
+    """The paper's table 1: ImageNet, baseline, lasso and Q-Score."""
+    return _paper_table("Table 1", (BASELINE, LASSO, REGULARIZED), ("baseline", "lasso", "Q-Score"))
+
+
+def paper_transfer() -> Markdown:
+    """The paper's table A.2: linear accuracy on unseen sets, without and with the regularizer."""
+    return _paper_table("Table A.2", (BASELINE, REGULARIZED), ("baseline", "Q-Score"))
+
+
+def _paper_table(start: str, metrics: tuple[str, ...], head: tuple[str, ...]) -> Markdown:
+    """The paper's numbers of one table: a row per method, a cell of all metrics per data set."""
+    numbers = [r for r in references(PAPER) if r.table.startswith(start)]
+    printed = {(r.dataset, r.method, r.metric): r.value for r in numbers}
+    sets, methods = (list(dict.fromkeys(getattr(r, key) for r in numbers)) for key in ("dataset", "method"))
+    rows = []
+    for method in methods:
+        cells = ([printed.get((dataset, method, metric), math.nan) for metric in metrics] for dataset in sets)
+        rows.append((method, *(" / ".join(percent(value / 100) for value in cell) for cell in cells)))
+    return table((" / ".join(head), *sets), rows)
 
 
 def undefined(result: Result) -> Markdown:

@@ -55,6 +55,7 @@ class Study(BaseStudy):
         self.encoders: Encoders | None = None
         self.given: Encoder | None = None
         self.splits: Splits | None = None
+        self.targets: list[Splits] = []  # the other set, at each size
         self.labelled: ImageSet | None = None  # the source's whole training split, shares of which are fine-tuned on
 
     @step
@@ -66,7 +67,8 @@ class Study(BaseStudy):
         source = at_most(self.labelled, p.limit)
         for fraction in p.fractions:
             label_fraction(self.labelled, fraction)
-        expect_usable(p, source, self.given, float(normalisation(source)[1].max()))
+        self.targets = [self._load(p.target, size, p.target_classes) for size in p.sizes]
+        expect_usable(p, source, self.targets[0].test, self.given, float(normalisation(source)[1].max()))
         self.encoders, self.splits = Encoders(p, source), self._load(p.dataset, p.size)
         runs = [(o, b, s) for o in range(len(p.objectives)) for b in range(len(p.batch_sizes)) for s in self._seeds()]
         found = np.full((len(p.objectives), len(p.batch_sizes), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
@@ -252,7 +254,6 @@ class Study(BaseStudy):
     def transfer(self) -> Result:
         """Linear probes on the other data set: over steps both ways, and over batch sizes and image sizes one way."""
         p, source = self.parameters, self.encoders.source
-        targets = [self._load(p.target, size, p.target_classes) for size in p.sizes]
         has_more = "unlabeled" in data.find(p.target).splits and p.target_classes is None
         same = {"size": p.sizes[0], "classes": p.target_classes}
         labelled = at_most(data.load(p.target, "train", **same), p.limit)
@@ -260,7 +261,7 @@ class Study(BaseStudy):
         methods = [self._first(), "supervised"]
         over_steps = np.full((2, len(methods), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
         over_batches = np.full((len(p.sizes), len(p.batch_sizes), len(p.seeds), len(SCORES)), np.nan)
-        ways = ((source, source, targets[0]), (elsewhere, labelled, self.splits))
+        ways = ((source, source, self.targets[0]), (elsewhere, labelled, self.splits))
         for s, seed in enumerate(tqdm(p.seeds, desc="transfer", unit="seed")):
             for way, (*learned, judged) in enumerate(ways):
                 for m, method in enumerate(methods):
@@ -268,11 +269,11 @@ class Study(BaseStudy):
                     over_steps[way, m, :, s] = self._probe_steps(encoders, judged, seed)
             for b, batch_size in enumerate(p.batch_sizes):
                 encoder = self.encoders.at_steps(self._first(), batch_size, seed).get(p.steps[-1])
-                for i, target in enumerate(targets if encoder else []):
+                for i, target in enumerate(self.targets if encoder else []):
                     over_batches[i, b, s] = self._probe(encoder, target, seed)[0]
         self.result.arrays |= {"transfer_steps": over_steps, "transfer_batches": over_batches}
         self.result.scalars |= {"transferred": methods, "target": p.target, "sizes": list(p.sizes)}
-        self.result.scalars["target_images"] = {"pretraining": len(elsewhere), "test": len(targets[0].test)}
+        self.result.scalars["target_images"] = {"pretraining": len(elsewhere), "test": len(self.targets[0].test)}
         return self._noted()
 
     @step
@@ -301,14 +302,13 @@ class Study(BaseStudy):
         variants = ("plain", *p.variants)
         found = np.full((len(variants), len(p.objectives), len(p.seeds), len(SCORES)), np.nan)
         cut = np.full((len(p.steps), len(p.seeds), len(SCORES)), np.nan)
-        target = self._load(p.target, p.sizes[0], p.target_classes)
         cells = [(v, o, s) for v in range(len(variants)) for o in range(len(p.objectives)) for s in self._seeds()]
         for v, o, s in tqdm(cells, desc="the published code's departures", unit="run"):
             encoders = self._variant(variants[v], p.objectives[o], p.variant_batch, p.seeds[s])
             if p.steps[-1] in encoders:
                 found[v, o, s] = self._probe(encoders[p.steps[-1]], self.splits, p.seeds[s])[0]
             if variants[v] == "cut" and p.objectives[o] == self._first():
-                cut[:, s] = self._probe_steps(encoders, target, p.seeds[s])
+                cut[:, s] = self._probe_steps(encoders, self.targets[0], p.seeds[s])
         self.result.arrays |= {"variants": found, "transfer_cut": cut, "initialised": self._initialised()}
         self.result.scalars |= {"variants": list(variants), "initial": p.initial}
         return self._noted()

@@ -1,5 +1,6 @@
 """The encoders of the study of SimCLR and RotNet: each run trained once, whichever step asks for it."""
 
+import functools
 from collections.abc import Mapping
 
 from sslnb import data
@@ -17,6 +18,7 @@ class Encoders:
         self.parameters, self.source = parameters, source
         self.trained, self.reasons = 0, {}
         self._failed: dict[str, Checkpoints] = {}
+        self.initial = functools.cache(self._initial)
         kind, _, name = (parameters.initial or "").partition(":")
         self._elsewhere, self._given = None, None
         if "initialised" not in parameters.variants:
@@ -57,7 +59,7 @@ class Encoders:
         p = self.parameters
         return untrained(seed, p.depth, width=p.width, stem=p.stem, in_channels=self.source.images.shape[1])
 
-    def initial(self, seed: int) -> Encoder | None:
+    def _initial(self, seed: int) -> Encoder | None:
         """The study's network with the weights that a variant begins from: somebody's, or those of supervised training
         on another set (None where that went wrong)."""
         p, given = self.parameters, self._given
@@ -66,13 +68,15 @@ class Encoders:
         return None if given is None else adopt(self.untrained(seed), given)
 
 
-def expect_usable(parameters: Parameters, source: ImageSet, given: Encoder | None, deviation: float) -> None:
+def expect_usable(
+    parameters: Parameters, source: ImageSet, target: ImageSet, given: Encoder | None, deviation: float
+) -> None:
     """``ValueError`` for what would stop the study after hours of training.
 
     ``deviation`` is the largest of the channels' deviations, in which attack budgets are counted.
     """
     channels, classes = source.images.shape[1], len(source.classes)
-    there = data.load(parameters.target, "test", size=parameters.sizes[0]).images.shape[1]
+    there = target.images.shape[1]
     expect(there == channels, "target", f"images of {channels} channels, as {parameters.dataset}", there)
     if given is not None:
         expect(given.in_channels == channels, "encoder", f"one for {channels} channels", given.in_channels)
