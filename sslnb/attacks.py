@@ -4,30 +4,18 @@ No attack changes the model: it runs in evaluation mode (batch norm's running st
 gets its mode and its parameters' gradients back as they were.
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslnb.checks import expect, expect_finite
+from sslnb.encoders import evaluating
 
 NORMS = ("linf", "l2")
 Bounds = tuple[float, float]
-
-
-@contextlib.contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode back afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +67,7 @@ def fgsm(
     by ``std`` [C], eps is in the units before normalisation. Source: Goodfellow et al. 2015, section 4.
     """
     low, high = _check(x, y, bounds)
-    with _frozen(model):
+    with evaluating(model):
         gradient, _ = _gradient(model, x, y)
     return _moved(x, _budget(eps, x, std), gradient.sign(), (low, high))
 
@@ -139,7 +127,7 @@ def pgd(
     x = x.detach()
     delta = _random_start(x, budget, norm, generator) if random_start else torch.zeros_like(x)
     point, adversarial = (x + delta).clamp(low, high), x.clone()
-    with _frozen(model):
+    with evaluating(model):
         # Only the samples that still are classified rightly are worked on: the others stay where they were beaten.
         alive = torch.arange(len(x), device=x.device)
         alive = alive[_right(model, x, y)] if until_beaten else alive
@@ -182,7 +170,7 @@ def fgsm_accuracy(
     """Accuracy [B] under :func:`fgsm` at each budget [B]; a batch's gradient is computed once for all of them."""
     _expect_budgets(budgets)
     right = torch.zeros(len(budgets), dtype=torch.double)
-    with _frozen(model):
+    with evaluating(model):
         for some, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
             low, high = _check(some, labels, bounds)
             direction = _gradient(model, some, labels)[0].sign()
@@ -213,7 +201,7 @@ def pgd_accuracy(
     """
     budgets = _expect_budgets(budgets)
     right = torch.zeros(len(budgets), dtype=torch.double)
-    with _frozen(model):
+    with evaluating(model):
         for some, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
             low, high = _check(some, labels, bounds)
             gradient, left = _gradient(model, some, labels)

@@ -1,6 +1,8 @@
 """Encoders: images in, features out, every layer with a name."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,6 +16,18 @@ from sslnb.files import atomic
 COLOR_SPACES = {"lab": (rgb_to_lab, 100.0), "ydbdr": (rgb_to_ydbdr, 1.0)}
 # Per-channel mean and deviation of ImageNet, as torchvision's weights expect them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 class Residual(nn.Module):

@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from sslnb import device as devices
 from sslnb.checks import expect, expect_finite, expect_shape
+from sslnb.encoders import evaluating
 from sslnb.images import ImageSet
 
 SCALES = ("unit_norm", "unit_variance")
@@ -39,15 +40,13 @@ def extract(
     on = device or next((p.device for p in encoder.parameters()), devices.best_device())
     captured: dict[str, list[Tensor]] = {name: [] for name in (("",) if layers is None else layers)}
     hooks = [modules[name].register_forward_hook(_keep(captured[name])) for name in captured]
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.to(on).eval()
+    encoder.to(on)
     try:
-        for part in tqdm(images.split(batch_size), desc="features", leave=False, delay=1):
-            with devices.autocast(on, precision):
-                encoder(as_float(part.to(on, memory_format=torch.channels_last)))
+        with evaluating(encoder):
+            for part in tqdm(images.split(batch_size), desc="features", leave=False, delay=1):
+                with devices.autocast(on, precision):
+                    encoder(as_float(part.to(on, memory_format=torch.channels_last)))
     finally:
-        for module, training in modes.items():
-            module.training = training
         for hook in hooks:
             hook.remove()
     outputs = {name: torch.cat(parts) for name, parts in captured.items()}

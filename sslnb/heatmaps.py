@@ -1,7 +1,6 @@
 """Where in an image a feature looks: Grad-CAM of features, and its overlap with masks."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
-from sslnb.encoders import Encoder, ResNet
+from sslnb.encoders import Encoder, ResNet, evaluating
 from sslnb.features import as_float
 from sslnb.images import ImageSet
 
@@ -46,7 +45,7 @@ def feature_heatmaps(
     on = next(encoder.parameters()).device
     found = torch.empty(len(images), len(chosen), *images.shape[-2:])
     done = 0
-    with _evaluating(encoder):
+    with evaluating(encoder):
         for part in tqdm(images.split(batch_size), desc="heatmaps", leave=False, delay=1):
             x = as_float(part.to(on, memory_format=torch.channels_last))
             make = _of_pooled if pooled else _by_gradient
@@ -66,11 +65,13 @@ def _by_gradient(encoder: Encoder, module: nn.Module, x: Tensor, features: Tenso
     with torch.enable_grad():
         maps, outputs = _outputs(encoder, module, x.requires_grad_())
         expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
-        found = []
-        for feature in features.tolist():
-            (gradient,) = torch.autograd.grad(outputs[:, feature].sum(), maps, retain_graph=True)
-            found.append((gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1))
-    return torch.stack(found, 1).float().relu()
+        return torch.stack([_cam(maps, outputs[:, feature].sum()) for feature in features.tolist()], 1)
+
+
+def _cam(maps: Tensor, score: Tensor) -> Tensor:
+    """Grad-CAM [N,h,w] of a score that is a sum over samples, from maps [N,C,h,w] that it depends on."""
+    (gradient,) = torch.autograd.grad(score, maps, retain_graph=True)
+    return (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1).float().relu()
 
 
 def _outputs(encoder: Encoder, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,16 +109,14 @@ def direction_heatmaps(
     expect(layer in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(layer))
     on = next(encoder.parameters()).device
     found = torch.empty(len(images), *images.shape[-2:])
-    with _evaluating(encoder), torch.enable_grad():
+    with evaluating(encoder), torch.enable_grad():
         for start in tqdm(range(0, len(images), batch_size), desc="heatmaps", leave=False, delay=1):
             part = slice(start, start + batch_size)
             x = as_float(images[part].to(on, memory_format=torch.channels_last)).requires_grad_()
             maps, outputs = _outputs(encoder, modules[layer], x)
             expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
             along = (directions if directions.ndim == 1 else directions[part]).to(on, outputs.dtype)
-            (gradient,) = torch.autograd.grad((outputs * along).sum(), maps)
-            heat = (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1, keepdim=True).float().relu()
-            _enlarge(heat, found[part][:, None])
+            _enlarge(_cam(maps, (outputs * along).sum())[:, None], found[part][:, None])
     return found
 
 
@@ -133,18 +132,6 @@ def _enlarge(maps: Tensor, out: Tensor) -> None:
     each = torch.eye(pixels, device=maps.device).view(pixels, 1, *maps.shape[-2:])
     spread = F.interpolate(each, size, mode="bilinear").flatten(1)
     out.copy_((maps.reshape(-1, pixels) @ spread).view(out.shape))
-
-
-@contextlib.contextmanager
-def _evaluating(encoder: Encoder) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode back afterwards."""
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def mask_iou(heatmaps: Tensor, masks: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ class Prediction:
     auroc: tuple[float, float, float]
     auprc: tuple[float, float, float]
     base_rate: float
+    drawn: np.ndarray  # both areas [rounds, 2] of each draw of samples; the same draws for the same seed and N
     undefined: str | None = None
 
 
@@ -36,12 +37,13 @@ def predicts(score: ArrayLike, right: ArrayLike, *, rounds: int = 200, seed: int
     base = float(right.mean())
     if base in (0.0, 1.0):
         missing = (math.nan,) * 3
-        return Prediction(missing, missing, base, f"{'all' if base else 'no'} samples are right")
+        nothing = np.full((rounds, 2), math.nan)
+        return Prediction(missing, missing, base, nothing, f"{'all' if base else 'no'} samples are right")
     generator = np.random.default_rng(seed)
     found = np.array([_areas(score, right), *_resampled(score, right, rounds, generator)])
     low, high = np.quantile(found[1:], (0.025, 0.975), axis=0)
     auroc, auprc = ((float(found[0, i]), float(low[i]), float(high[i])) for i in (0, 1))
-    return Prediction(auroc, auprc, base)
+    return Prediction(auroc, auprc, base, found[1:])
 
 
 def auroc(score: ArrayLike, right: ArrayLike) -> float:

@@ -17,6 +17,7 @@ from sslnb.checks import expect, expect_finite, expect_shape
 
 Features = Tensor | np.ndarray
 CHUNK_BYTES = 2**20  # of features worked on at a time: they stay in a processor's cache
+TINY = 1e-30  # of a squared length, so that a sample of noughts has a gradient
 STEADY = 1e-3  # variance below this share of the squared mean is computed again without cancellation
 
 
@@ -32,9 +33,9 @@ def highly_activating(h: Tensor, epsilon: float = 4.0) -> Tensor:
 
 def activation_rate(h: Features, epsilon: float = 4.0) -> Tensor:
     """A_j, the percentage [d] of samples in which each feature is highly activating; float64. Reads h in parts."""
-    counts = torch.zeros(h.shape[1], dtype=torch.double)
+    counts = torch.zeros(h.shape[1], dtype=torch.double, device=_device(h))
     for part, room in _parts(h, epsilon):
-        counts += _above(part, _threshold(part, epsilon)[1], room).sum(0).cpu()
+        counts += _above(part, _threshold(part, epsilon)[1], room).sum(0)
     return 100 * counts / len(h)
 
 
@@ -48,7 +49,9 @@ def discriminative(rate: Tensor, low: float = 50, high: float = 95) -> Tensor:
     expect_finite(rate, "rate")
     expect(0 <= low < high <= 100, "low, high", "percentiles 0 <= low < high <= 100", (low, high))
     expect(bool((rate > 0).any()), "rate", "at least one feature that is highly activating in some sample", "none")
-    bounds = torch.quantile(rate.double(), torch.tensor([low / 100, high / 100], dtype=torch.double))
+    bounds = torch.quantile(
+        rate.double(), torch.tensor([low / 100, high / 100], dtype=torch.double, device=rate.device)
+    )
     mask = (rate >= bounds[0]) & (rate <= bounds[1]) & (rate > 0)
     expect(bool(mask.any()), "low, high", f"a band that holds at least one of {len(rate)} features", (low, high))
     return mask
@@ -62,10 +65,11 @@ def q_score(h: Features, mask: Tensor, epsilon: float = 4.0) -> Tensor:
     """
     expect_shape(mask, "mask", h.shape[1])
     expect(mask.dtype == torch.bool and bool(mask.any()), "mask", "bool, at least one feature", mask.dtype)
+    mask = mask.to(_device(h))
     if isinstance(h, Tensor) and h.requires_grad:
         _expect_features(h, epsilon)
         return _q_score(h, mask, epsilon)
-    scores = torch.empty(len(h))
+    scores = torch.empty(len(h), device=_device(h))
     done = 0
     for part, room in _parts(h, epsilon):
         scores[done : done + len(part)] = _q_score(part, mask, epsilon, room)
@@ -79,7 +83,7 @@ def _q_score(h: Tensor, mask: Tensor, epsilon: float, room: Tensor | None = None
         standing_out = _above(h, threshold, room).mul_(mask)
         count = standing_out.sum(1)
     excess = torch.linalg.vecdot(h, standing_out) - count * mean[:, 0]
-    return excess / count.clamp(min=1) / length[:, 0].clamp(min=torch.finfo(h.dtype).tiny)
+    return excess / count.clamp(min=1) / length[:, 0]
 
 
 def _above(h: Tensor, threshold: Tensor, room: Tensor | None = None) -> Tensor:
@@ -102,7 +106,7 @@ def q_score_penalty(
     h = h.float()
     expect_shape(mask, "mask", h.shape[1])
     _expect_features(h, epsilon)
-    quality = _q_score(h, mask, epsilon)
+    quality = _q_score(h, mask.to(h.device), epsilon)
     norms = torch.nn.functional.normalize(h, dim=1).abs().sum(0)
     low = quality < quality.detach().mean()
     common = norms > norms.detach().mean()
@@ -117,7 +121,11 @@ def _threshold(h: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     unsteady = (variance < STEADY * mean**2)[:, 0]
     if bool(unsteady.any()):  # nearly equal features: the difference of two large numbers says nothing
         variance = variance.masked_scatter(unsteady[:, None], h[unsteady].var(1, correction=0, keepdim=True))
-    return mean, mean + epsilon * variance.clamp(min=0).sqrt(), square.sqrt()
+    return mean, mean + epsilon * variance.clamp(min=0).sqrt(), square.clamp(min=TINY).sqrt()
+
+
+def _device(h: Features) -> torch.device:
+    return h.device if isinstance(h, Tensor) else torch.device("cpu")
 
 
 def _parts(h: Features, epsilon: float) -> Iterator[tuple[Tensor, Tensor]]:
@@ -127,7 +135,7 @@ def _parts(h: Features, epsilon: float) -> Iterator[tuple[Tensor, Tensor]]:
     """
     expect(h.ndim == 2 and len(h) > 0, "h", "shape [N, d] with at least one sample", list(h.shape))
     rows, d = min(len(h), max(1, CHUNK_BYTES // (4 * h.shape[1]))), h.shape[1]
-    room = torch.empty(rows, d, device=h.device if isinstance(h, Tensor) else None)
+    room = torch.empty(rows, d, device=_device(h))
     if isinstance(h, Tensor):
         for part in h.split(rows):
             _expect_features(part, epsilon)

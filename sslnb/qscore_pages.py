@@ -18,6 +18,7 @@ SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "P
 KIND_LABELS = ("image", "discriminative", "regularized", "group", "PCA", "least active")
 GAUGE_LABELS = {"highly": "highly activating features", "confidence": "confidence in %", "auroc": "AUROC in %"}
 OUTCOMES = ((0, "right"), (1, "wrong"))
+STAGE_LABELS = {"before": "before", "plain": "plain steps", "qscore": "Q-Score"}
 STAGES = ("before", "plain steps", "lasso", "Q-Score")
 HEAT = 0.6  # opacity of a heatmap on its image
 
@@ -106,16 +107,14 @@ def example(result: Result, which: int) -> Figure:
 
 
 def examples(result: Result) -> Figure:
-    """Features of the lower tail, the band and the upper tail, two each."""
-    count = len(result.arrays.get("example_rate", ()))
-    if not count:
+    """Features of the lower tail, the band and the upper tail: of each the first and the last that are kept."""
+    groups = result.arrays.get("example_group", np.zeros(0))
+    if not len(groups):
         figure, axes = panels(1, height=1.2)
-        _nothing(axes[0, 0], "no feature is highly activating")
+        _nothing(axes[0, 0], "no feature is discriminative")
         return figure
-    p = result.parameters
-    places = np.linspace(0, 100, count)
-    groups = places < p["low"], (places >= p["low"]) & (places <= p["high"]), places > p["high"]
-    chosen = [int(i) for group in groups for i in np.flatnonzero(group)[-2:]]
+    own = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    chosen = sorted({int(i) for members in own for i in (members[0], members[-1])})
     figure = Figure(figsize=(PAGE, 1.15 * len(chosen)), layout="constrained")
     _example_rows(figure, result, chosen, whole=False)
     return figure
@@ -133,7 +132,9 @@ def _example_rows(figure: object, result: Result, chosen: list[int], *, whole: b
                 ax = figure.add_subplot(grid[high * row + extra, column])
                 overlay(ax, image, a["example_heat"][i, column] if extra == high - 1 else None)
                 if not column and extra == high - 1:
-                    ax.set_ylabel(f"feature {a['example_feature'][i]}\n{a['example_rate'][i]:.1f} %", fontsize=7)
+                    group = result.scalars["bands"][a["example_group"][i]]
+                    text = f"feature {a['example_feature'][i]}\n{a['example_rate'][i]:.1f} %\n{group}"
+                    ax.set_ylabel(text, fontsize=6)
         bars = figure.add_subplot(grid[high * row : high * (row + 1), top])
         share = 100 * np.nan_to_num(a["example_class_rates"][i])
         order = np.argsort(share)[::-1][:10]
@@ -301,19 +302,20 @@ def samples(result: Result) -> Figure:
 
 
 def overlaps(result: Result) -> Figure:
-    """Overlap of heatmaps with the object, of right and wrong samples, before and after: a panel per set."""
+    """Overlap of heatmaps with the object, of right and wrong samples at each stage: a panel per set."""
     sets = result.scalars["masked"]
     figure, axes = panels(max(1, len(sets)), height=3.0, sharey=True)
     if not sets:
         _nothing(axes[0, 0], "no set with masks was asked for")
         return figure
+    stages = list(enumerate(result.scalars["stages"]))
     for i, (ax, name) in enumerate(zip(axes[0], sets, strict=True)):
         core = result.arrays["overlap"][i, :, :, :, 0]
         methods = [m for m in range(len(core)) if np.isfinite(core[m]).any()]
-        bars = [(t, o, f"{stage}, {o_name}") for t, stage in enumerate(("before", "after")) for o, o_name in OUTCOMES]
-        for b, (t, o, text) in enumerate(bars):
+        marks = [(t, o, f"{STAGE_LABELS[stage]}, {name}") for t, stage in stages for o, name in OUTCOMES]
+        for b, (t, o, text) in enumerate(marks):
             mean, low, high = mean_spread(100 * core[methods, :, t, o].T)
-            x = np.arange(len(methods)) + 0.2 * (b - 1.5)
+            x = np.arange(len(methods)) + 0.14 * (b - 2.5)
             how = {"fmt": MARKERS[b], "color": COLOURS[b], "markersize": 4, "capsize": 2}
             ax.errorbar(x, mean, (mean - low, high - mean), label=text, **how)
         ax.axhline(100 * result.arrays["mask_area"][i], color="0.4", linestyle=":", label="the object's area")

@@ -6,7 +6,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from sslnb.figures import label
-from sslnb.qscore_pages import name_of
+from sslnb.qscore_pages import STAGE_LABELS, name_of
 from sslnb.results import Result, reference, references
 from sslnb.tables import percent, spread, table
 
@@ -54,17 +54,25 @@ def information(result: Result) -> Markdown:
 
 
 def prediction(result: Result, area: str) -> Markdown:
-    """``"auroc"`` or ``"auprc"`` of each predictor: mean over seeds with their deviation; the Q-Score's interval."""
+    """``"auroc"`` or ``"auprc"`` of each predictor, mean over seeds with its bootstrap interval over test images."""
     names = result.scalars["predictors"]
     rows = []
     for d, m, dataset, method, found in _rows(result, result.arrays[area]):
-        low, high = found[0, names.index("qscore"), 1:]
-        interval = f" [{percent(low)}, {percent(high)}]" if math.isfinite(low) else ""
-        cells = [spread(found[:, i, 0]) + (interval if name == "qscore" else "") for i, name in enumerate(names)]
+        drawn = result.arrays[f"{area}_drawn"][d, m]
+        cells = [_with_interval(found[:, i], drawn[:, i]) for i in range(len(names))]
         base = [spread(result.arrays["base_rate"][d, m])] if area == "auprc" else []
         rows.append((f"`{dataset}`", name_of(method), *cells, *base))
     more = ["base rate"] if area == "auprc" else []
     return table(("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *more), rows)
+
+
+def _with_interval(found: np.ndarray, drawn: np.ndarray) -> str:
+    """Mean of areas [S], and the 95 % interval of that mean over draws [S,R] of test images that all seeds share."""
+    measured = np.isfinite(found)
+    if not measured.any():
+        return "–"
+    low, high = np.quantile(drawn[measured].mean(0), (0.025, 0.975))
+    return f"{percent(float(found[measured].mean()))} [{percent(float(low))}, {percent(float(high))}]"
 
 
 def paper_prediction() -> Markdown:
@@ -108,7 +116,9 @@ def outcomes(result: Result) -> Markdown:
     """Mean Q-Score of right and of wrong test samples."""
     rows = []
     for _, _, dataset, method, score in _rows(result, result.arrays["score_by_outcome"]):
-        cells = [f"{np.nanmean(score[:, o]):.3f}" for o in (0, 1)]
+        cells = [
+            f"{score[:, o][known].mean():.3f}" if (known := np.isfinite(score[:, o])).any() else "–" for o in (0, 1)
+        ]
         gap = score[:, 0] - score[:, 1]
         gap = gap[np.isfinite(gap)]
         error = f" ± {gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
@@ -153,12 +163,12 @@ def overlaps(result: Result) -> Markdown:
     rows = []
     for i, dataset in enumerate(result.scalars["masked"]):
         for m, method in enumerate(result.scalars["methods"]):
-            for t, when in enumerate(("before", "after")):
+            for t, stage in enumerate(result.scalars["stages"]):
                 found = result.arrays["overlap"][i, m, :, t]
                 if np.isfinite(found).any():
                     cells = (spread(found[:, k, o]) for k in (0, 1) for o in (0, 1))
                     area = percent(float(result.arrays["mask_area"][i]))
-                    rows.append((f"`{dataset}`", name_of(method), when, *cells, area))
+                    rows.append((f"`{dataset}`", name_of(method), STAGE_LABELS[stage], *cells, area))
     head = ("core, right", "core, wrong", "spurious, right", "spurious, wrong", "object's area")
     return table(("data set", "encoder", "", *head), rows)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sslnb.checks import expect, expect_known, expect_shape
+from sslnb.distributed import gather
 from sslnb.qscore import q_score_penalty
 
 PENALTIES = ("lasso", "qscore")
@@ -79,6 +80,6 @@ class Regularized(nn.Module):
         finally:
             hook.remove()
         with torch.autocast(loss.device.type, enabled=False):
-            h = torch.cat(given).float()
+            h = gather(torch.cat(given).float())  # the penalty is one of the joint batch, as the loss is
             # Where the features are not finite neither is the loss: the training loop says so.
             return loss + self.penalty(h) if bool(torch.isfinite(h).all()) else loss

@@ -16,6 +16,7 @@ from sslnb.checks import expect
 from sslnb.results import Result
 
 FRAMES = 13  # budgets of a static explorer; a frame is some 20 KB of the page
+NO_FEATURE = "No feature is discriminative: none is highly activating, or none lies within the band."
 NO_BREAK = "\u00a0"
 NORM_NAMES = {"l1": "l1", "l2": "l2", "linf": "l∞"}
 
@@ -142,7 +143,9 @@ def _attack_frame(result: Result, b: int, i: int, e: int) -> w.Image:
 
 def explore_features(result: Result) -> w.VBox:
     """Live: choose a feature; the images that activate it most, their heatmaps, and its classes are drawn again."""
-    features = result.arrays["example_feature"]
+    features = result.arrays.get("example_feature", ())
+    if not len(features):
+        return w.VBox([w.Label(NO_FEATURE)])
     which = w.Dropdown(options=[(f"{f}: {_rate(result, i)}", i) for i, f in enumerate(features)], description="feature")
     image = w.Image(format="png")
 
@@ -156,7 +159,9 @@ def explore_features(result: Result) -> w.VBox:
 
 def browse_features(result: Result) -> w.VBox:
     """Static: the same, over the features in ascending order of their rate."""
-    frames = [_feature_frame(result, i) for i in range(len(result.arrays["example_feature"]))]
+    frames = [_feature_frame(result, i) for i in range(len(result.arrays.get("example_feature", ())))]
+    if not frames:
+        return w.VBox([w.Label(NO_FEATURE)])
     slider = w.IntSlider(value=0, min=0, max=len(frames) - 1, description="feature", readout=False)
     return w.VBox([slider, _linked_stack(frames, slider)])
 

@@ -150,3 +150,12 @@ def test_the_penalty_raises_low_scores_and_lowers_common_features():
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call(features())
+
+
+def test_a_sample_of_noughts_has_a_score_of_nought_and_a_gradient():
+    h = torch.rand(4, 20, generator=torch.Generator().manual_seed(0))
+    h[1] = 0
+    h.requires_grad_()
+    mask = torch.arange(20) < 10
+    q_score_penalty(h, mask, weight=1.0, norm_weight=1.0, epsilon=1.0).backward()
+    assert torch.isfinite(h.grad).all() and q_score(h.detach(), mask, 1.0)[1] == 0

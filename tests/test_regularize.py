@@ -124,7 +124,7 @@ def test_another_objectives_checkpoint_is_no_start(tmp_path):
 def test_what_a_penalty_asks_for_happens():
     """A strong lasso makes features sparser than the same number of plain steps do."""
     images = toy()
-    run = dataclasses.replace(config(), epochs=20, learning_rate=0.3)
+    run = dataclasses.replace(config(), epochs=40, learning_rate=0.05)
 
     def density(penalty: Penalty | None) -> float:
         encoder = pretrain(run, images, penalty=penalty, on=CPU).encoder

@@ -7,6 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from sslnb import activations, prediction, qscore
+from sslnb.checks import expect
 from sslnb.encoders import Encoder, load_encoder
 from sslnb.images import at_most
 from sslnb.objectives import OBJECTIVES
@@ -16,12 +17,13 @@ from sslnb.results import Result
 from sslnb.studies import qscore_claims as decisions
 from sslnb.studies import qscore_pictures as pictures
 from sslnb.studies.base import BaseStudy, step
-from sslnb.studies.qscore_encoders import SUBSETS, VARIANTS, Encoders, Judged
+from sslnb.studies.qscore_encoders import SUBSETS, VARIANTS, Encoders, Judged, band, trained_on
 from sslnb.studies.qscore_parameters import Parameters
 
 PREDICTORS = ("qscore", "norm", "max", "neighbour", "confidence")  # the last one needs labels: a probe's own
 BANDS = ("lower tail", "discriminative", "upper tail")
 GAUGES = ("accuracy", "highly", "confidence", "auroc", "auprc")  # of an encoder before and after training on
+STAGES = ("before", "plain", "qscore")  # of training on
 SHOWN = 2000  # test samples whose features the live explorer moves epsilon and the band over
 ROWS = 40  # samples of the heatmap of activations
 BINS = np.linspace(0, 1, 51)  # of a magnitude, as a share of its sample's greatest
@@ -47,20 +49,20 @@ class Study(BaseStudy):
         self.given: Encoder | None = None
         self.runs: dict[Cell, Pretrained] = {}
         self.judged: dict[Cell, Judged] = {}
-        self.regularized: dict[Cell, tuple[Encoder, Judged]] = {}  # at the last of the rates
+        self.after: dict[tuple[Cell, str], tuple[Encoder, Judged]] = {}  # trained on, at the last of the rates
 
     @step
     def representations(self) -> Result:
         """Pretrain and probe every encoder; how sparse its features are (figure A.1)."""
         p = self.parameters
         self.given = load_encoder(p.encoder).eval() if p.encoder else None
-        for name in dict.fromkeys((*p.datasets, *p.masked, *p.targets)):
+        for name in dict.fromkeys((*p.datasets, *p.masked, *p.unseen)):
             self._check(name)
         methods = [*p.trained, *(["encoder"] if self.given else [])]
         first = self.encoders.splits(p.datasets[0])["test"]
         self.result.scalars |= {
-            **{name: list(getattr(p, name)) for name in ("seeds", "masked", "targets", "shares")},
-            "datasets": list(p.datasets),
+            **{name: list(getattr(p, name)) for name in ("datasets", "seeds", "masked", "shares")},
+            "targets": list(p.unseen),
             "methods": methods,
             "self_supervised": [m for m in methods if m in OBJECTIVES and not OBJECTIVES[m].uses_labels],
             "test_images": [len(self.encoders.splits(name)["test"]) for name in p.datasets],
@@ -74,15 +76,14 @@ class Study(BaseStudy):
             if encoder is None:
                 continue
             d, _, s = cell
-            judged = self.judged[cell] = self.encoders.judge(encoder, self.encoders.splits(p.datasets[d]), p.seeds[s])
-            if judged.missing:
-                self.encoders.reasons[f"{self._name(cell)}: discriminative features"] = judged.missing
+            splits = self.encoders.splits(p.datasets[d])
+            judged = self.judged[cell] = self.encoders.judge(self._name(cell), encoder, splits, p.seeds[s])
             h = judged.features["test"]
             found["accuracy"][cell] = judged.accuracy
             found["near_zero"][cell] = activations.near_zero_share(h)
             found["kurtosis"][cell] = activations.excess_kurtosis(h)
-        self.result.arrays |= found
-        self.result.arrays |= self._magnitudes()
+        expect(bool(self.judged), "objectives", "at least one that can be trained", self.encoders.reasons)
+        self.result.arrays |= found | self._magnitudes()
         return self._noted()
 
     def _check(self, name: str) -> None:
@@ -91,13 +92,16 @@ class Study(BaseStudy):
         splits = self.encoders.splits(name)
         channels = self.encoders.source(p.datasets[0]).images.shape[1]
         for split, images in splits.items():
-            got = images.images.shape[1]
-            if got != channels:
-                raise ValueError(f"{name}: expected images of {channels} channels, got {got}")
-            if name in p.masked and images.masks is None:
-                raise ValueError(f"masked: expected sets with masks, got {name}, whose {split} split has none")
-        if self.given is not None and self.given.in_channels != channels:
-            raise ValueError(f"encoder: expected one for {channels} channels, got {self.given.in_channels}")
+            expect(images.images.shape[1] == channels, name, f"images of {channels} channels", images.images.shape[1])
+            has = name not in p.masked or images.masks is not None
+            expect(has, "masked", "sets with masks", f"{name}, whose {split} split has none")
+        if self.given is not None:
+            expect(
+                self.given.in_channels == channels, "encoder", f"one for {channels} channels", self.given.in_channels
+            )
+            pictures.layers(self.given, p.heatmap_layer)
+        for method in p.trained:
+            pictures.layers(p.skeleton(method, channels), p.heatmap_layer)
 
     def _cells(self) -> list[Cell]:
         """What is trained: all methods on all sets, the others on the first."""
@@ -161,7 +165,7 @@ class Study(BaseStudy):
             for i, epsilon in enumerate(p.epsilons):
                 rate = qscore.activation_rate(judged.features["train"], epsilon)
                 for j, low in enumerate(p.lows):
-                    mask, _ = self.encoders.band(rate, low)
+                    mask, _ = band(rate, low, p.high)
                     if mask is not None:
                         score = qscore.q_score(judged.features["test"], mask, epsilon)
                         found["empty"][cell][i, j] = float((score == 0).double().mean())
@@ -178,11 +182,13 @@ class Study(BaseStudy):
     def _told(self, judged: Judged, labels: torch.Tensor) -> list[float]:
         """Mean information about the class, in bits, of features below, within and above the band."""
         p = self.parameters
+        if judged.mask is None:
+            return [np.nan] * len(BANDS)
         rates = activations.class_rates(judged.features["train"], labels, int(labels.max()) + 1, p.epsilon)
         bits = activations.mutual_information(rates, labels)
-        low, high = (torch.quantile(judged.rate, share / 100) for share in (p.low, p.high))
-        groups = judged.rate < low, (judged.rate >= low) & (judged.rate <= high), judged.rate > high
-        return [float(bits[group].mean()) for group in groups]  # NaN where a band holds no feature
+        least, most = judged.rate[judged.mask].min(), judged.rate[judged.mask].max()
+        groups = judged.rate < least, judged.mask, judged.rate > most
+        return [float(bits[group].mean()) for group in groups]  # NaN where there is no such feature
 
     @step
     def subset_probes(self) -> Result:
@@ -203,7 +209,7 @@ class Study(BaseStudy):
         p = self.parameters
         scores = self._empty(2)
         for cell, judged in self.judged.items():
-            if judged.mask is not None and judged.probe.converged:
+            if judged.usable:
                 score = qscore.q_score(judged.features["test"], judged.mask, p.epsilon)
                 scores[cell] = [float(score[chosen].mean()) for chosen in (judged.right, ~judged.right)]
         self.result.arrays["score_by_outcome"] = scores
@@ -216,7 +222,8 @@ class Study(BaseStudy):
     def predict(self) -> Result:
         """How well the score, and simpler ones, predict which samples the probe gets right (figures 4 and A.9)."""
         p = self.parameters
-        areas = {name: self._empty(len(PREDICTORS), 3) for name in ("auroc", "auprc")}
+        areas = {name: self._empty(len(PREDICTORS)) for name in ("auroc", "auprc")}
+        drawn = {f"{name}_drawn": self._empty(len(PREDICTORS), p.rounds) for name in areas}
         base, lines = self._empty(), self._empty(2, len(CURVE))
         for cell, judged in tqdm(self.judged.items(), desc="prediction", unit="encoder"):
             if not judged.probe.converged:
@@ -224,16 +231,19 @@ class Study(BaseStudy):
             train, test = (judged.features[split] for split in ("train", "test"))
             scores = activations.sample_scores(test, train, judged.mask, p.epsilon)
             scores["confidence"] = judged.confidence
+            base[cell] = float(judged.right.double().mean())
             for i, name in enumerate(PREDICTORS):
                 if name in scores:
-                    found = prediction.predicts(scores[name], judged.right, rounds=p.rounds, seed=p.seeds[cell[2]])
-                    areas["auroc"][cell][i], areas["auprc"][cell][i] = found.auroc, found.auprc
-                    base[cell] = found.base_rate
+                    # The same draws for all encoders of a set: differences between them are paired by test image.
+                    found = prediction.predicts(scores[name], judged.right, rounds=p.rounds)
+                    areas["auroc"][cell][i], areas["auprc"][cell][i] = found.auroc[0], found.auprc[0]
+                    drawn["auroc_drawn"][cell][i], drawn["auprc_drawn"][cell][i] = found.drawn.T
                     if found.undefined:
                         self.encoders.reasons[f"{self._name(cell)}: AUROC"] = found.undefined
             if judged.mask is not None and 0 < base[cell] < 1:
                 lines[cell] = pictures.curves(scores["qscore"], judged.right, CURVE)
-        self.result.arrays |= areas | {"base_rate": base, "curves": lines}
+        drawn = {name: values.astype(np.float32) for name, values in drawn.items()}
+        self.result.arrays |= areas | drawn | {"base_rate": base, "curves": lines}
         self.result.scalars["predictors"] = list(PREDICTORS)
         return self._noted()
 
@@ -253,10 +263,10 @@ class Study(BaseStudy):
             penalty = self.encoders.penalty(variant, self.judged[cell].mask)
             encoder = self._further(cell, p.further_rates[r], penalty)
             if encoder is not None:
-                judged = self._judged_like(cell, encoder)
+                judged = self._judged_like(cell, encoder, trained_on(p.further_rates[r], penalty))
                 after[cell][r, VARIANTS.index(variant)] = self._gauges(judged)
-                if (r, variant) == (len(p.further_rates) - 1, "qscore"):
-                    self.regularized[cell] = encoder, judged
+                if r == len(p.further_rates) - 1:
+                    self.after[cell, variant] = encoder, judged
         self.result.arrays |= {"before": before, "after": after}
         self.result.scalars |= {"gauges": list(GAUGES), "variants": list(VARIANTS), "rates": list(p.further_rates)}
         return self._noted()
@@ -273,22 +283,24 @@ class Study(BaseStudy):
         run = self.encoders.further(self.runs[cell], p.datasets[d], method, p.seeds[s], rate, penalty)
         return run.encoder if run.converged else None
 
-    def _judged_like(self, cell: Cell, encoder: Encoder) -> Judged:
+    def _judged_like(self, cell: Cell, encoder: Encoder, how: str) -> Judged:
         """An encoder that was trained on, by a probe of the same learning rate and decay as before."""
         p, splits = self.parameters, self.encoders.splits(self.parameters.datasets[cell[0]])
-        return self.encoders.judge(encoder, splits, p.seeds[cell[2]], self.judged[cell].probe)
+        name = f"{self._name(cell)}, {how}"
+        return self.encoders.judge(name, encoder, splits, p.seeds[cell[2]], self.judged[cell].probe)
 
     def _gauges(self, judged: Judged) -> list[float]:
         """Accuracy, mean number of highly activating features, mean confidence, AUROC and AUPRC of the Q-Score."""
         epsilon = self.parameters.epsilon
         h = judged.features["test"]
         areas = [np.nan, np.nan]
-        if judged.mask is not None and judged.probe.converged:
+        if judged.usable:
             score = qscore.q_score(h, judged.mask, epsilon)
             found = prediction.predicts(score, judged.right, rounds=2)
             areas = [found.auroc[0], found.auprc[0]]
         highly = float(qscore.highly_activating(h, epsilon).sum(1).double().mean())
-        return [judged.accuracy, highly, float(judged.confidence.mean()), *areas]
+        confidence = float(judged.confidence.mean()) if judged.probe.converged else np.nan
+        return [judged.accuracy, highly, confidence, *areas]
 
     @step
     def ablation(self) -> Result:
@@ -302,7 +314,8 @@ class Study(BaseStudy):
             penalty = Penalty("qscore", self.judged[cell].mask, p.weights[i], p.norm_weights[j], p.epsilon)
             encoder = self._further(cell, p.further_rates[-1], penalty)
             if encoder is not None:
-                found[i, j, cell[2]] = self._gauges(self._judged_like(cell, encoder))
+                how = trained_on(p.further_rates[-1], penalty)
+                found[i, j, cell[2]] = self._gauges(self._judged_like(cell, encoder, how))
         self.result.arrays["ablation"] = found
         self.result.scalars |= {"weights": list(p.weights), "norm_weights": list(p.norm_weights)}
         self.result.scalars["ablated"] = self._name(cells[0]).rpartition(",")[0] if cells else ""
@@ -312,16 +325,17 @@ class Study(BaseStudy):
     def transfer(self) -> Result:
         """Probes on unseen sets, before and after training on with and without the penalty (table A.2)."""
         p, methods = self.parameters, self.result.scalars["methods"]
-        found = np.full((len(p.targets), len(methods), len(p.seeds), 3), np.nan)
+        found = np.full((len(p.unseen), len(methods), len(p.seeds), 3), np.nan)
         cells = [cell for cell in self._regularizable() if cell[0] == 0 and methods[cell[1]] in p.objectives]
-        for cell, t in tqdm(list(itertools.product(cells, range(len(p.targets)))), desc="transfer", unit="encoder"):
-            _, m, s = cell
-            splits, rate = self.encoders.splits(p.targets[t]), p.further_rates[-1]
-            regularized, _ = self.regularized.get(cell, (None, None))
-            for v, encoder in enumerate((self._encoder(cell), self._further(cell, rate, None), regularized)):
+        for cell, t in tqdm(list(itertools.product(cells, range(len(p.unseen)))), desc="transfer", unit="encoder"):
+            splits = self.encoders.splits(p.unseen[t])
+            regularized = [self.after.get((cell, variant)) for variant in ("plain", "qscore")]
+            for v, encoder in enumerate((self._encoder(cell), *(pair and pair[0] for pair in regularized))):
                 if encoder is not None:
-                    found[t, m, s, v] = self.encoders.judge(encoder, splits, p.seeds[s]).accuracy
+                    name = f"{self._name(cell)}, on {p.unseen[t]}, {STAGES[v]}"
+                    found[t, *cell[1:], v] = self.encoders.judge(name, encoder, splits, p.seeds[cell[2]]).accuracy
         self.result.arrays["transfer"] = found
+        self.result.scalars["stages"] = list(STAGES)
         return self._noted()
 
     # --- heatmaps -----------------------------------------------------------------------------------------------------
@@ -330,21 +344,21 @@ class Study(BaseStudy):
     def heatmaps(self) -> Result:
         """Where discriminative features look: examples, and the overlap with masks (figures 5 to 7, A.4, A.6, A.11)."""
         p, methods = self.parameters, self.result.scalars["methods"]
-        overlap = np.full((len(p.masked), len(methods), len(p.seeds), 2, 2, 2), np.nan)
+        overlap = np.full((len(p.masked), len(methods), len(p.seeds), len(STAGES), 2, 2), np.nan)
         shifted = np.full((len(p.masked), len(p.masked), len(methods), len(p.seeds), 3), np.nan)
         area = np.full(len(p.masked), np.nan)
         for i, name in enumerate(p.masked):
             test = at_most(self.encoders.splits(name)["test"], p.heatmap_images)
             area[i] = float(test.masks.double().mean())
-            chosen = p.objectives if name in p.datasets else p.mask_objectives
+            chosen = p.objectives if name in p.datasets else p.on_masked
             for method, s in tqdm(list(itertools.product(chosen, range(len(p.seeds)))), desc=name, unit="encoder"):
                 m = methods.index(method)
-                both = self._on_masked(name, m, s)
-                for t, (encoder, judged) in enumerate(both):
+                stages = self._on_masked(name, m, s)
+                for t, (encoder, judged) in stages.items():
                     overlap[i, m, s, t] = pictures.overlap(encoder, judged, test, p)
-                if not both:
+                if 0 not in stages:
                     continue
-                encoder, judged = both[0]
+                encoder, judged = stages[0]
                 for j, other in enumerate(p.masked):
                     elsewhere = self.encoders.splits(other)["test"]
                     if elsewhere.classes == test.classes:
@@ -352,21 +366,25 @@ class Study(BaseStudy):
         self.result.arrays |= {"overlap": overlap, "mask_area": area, "shifted": shifted}
         first = min(self.judged)
         test = self.encoders.splits(p.datasets[first[0]])["test"]
-        both = [(self._encoder(first), self.judged[first])]
-        both += [self.regularized[first]] if first in self.regularized else []
-        self.result.arrays |= pictures.of_samples(both, test, p)
+        before, after = (self._encoder(first), self.judged[first]), self.after.get((first, "qscore"))
+        self.result.arrays |= pictures.of_samples(before, after, test, p)
         return self._noted()
 
-    def _on_masked(self, name: str, m: int, s: int) -> list[tuple[Encoder, Judged]]:
-        """Encoder of a set with masks as it was judged, and again after regularization where that was done."""
+    def _on_masked(self, name: str, m: int, s: int) -> dict[int, tuple[Encoder, Judged]]:
+        """An encoder of a set with masks at each stage, with its judgement: before, and where it was trained on."""
         p = self.parameters
         if name in p.datasets:
             cell = (p.datasets.index(name), m, s)
-            found = [(self._encoder(cell), self.judged[cell])] if cell in self.judged else []
-            return [*found, self.regularized[cell]] if cell in self.regularized else found
-        run = self.encoders.pretrained(name, self.result.scalars["methods"][m], p.seeds[s])
-        splits = self.encoders.splits(name)
-        return [(run.encoder, self.encoders.judge(run.encoder, splits, p.seeds[s]))] if run.converged else []
+            if cell not in self.judged:
+                return {}
+            after = {v: self.after.get((cell, variant)) for v, variant in enumerate(("plain", "qscore"), 1)}
+            return {0: (self._encoder(cell), self.judged[cell])} | {v: pair for v, pair in after.items() if pair}
+        method, splits = self.result.scalars["methods"][m], self.encoders.splits(name)
+        run = self.encoders.pretrained(name, method, p.seeds[s])
+        if not run.converged:
+            return {}
+        judged = self.encoders.judge(f"{method} on {name}, seed {p.seeds[s]}", run.encoder, splits, p.seeds[s])
+        return {0: (run.encoder, judged)}
 
 
 def run(parameters: Parameters) -> Result:

@@ -41,12 +41,23 @@ class Judged:
     missing: str | None
 
     @property
+    def usable(self) -> bool:
+        """Whether there is a score, and a probe whose success it could predict."""
+        return self.mask is not None and self.probe.converged
+
+    @property
     def accuracy(self) -> float:
         """On the test split; NaN where the probe did not converge."""
         return float(self.right.double().mean()) if self.probe.converged else math.nan
 
     def standardized(self, split: str) -> Tensor:
         return self.standardizer.transform(self.features[split])
+
+
+def features_of(encoder: Encoder, images: ImageSet) -> Tensor:
+    """Features as every probe and score of the study sees them."""
+    on = device.best_device()
+    return extract(encoder, images, device=on, precision=device.best_precision(on))
 
 
 class Encoders:
@@ -81,8 +92,7 @@ class Encoders:
         changes = {"steps": p.further_steps, "optimizer": p.further_optimizer, "learning_rate": rate}
         config = p.config(method, seed, len(images), **changes)
         run = cached_pretrain(config, images, initial=start.checkpoint, penalty=penalty)
-        what = "plain" if penalty is None else f"{penalty.kind} {penalty.weight:g}, {penalty.norm_weight:g}"
-        return self._noted(run, f"{method} on {dataset}, seed {seed}, trained on at {rate:g}, {what}")
+        return self._noted(run, f"{method} on {dataset}, seed {seed}, {trained_on(rate, penalty)}")
 
     def _noted(self, run: Pretrained, name: str) -> Pretrained:
         self.trained += not run.reused
@@ -98,12 +108,14 @@ class Encoders:
         return Penalty(variant, mask, p.weight, p.norm_weight, p.epsilon)
 
     def judge(
-        self, encoder: Encoder, splits: dict[str, ImageSet], seed: int, like: LinearProbe | None = None
+        self, name: str, encoder: Encoder, splits: dict[str, ImageSet], seed: int, like: LinearProbe | None = None
     ) -> Judged:
-        """Probe an encoder; learning rate and weight decay chosen on the validation split, or those of ``like``."""
-        p, on = self.parameters, device.best_device()
-        precision = device.best_precision(on)
-        raw = {split: extract(encoder, images, device=on, precision=precision) for split, images in splits.items()}
+        """Probe an encoder; learning rate and weight decay chosen on the validation split, or those of ``like``.
+
+        What can't be used is noted under the ``name``.
+        """
+        p = self.parameters
+        raw = {split: features_of(encoder, images) for split, images in splits.items()}
         standardizer = Standardizer("unit_variance").fit(raw["train"])
         x = {split: standardizer.transform(h) for split, h in raw.items()}
         chosen = {"learning_rates": (like.learning_rate,), "weight_decays": (like.weight_decay,)} if like else {}
@@ -111,9 +123,13 @@ class Encoders:
         probe = grid.fit(x["train"], splits["train"].labels, x["val"], splits["val"].labels)
         believed = probe(x["test"]).softmax(1)
         rate = qscore.activation_rate(raw["train"], p.epsilon)
-        mask, missing = self.band(rate)
+        mask, missing = band(rate, p.low, p.high)
         confidence, predicted = believed.max(1)
         right = predicted == splits["test"].labels
+        if not probe.converged:
+            self.reasons[f"{name}: linear probe"] = "it does not beat chance on the validation split"
+        if missing:
+            self.reasons[f"{name}: discriminative features"] = missing
         return Judged(raw, standardizer, probe, right, confidence, rate, mask, missing)
 
     def on_subsets(self, judged: Judged, splits: dict[str, ImageSet], seed: int) -> np.ndarray:
@@ -150,13 +166,19 @@ class Encoders:
         weights = grid.train(x["train"], splits["train"].labels, rates, decays, classes, masks)
         return grid.scores(*weights, x["test"], splits["test"].labels).numpy()
 
-    def band(self, rate: Tensor, low: float | None = None) -> tuple[Tensor | None, str | None]:
-        """The discriminative features of rates, or why there are none."""
-        p = self.parameters
-        try:
-            return qscore.discriminative(rate, p.low if low is None else low, p.high), None
-        except ValueError as error:
-            return None, str(error)
+
+def band(rate: Tensor, low: float, high: float) -> tuple[Tensor | None, str | None]:
+    """The discriminative features of rates, or why there are none."""
+    try:
+        return qscore.discriminative(rate, low, high), None
+    except ValueError as error:
+        return None, str(error)
+
+
+def trained_on(rate: float, penalty: Penalty | None) -> str:
+    """How an encoder was trained on, in words."""
+    what = "plain" if penalty is None else f"{penalty.kind} {penalty.weight:g}, {penalty.norm_weight:g}"
+    return f"trained on at {rate:g}, {what}"
 
 
 def active(judged: Judged, epsilon: float) -> Tensor:

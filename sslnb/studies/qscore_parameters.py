@@ -4,8 +4,10 @@ import dataclasses
 import math
 from typing import ClassVar
 
+import torch
+
 from sslnb.checks import expect, expect_known
-from sslnb.encoders import STEMS
+from sslnb.encoders import STEMS, Encoder
 from sslnb.objectives import OBJECTIVES
 from sslnb.optim import OPTIMIZERS
 from sslnb.pretrain import PretrainConfig
@@ -32,8 +34,8 @@ class Parameters(BaseParameters):
     others: tuple[str, ...]  # more of them, on the first data set only
     encoder: str | None  # one more encoder to judge on all sets, such as checkpoint:PATH or torchvision:resnet50
     masked: tuple[str, ...]  # sets with masks of the object, to compare heatmaps with
-    mask_objectives: tuple[str, ...]  # trained on those of them that are not trained on anyway
-    targets: tuple[str, ...]  # unseen sets, to which encoders of the first set transfer
+    mask_objectives: tuple[str, ...]  # of the objectives, on those of them that are not trained on anyway
+    targets: tuple[str, ...]  # sets to which encoders of the first set transfer; itself is left out
     seeds: tuple[int, ...]
     depth: int
     width: int
@@ -195,6 +197,23 @@ class Parameters(BaseParameters):
     def trained(self) -> tuple[str, ...]:
         """Everything that is trained on the first set."""
         return self.objectives + self.others
+
+    def skeleton(self, method: str, channels: int) -> Encoder:
+        """The encoder of a method without its weights: what layers it has."""
+        config = self.config(method, 0, 1)
+        shape = {"width": config.width, "stem": config.stem, "in_channels": channels}
+        with torch.device("meta"):
+            return OBJECTIVES[config.objective].build_encoder(config.depth, **shape, **config.options)
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Targets that encoders of the first set have not learned from."""
+        return tuple(name for name in self.targets if name != self.dataset)
+
+    @property
+    def on_masked(self) -> tuple[str, ...]:
+        """What is trained on sets with masks that nothing else is trained on: of the objectives, at least one."""
+        return tuple(m for m in self.mask_objectives if m in self.objectives) or self.objectives[:1]
 
     @property
     def datasets(self) -> tuple[str, ...]:
