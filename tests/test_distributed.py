@@ -23,11 +23,17 @@ from sslnb.encoders import read_checkpoint, read_encoder, weights_checksum
 from sslnb.images import ImageSet
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, pretrain, seeded
+from sslnb.regularize import Penalty, Regularized
 
 CPU = torch.device("cpu")
 WORLD, BATCH, IMAGES = 2, 16, 24
 INDEX = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(1))[:BATCH]
 LABELS = torch.arange(BATCH) % 4
+PENALTIES = {
+    "lasso": Penalty("lasso", norm_weight=0.1),
+    "qscore": Penalty("qscore", torch.arange(32) % 2 == 0, weight=5.0, norm_weight=0.1, epsilon=1.0),
+}
+NAMES = [*sorted(OBJECTIVES), *(f"simclr+{penalty}" for penalty in PENALTIES)]
 
 
 def images(n: int = IMAGES) -> ImageSet:
@@ -56,17 +62,18 @@ def without_kinks() -> Iterator[pytest.MonkeyPatch]:
 @without_kinks()
 def two_steps(name: str, rank: int | None) -> dict:
     """Loss and gradient of one step on the joint batch, everything after it, and the loss of a second step."""
+    name, _, penalty = name.partition("+")
     kind = objectives.get(name)
     torch.manual_seed(0)
     encoder = kind.build_encoder(18, width=4, stem="cifar", in_channels=3)
     objective = kind(encoder, 4, IMAGES, crop_scale=(0.5, 1.0), flip=0.5).train()
     optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=0.005, momentum=0.9)
-    model = objective
+    model = Regularized(objective, PENALTIES[penalty]) if penalty else objective
     if rank is not None:
         distributed.with_joint_batch_norm(objective, CPU)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 has a new name for the argument
-            model = nn.parallel.DistributedDataParallel(objective, broadcast_buffers=False)
+            model = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
     labels, index = (own(name, part, rank) if name != "rotnet" else own("", part, rank) for part in (LABELS, INDEX))
     losses, found = [], {}
     for step in (0, 1):
@@ -149,7 +156,7 @@ def process(rank: int, folder: str) -> None:
     try:
         found = {
             "collectives": collectives(rank),
-            "steps": {name: two_steps(name, rank) for name in sorted(OBJECTIVES)},
+            "steps": {name: two_steps(name, rank) for name in NAMES},
         }
         torch.save({**found, "runs": runs(rank, Path(folder) / "runs")}, Path(folder) / f"{rank}.pt")
     finally:
@@ -185,14 +192,14 @@ def test_the_gradient_of_a_gathered_tensor_is_the_sum_over_the_ranks_losses(both
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, dict]:
-    return {name: two_steps(name, None) for name in sorted(OBJECTIVES)}
+    return {name: two_steps(name, None) for name in NAMES}
 
 
 def norm(tensors: dict[str, Tensor]) -> float:
     return float(torch.stack([t.double().norm() for t in tensors.values()]).norm())
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("name", NAMES)
 def test_two_processes_step_by_the_gradient_of_one_with_the_joint_batch(name, both, alone):
     expected, steps = alone[name], [found["steps"][name] for found in both]
     for step in steps:
@@ -207,7 +214,7 @@ def test_two_processes_step_by_the_gradient_of_one_with_the_joint_batch(name, bo
             assert steps[0]["losses"][number] == steps[1]["losses"][number]
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("name", NAMES)
 def test_two_processes_keep_equal_weights_queues_banks_centres_and_batch_statistics(name, both, alone):
     (first, second), expected = (found["steps"][name]["state"] for found in both), alone[name]["state"]
     assert first.keys() == second.keys() == expected.keys()
