@@ -67,8 +67,8 @@ class Study(BaseStudy):
         source = at_most(self.labelled, p.limit)
         for fraction in p.fractions:
             label_fraction(self.labelled, fraction)
+        expect_usable(p, source, self.given, float(normalisation(source)[1].max()))
         self.targets = [self._load(p.target, size, p.target_classes) for size in p.sizes]
-        expect_usable(p, source, self.targets[0].test, self.given, float(normalisation(source)[1].max()))
         self.encoders, self.splits = Encoders(p, source), self._load(p.dataset, p.size)
         runs = [(o, b, s) for o in range(len(p.objectives)) for b in range(len(p.batch_sizes)) for s in self._seeds()]
         found = np.full((len(p.objectives), len(p.batch_sizes), len(p.steps), len(p.seeds), len(SCORES)), np.nan)

@@ -68,15 +68,13 @@ class Encoders:
         return None if given is None else adopt(self.untrained(seed), given)
 
 
-def expect_usable(
-    parameters: Parameters, source: ImageSet, target: ImageSet, given: Encoder | None, deviation: float
-) -> None:
+def expect_usable(parameters: Parameters, source: ImageSet, given: Encoder | None, deviation: float) -> None:
     """``ValueError`` for what would stop the study after hours of training.
 
     ``deviation`` is the largest of the channels' deviations, in which attack budgets are counted.
     """
     channels, classes = source.images.shape[1], len(source.classes)
-    there = target.images.shape[1]
+    there = data.load(parameters.target, "test", size=parameters.sizes[0]).images.shape[1]
     expect(there == channels, "target", f"images of {channels} channels, as {parameters.dataset}", there)
     if given is not None:
         expect(given.in_channels == channels, "encoder", f"one for {channels} channels", given.in_channels)
