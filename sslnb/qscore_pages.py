@@ -290,7 +290,7 @@ def samples(result: Result) -> Figure:
     for row, image in enumerate(a["sample_image"]):
         for column, text in enumerate(KIND_LABELS):
             heat = a["sample_heat"][row, column - 1] if column else None
-            if heat is None or np.isfinite(heat).all():
+            if heat is None or heat.max() > 0:  # neither missing nor without any heat
                 overlay(axes[row, column], image, heat)
             else:
                 _nothing(axes[row, column], "–")
@@ -304,7 +304,7 @@ def samples(result: Result) -> Figure:
 def overlaps(result: Result) -> Figure:
     """Overlap of heatmaps with the object, of right and wrong samples at each stage: a panel per set."""
     sets = result.scalars["masked"]
-    figure, axes = panels(max(1, len(sets)), height=3.0, sharey=True)
+    figure, axes = panels(max(1, len(sets)), height=3.0)
     if not sets:
         _nothing(axes[0, 0], "no set with masks was asked for")
         return figure
