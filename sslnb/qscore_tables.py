@@ -55,11 +55,11 @@ def information(result: Result) -> Markdown:
 
 def prediction(result: Result, area: str) -> Markdown:
     """``"auroc"`` or ``"auprc"`` of each predictor, mean over seeds with its bootstrap interval over test images."""
-    names = result.scalars["predictors"]
+    names = [name for name in result.scalars["predictors"] if (area, name) != ("auprc", "confidence")]
     rows = []
     for d, m, dataset, method, found in _rows(result, result.arrays[area]):
         drawn = result.arrays[f"{area}_drawn"][d, m]
-        cells = [_with_interval(found[:, i], drawn[:, i]) for i in range(len(names))]
+        cells = [_with_interval(found[:, i], drawn[:, i]) for i in map(result.scalars["predictors"].index, names)]
         base = [spread(result.arrays["base_rate"][d, m])] if area == "auprc" else []
         rows.append((f"`{dataset}`", name_of(method), *cells, *base))
     more = ["base rate"] if area == "auprc" else []
@@ -133,7 +133,8 @@ def regularized(result: Result, rate: int) -> Markdown:
         gain = after[:, 2] - after[:, 0]
         printed = [_printed(dataset, method, metric) for metric in (BASELINE, LASSO, REGULARIZED)]
         known = known or any(map(math.isfinite, printed))
-        cells = [spread(result.arrays["before"][d, m, :, 0]), *(spread(after[:, v]) for v in range(after.shape[1]))]
+        accuracies = (result.arrays["before"][d, m, :, 0], *after.T)
+        cells = [spread(values).partition("\u00a0")[0] for values in accuracies]  # the gain has the deviation
         paper = " / ".join(percent(value) for value in printed) if math.isfinite(printed[0]) else "–"
         rows.append((f"`{dataset}`", name_of(method), *cells, signed(gain), paper))
     head = ("data set", "encoder", "before", "plain", "lasso", "Q-Score", "Q-Score − plain", "paper")
@@ -166,11 +167,16 @@ def overlaps(result: Result) -> Markdown:
             for t, stage in enumerate(result.scalars["stages"]):
                 found = result.arrays["overlap"][i, m, :, t]
                 if np.isfinite(found).any():
-                    cells = (spread(found[:, k, o]) for k in (0, 1) for o in (0, 1))
+                    cells = (spread(found[:, k, o]).partition("\u00a0")[0] for k in (0, 1) for o in (0, 1))
                     area = percent(float(result.arrays["mask_area"][i]))
-                    rows.append((f"`{dataset}`", name_of(method), STAGE_LABELS[stage], *cells, area))
+                    rows.append((_brief(dataset), name_of(method), STAGE_LABELS[stage], *cells, area))
     head = ("core, right", "core, wrong", "spurious, right", "spurious, wrong", "object's area")
     return table(("data set", "encoder", "", *head), rows)
+
+
+def _brief(dataset: str) -> str:
+    """A generated set's parameters alone: what tells it from the plain one."""
+    return f"`{dataset.partition(':')[2] or dataset}`"
 
 
 def shifted(result: Result) -> Markdown:
@@ -183,5 +189,5 @@ def shifted(result: Result) -> Markdown:
                 if np.isfinite(found).any():
                     score = f"{np.nanmean(found[:, 1]):.3f}" if np.isfinite(found[:, 1]).any() else "–"
                     cells = spread(found[:, 0]), score, spread(found[:, 2])
-                    rows.append((f"`{own}`", f"`{other}`", name_of(method), *cells))
+                    rows.append((_brief(own), _brief(other), name_of(method), *cells))
     return table(("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"), rows)

@@ -199,7 +199,7 @@ def browse_score(result: Result) -> w.VBox:
     epsilons, lows, high = (result.parameters[name] for name in ("epsilons", "lows", "high"))
     slider = w.IntSlider(value=0, min=0, max=len(epsilons) - 1, description="epsilon", readout=False)
     stacks = [_linked_stack([_score_frame(result, e, low, high) for e in epsilons], slider) for low in lows]
-    choice = w.ToggleButtons(options=[f"from the {low:g}th percentile" for low in lows], index=len(lows) // 2)
+    choice = w.ToggleButtons(options=[f"from {low:g} %" for low in lows], index=len(lows) // 2)
     outer = w.Stack(children=stacks, selected_index=len(lows) // 2)
     w.jslink((choice, "index"), (outer, "selected_index"))
     return w.VBox([choice, slider, outer])
