@@ -1,4 +1,6 @@
-"""How claims Q1 to Q11 are decided; the comparisons were fixed before any result of a recorded run was looked at.
+"""How claims Q1 to Q11 are decided; the comparisons were fixed before the recorded result was there.
+
+Pilot and quick results had been seen by then.
 
 Effects are paired by seed, each a mean over the data sets and self-supervised methods that have both sides, unless a
 method is named. Accuracy is top-1 of a linear probe on the test split. Comparisons with the regularizer are at the last
