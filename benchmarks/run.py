@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import alignment
 import perturbation
 import representation
 import torch
@@ -190,7 +191,7 @@ def book() -> list[dict]:
 
 
 FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book, perturbation.pixel_attacks)
-REPRESENTATION = (representation.qscore_stream, representation.heatmaps)
+REPRESENTATION = (representation.qscore_stream, representation.heatmaps, alignment.layer_similarity)
 TRAINING = (training.simclr_step, training.against_lightly, training.looking, training.epoch_on_gpu)
 BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *REPRESENTATION, *TRAINING)}
 

@@ -1,0 +1,294 @@
+"""Linear centred kernel alignment (CKA) of representations, exact or streamed, all pairs of layers at once.
+
+Source: Kornblith et al. 2019, equations 2 to 4; the unbiased estimator is equation 5 of Song et al. 2012, averaged over
+minibatches as in Nguyen, Raghu and Kornblith 2021, equation 3.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sslnb.checks import expect, expect_finite
+from sslnb.encoders import evaluating
+from sslnb.layers import layer_names, run, watching
+
+LEAST = 4  # samples: with fewer the unbiased estimator divides by zero
+COLUMNS = 4096  # features of a batch that are centred and multiplied at a time: 4 MB of 256 samples stay in the cache
+CONSTANT = 1e-12  # of the squared length: what rounding in float32 leaves of features that do not vary
+
+
+def centred_gram(x: Tensor, *, unbiased: bool = True) -> Tensor:
+    """Centred Gram matrix [n,n] of features [n, …], float64; zero for features that do not vary.
+
+    The inner product of two such matrices is n(n-3) times an estimate of HSIC: unbiased when the diagonals have been
+    left out before centring (U-centring: Székely and Rizzo 2014, equation 2.5), else biased, by more the more features
+    there are for a sample. Products are of float32 columns whose mean is taken away first (float64 stays as it is), and
+    are added in float64: uncentred sums of float32 lose what tells the samples apart. ``ValueError`` for fewer than 4
+    samples, or values that are not finite.
+    """
+    n = len(x)
+    expect(n >= LEAST, "x", f"at least {LEAST} samples", n)
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)  # as it lies in memory: the order of the features does not matter
+    x = x.flatten(1)
+    gram, offset = x.new_zeros(n, n, dtype=torch.float64), x.new_zeros((), dtype=torch.float64)
+    half = n // 2  # the product is symmetric: three quarters of it are enough
+    for part in x.split(COLUMNS, 1):
+        part = part if part.dtype == torch.float64 else part.float()
+        mean = part.mean(0, keepdim=True)
+        offset += n * mean.double().square().sum()
+        part = part - mean
+        gram[:half] += part[:half] @ part.T
+        gram[half:, half:] += part[half:] @ part[half:].T
+    gram[half:, :half] = gram[:half, half:].T
+    expect_finite(gram, "x, its Gram matrix")
+    if gram.trace() <= CONSTANT * offset:
+        return torch.zeros_like(gram)
+    return _u_centred(gram) if unbiased else gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+
+
+def _u_centred(gram: Tensor) -> Tensor:
+    n = len(gram)
+    gram.fill_diagonal_(0)
+    rows = gram.sum(0) / (n - 2)
+    gram -= rows
+    gram -= rows[:, None]
+    gram += rows.sum() / (n - 1)
+    return gram.fill_diagonal_(0)
+
+
+def linear_cka(x: Tensor, y: Tensor, *, unbiased: bool = False) -> Tensor:
+    """Linear CKA of two representations of the same samples, features [N, …] each: a scalar, computed in float64.
+
+    In [0, 1] when biased; the unbiased estimate can fall below 0, where there is nothing to find. By features or by
+    Gram matrices, whichever is smaller. 0 where one of them does not vary. ``ValueError`` for other numbers of samples,
+    fewer than 4, or values that are not finite. Source: Kornblith et al. 2019, equations 2 to 4; unbiased: Song et al.
+    2012, equation 5.
+    """
+    expect(x.ndim >= 2, "x", "shape [N, …]", f"shape {list(x.shape)}")
+    expect(y.ndim >= 2 and len(y) == len(x), "y", f"{len(x)} samples, as many as x", f"shape {list(y.shape)}")
+    expect(len(x) >= LEAST, "x", f"at least {LEAST} samples", len(x))
+    for name, part in {"x": x, "y": y}.items():
+        expect_finite(part, name)
+    x, y = x.flatten(1), y.flatten(1)
+    if max(x.shape[1], y.shape[1]) >= len(x):
+        a, b = (centred_gram(part, unbiased=unbiased) for part in (x, y))
+        return _normalised((a * b).sum(), (a * a).sum(), (b * b).sum()).float()
+    x, y = (_centred(part) for part in (x, y))
+    inner = _unbiased_inner if unbiased else lambda a, b: (a.T @ b).square().sum()
+    return _normalised(inner(x, y), inner(x, x), inner(y, y)).float()
+
+
+def _centred(x: Tensor) -> Tensor:
+    """Features [N,d] in float64 with a mean of 0; exactly 0 where they do not vary."""
+    double = x.double()
+    mean = double.mean(0)
+    centred = double - mean
+    varies = centred.square().sum() > CONSTANT * len(x) * mean.square().sum()
+    return centred if varies else torch.zeros_like(centred)
+
+
+def _unbiased_inner(x: Tensor, y: Tensor) -> Tensor:
+    """n(n-3) times the unbiased HSIC out of centred features [N,d], without a Gram matrix.
+
+    The diagonals are the rows' squared lengths; without them, centred Gram matrices have row sums that are minus those.
+    """
+    n, own, other = len(x), x.square().sum(1), y.square().sum(1)
+    trace = (x.T @ y).square().sum() - own @ other
+    return trace + own.sum() * other.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (own @ other)
+
+
+def _normalised(both: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), and 0 where one of the two is 0."""
+    scale = (first * second).clamp(min=0).sqrt()
+    return torch.where(scale > 0, both / torch.where(scale > 0, scale, 1), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CKAMatrix:
+    """CKA of every layer of one network (rows) with every layer of another (columns): values [La,Lb]."""
+
+    values: Tensor
+    layers_a: tuple[str, ...]
+    layers_b: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Something that represents N inputs: a network's layers, or fixed features.
+
+    inputs: images [N,C,H,W] for a ``model``, else features [N, …], which are one representation called ``name``.
+    """
+
+    name: str
+    inputs: Tensor
+    model: nn.Module | None = None
+    layers: Sequence[str] | None = None
+
+    def names(self) -> tuple[str, ...]:
+        return (self.name,) if self.model is None else layer_names(self.model, self.layers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Similarity:
+    """Inner products of centred Gram matrices, of all layers of all sources, for every minibatch.
+
+    products: float64 [B,L,L] for B minibatches and L layers together; layers: their names, by source; null: [P,L,L],
+    CKA of a layer with another one whose samples are in random order, or None.
+    """
+
+    products: Tensor
+    layers: dict[str, tuple[str, ...]]
+    null: Tensor | None = None
+
+    def values(self) -> Tensor:
+        """CKA [L,L] of all layers with all layers."""
+        return cka_of(self.products.sum(0))
+
+    def at(self, source: str) -> slice:
+        """Where the layers of a source are."""
+        before = list(self.layers).index(source)
+        start = sum(len(names) for names in list(self.layers.values())[:before])
+        return slice(start, start + len(self.layers[source]))
+
+    def between(self, a: str, b: str) -> CKAMatrix:
+        """The layers of one source against those of another."""
+        return CKAMatrix(self.values()[self.at(a), self.at(b)].float(), self.layers[a], self.layers[b])
+
+    def bootstrap(self, rounds: int = 200, seed: int = 0) -> Tensor:
+        """CKA [R,L,L] of minibatches drawn with replacement: how much it depends on the choice of the inputs.
+
+        ``ValueError`` with a single minibatch.
+        """
+        count = len(self.products)
+        expect(count >= 2, "minibatches", "at least 2 to draw from", count)
+        drawn = torch.randint(count, (rounds, count), generator=torch.Generator().manual_seed(seed))
+        weights = torch.stack([torch.bincount(one, minlength=count) for one in drawn]).to(self.products)
+        return cka_of((weights @ self.products.flatten(1)).view(rounds, *self.products.shape[1:]))
+
+
+def cka_of(products: Tensor) -> Tensor:
+    """CKA [..., L, L] out of inner products [..., L, L] of centred Gram matrices."""
+    own = products.diagonal(dim1=-2, dim2=-1)
+    return _normalised(products, own[..., :, None], own[..., None, :])
+
+
+def batches(n: int, batch_size: int) -> list[int]:
+    """Sizes of minibatches, as equal as they can be, each of at most ``batch_size`` and at least 4 samples.
+
+    Where n does not split that way (5 into batches of 4), a batch is larger. ``ValueError`` for fewer than 4 samples,
+    or batches of fewer.
+    """
+    expect(n >= LEAST, "images", f"at least {LEAST}, which the unbiased estimator needs", n)
+    expect(batch_size >= LEAST, "batch_size", f"at least {LEAST}, which the unbiased estimator needs", batch_size)
+    count = min(-(-n // batch_size), n // LEAST)
+    return [n // count + (i < n % count) for i in range(count)]
+
+
+@torch.no_grad()
+def similarity(
+    sources: Sequence[Source],
+    *,
+    batch_size: int = 256,
+    unbiased: bool = True,
+    permutations: int = 0,
+    precision: str = "float32",
+    seed: int = 0,
+) -> Similarity:
+    """CKA of all layers of all sources, in one pass over the inputs.
+
+    Per minibatch each layer gives one centred and flattened Gram matrix, in a hook, so that no activation outlives its
+    batch; all pairs are then one product of the rows. Row i of every source's inputs stands for the same sample.
+    ``permutations`` is how often the null of unrelated samples is drawn. Networks run in evaluation mode and get their
+    mode back. ``ValueError`` for sources of other lengths, of one name, too few samples, or a network whose layers are
+    not called equally often in every batch.
+    """
+    n = _checked(sources)
+    sizes = batches(n, batch_size)
+    generator = torch.Generator().manual_seed(seed)
+    products, nulls, layers = [], [], {}
+    parts = [source.inputs.split(sizes) for source in sources]
+    for b in tqdm(range(len(sizes)), desc="layer similarity", leave=False, delay=1):
+        found = [_grams(source, part[b], unbiased, precision) for source, part in zip(sources, parts, strict=True)]
+        names = {source.name: tuple(grams) for source, grams in zip(sources, found, strict=True)}
+        layers = layers or names
+        expect(names == layers, "layers", f"the calls of the first batch, {layers}", names)
+        rows = torch.stack([gram for grams in found for gram in grams.values()])
+        flat = rows.flatten(1)
+        products.append((flat @ flat.T).cpu())
+        nulls.append(_shuffled(rows, permutations, generator))
+    null = None
+    if permutations:
+        own = torch.stack(products).sum(0).diagonal()
+        null = _normalised(torch.stack(nulls).sum(0), own[:, None], own)
+    return Similarity(torch.stack(products), layers, null)
+
+
+def _checked(sources: Sequence[Source]) -> int:
+    """The number of samples that all sources represent."""
+    expect(len(sources) > 0, "sources", "at least one", "none")
+    names = [source.name for source in sources]
+    expect(len(set(names)) == len(names), "sources", "distinct names", names)
+    counts = {source.name: len(source.inputs) for source in sources}
+    expect(len(set(counts.values())) == 1, "sources", "as many inputs in each", counts)
+    for source in sources:
+        source.names()  # refuses unknown layers before anything runs
+    return next(iter(counts.values()))
+
+
+def _grams(source: Source, inputs: Tensor, unbiased: bool, precision: str) -> dict[str, Tensor]:
+    """Centred Gram matrices of a minibatch, by layer, in the order in which the layers were named."""
+    if source.model is None:
+        return {source.name: centred_gram(inputs, unbiased=unbiased)}
+    found: dict[str, Tensor] = {}
+
+    def see(name: str, output: Tensor) -> None:
+        expect(len(output) == len(inputs), f"layer {name!r}", "one row per image", f"{len(output)} rows")
+        try:
+            found[name] = centred_gram(output, unbiased=unbiased)
+        except ValueError as error:
+            raise ValueError(f"layer {name!r} of {source.name!r}: {error}") from error
+
+    names = source.names()
+    with evaluating(source.model), watching(source.model, names, see):
+        run(source.model, inputs, precision)
+    for name in names:
+        expect(name in found, "layers", "layers that run", f"{name!r}, which was not called")
+    order = sorted(found, key=lambda name: (names.index(name.partition("#")[0]), len(name), name))
+    return {name: found[name] for name in order}
+
+
+def _shuffled(rows: Tensor, permutations: int, generator: torch.Generator) -> Tensor:
+    """Products [P,L,L] of Gram matrices [L,n,n] with themselves, one side's samples in random order."""
+    layers, n = rows.shape[:2]
+    found = torch.zeros(permutations, layers, layers, dtype=rows.dtype)
+    for one in found:
+        order = torch.randperm(n, generator=generator).to(rows.device)
+        one.copy_(rows.flatten(1) @ rows[:, order][:, :, order].flatten(1).T)
+    return found
+
+
+def cka_matrix(
+    encoder_a: nn.Module,
+    encoder_b: nn.Module,
+    images: Tensor,
+    *,
+    layers_a: Sequence[str] | None = None,
+    layers_b: Sequence[str] | None = None,
+    batch_size: int = 256,
+) -> CKAMatrix:
+    """CKA of every layer of one network with every layer of another, streamed over images [N,C,H,W].
+
+    Layers are an encoder's own list unless named; one that runs twice in a pass is there twice, the second time as
+    ``name#2``. Minibatches are of about equal size, their unbiased estimates of HSIC are added in float64; memory does
+    not grow with N. 0 for a layer that does not vary. Errors as in :func:`similarity`.
+    """
+    a = Source("a", images, encoder_a, layers_a)
+    if encoder_b is encoder_a and layers_a == layers_b:
+        found = similarity([a], batch_size=batch_size)
+        return found.between("a", "a")
+    found = similarity([a, Source("b", images, encoder_b, layers_b)], batch_size=batch_size)
+    return found.between("a", "b")
