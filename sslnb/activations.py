@@ -3,8 +3,11 @@
 Kalibhat et al. 2024 (Q-Score), and the simple scores that it should be compared with. Features are [N,d] tensors.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor
 
 from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
@@ -24,10 +27,8 @@ def near_zero_share(h: Tensor) -> float:
 def excess_kurtosis(h: Tensor) -> float:
     """Mean over samples of the fourth standardized moment of their features, minus 3: 0 for a normal distribution."""
     _expect_features(h)
-    centred = h.double() - h.double().mean(1, keepdim=True)
-    variance = (centred**2).mean(1)
-    known = variance > 0  # a constant sample has no shape
-    return float(((centred[known] ** 4).mean(1) / variance[known] ** 2).mean()) - 3
+    varied = h[h.amax(1) > h.amin(1)]  # a constant sample has no shape
+    return float(stats.kurtosis(varied.double().numpy(), axis=1).mean()) if len(varied) else math.nan
 
 
 def class_rates(h: Tensor, labels: Tensor, classes: int, epsilon: float = 4.0) -> Tensor:

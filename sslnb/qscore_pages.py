@@ -18,8 +18,7 @@ SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "P
 KIND_LABELS = ("image", "discriminative", "regularized", "group", "PCA", "least active")
 GAUGE_LABELS = {"highly": "highly activating features", "confidence": "confidence in %", "auroc": "AUROC in %"}
 OUTCOMES = ((0, "right"), (1, "wrong"))
-STAGE_LABELS = {"before": "before", "plain": "plain steps", "qscore": "Q-Score"}
-STAGES = ("before", "plain steps", "lasso", "Q-Score")
+STAGE_LABELS = {"before": "before", "plain": "plain steps", "lasso": "lasso", "qscore": "Q-Score"}
 HEAT = 0.6  # opacity of a heatmap on its image
 
 
@@ -215,6 +214,10 @@ def score_explorer(score: np.ndarray, right: np.ndarray, title: str) -> Figure:
 def outcomes(result: Result) -> Figure:
     """Mean activations of discriminative features per class: right samples at the left, wrong ones at the right."""
     values = result.arrays["by_class"]
+    if not values.size:
+        figure, axes = panels(1, height=1.2)
+        _nothing(axes[0, 0], "no feature is discriminative")
+        return figure
     figure, axes = panels(2, height=0.9 + 0.16 * min(20, values.shape[1]), sharey=True)
     top = np.nanmax(values) if np.isfinite(values).any() else 1
     for ax, part, title in zip(axes[0], values[:, :20], ("right", "wrong"), strict=True):
@@ -252,11 +255,12 @@ def gauges(result: Result, *, dataset: int = 0) -> Figure:
     for ax, (gauge, text) in zip(axes[0], GAUGE_LABELS.items(), strict=True):
         g, scale = result.scalars["gauges"].index(gauge), 1 if gauge == "highly" else 100
         stages = [result.arrays["before"][dataset, ..., g], *np.moveaxis(after[..., g], -1, 0)]
+        labels = [STAGE_LABELS[stage] for stage in ("before", *result.scalars["variants"])]
         for i, values in enumerate(stages):
             mean, low, high = mean_spread(scale * values[methods].T)
             x = np.arange(len(methods)) + 0.18 * (i - 1.5)
             how = {"fmt": MARKERS[i], "color": COLOURS[i], "markersize": 4, "capsize": 2}
-            ax.errorbar(x, mean, (mean - low, high - mean), label=STAGES[i], **how)
+            ax.errorbar(x, mean, (mean - low, high - mean), label=labels[i], **how)
         names = [name_of(result.scalars["methods"][m]) for m in methods]
         ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
         ax.set_title(text, fontsize=9)

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 from sslnb.figures import label
 from sslnb.qscore_pages import STAGE_LABELS, name_of
 from sslnb.results import Result, reference, references
-from sslnb.tables import percent, spread, table
+from sslnb.tables import brief, percent, spread, table
 
 PAPER = "001"
 PAPER_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}
@@ -169,14 +169,9 @@ def overlaps(result: Result) -> Markdown:
                 if np.isfinite(found).any():
                     cells = (spread(found[:, k, o]).partition("\u00a0")[0] for k in (0, 1) for o in (0, 1))
                     area = percent(float(result.arrays["mask_area"][i]))
-                    rows.append((_brief(dataset), name_of(method), STAGE_LABELS[stage], *cells, area))
+                    rows.append((f"`{brief(dataset)}`", name_of(method), STAGE_LABELS[stage], *cells, area))
     head = ("core, right", "core, wrong", "spurious, right", "spurious, wrong", "object's area")
     return table(("data set", "encoder", "", *head), rows)
-
-
-def _brief(dataset: str) -> str:
-    """A generated set's parameters alone: what tells it from the plain one."""
-    return f"`{dataset.partition(':')[2] or dataset}`"
 
 
 def shifted(result: Result) -> Markdown:
@@ -189,5 +184,5 @@ def shifted(result: Result) -> Markdown:
                 if np.isfinite(found).any():
                     score = f"{np.nanmean(found[:, 1]):.3f}" if np.isfinite(found[:, 1]).any() else "–"
                     cells = spread(found[:, 0]), score, spread(found[:, 2])
-                    rows.append((_brief(own), _brief(other), name_of(method), *cells))
+                    rows.append((f"`{brief(own)}`", f"`{brief(other)}`", name_of(method), *cells))
     return table(("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"), rows)

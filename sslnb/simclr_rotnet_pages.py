@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 
 from sslnb.figures import COLOURS, MARKERS, label, legend, mean_spread, panels
 from sslnb.results import Result, reference
-from sslnb.tables import spread, table
+from sslnb.tables import brief, spread, table
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}
 UNIT_LABELS = {"normalised": "normalised units", "pixel": "255ths of the pixel range"}
@@ -186,7 +186,7 @@ def transfer(result: Result) -> Figure:
     steps, sizes = result.scalars["steps"], result.scalars["batch_sizes"]
     figure, axes = panels(3, height=3.0, sharey=True)
     source, target = result.scalars["pretraining"]["dataset"], result.scalars["target"]
-    for way, title in enumerate((f"to {_short(target)}", f"back to {_short(source)}")):
+    for way, title in enumerate((f"to {brief(target)}", f"back to {brief(source)}")):
         for m, method in enumerate(result.scalars["transferred"]):
             values = result.arrays["transfer_steps"][way, m, :, :, 0]
             _band(axes[0, way], steps, values, *_look(method), label(method))
@@ -197,17 +197,12 @@ def transfer(result: Result) -> Figure:
     for i, side in enumerate(result.scalars["sizes"]):
         values = result.arrays["transfer_batches"][i, :, :, 0]
         _band(axes[0, 2], sizes, values, COLOURS[3 + i], "-", MARKERS[3 + i], f"{first}, seen at {side} px")
-    axes[0, 2].set_title(f"to {_short(target)}", fontsize=10)
+    axes[0, 2].set_title(f"to {brief(target)}", fontsize=10)
     _doublings(axes[0, 2], sizes, "batch size")
     axes[0, 0].set_ylabel("linear accuracy in %", fontsize=9)
     handles = [h for ax in (axes[0, 0], axes[0, 2]) for h in ax.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     return figure
-
-
-def _short(dataset: str) -> str:
-    """A generated set's parameters alone: what tells it from the other."""
-    return dataset.partition(":")[2] or dataset
 
 
 def transfers(result: Result) -> Markdown:
@@ -222,7 +217,7 @@ def transfers(result: Result) -> Markdown:
             for i, metric in enumerate(result.scalars["scores"]):
                 printed = reference(PAPER, name, PAPER_ROWS.get(method, label(method)), metric)
                 cells.append(spread(values[:, i]) + _beside(printed))
-            rows.append((" → ".join(f"`{_short(end)}`" for end in ends), label(method), *cells))
+            rows.append((" → ".join(f"`{brief(end)}`" for end in ends), label(method), *cells))
     paper = " (paper, at 96 px)" if set(there) <= set(PAPER_SETS) else ""
     head = (f"{name}, %{paper}" for name in ("top-1", "top-2", "top-3", "AUC"))
     return table(("transfer", "pretraining", *head), rows)

@@ -27,6 +27,11 @@ def table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> Markdown:
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
+def brief(dataset: str) -> str:
+    """A generated set's parameters alone: what tells it from the others."""
+    return dataset.partition(":")[2] or dataset
+
+
 def percent(value: float) -> str:
     """0.7612 as ``76.1``; a dash for what was not measured."""
     return f"{100 * value:.1f}" if math.isfinite(value) else "–"

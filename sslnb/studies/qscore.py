@@ -56,8 +56,7 @@ class Study(BaseStudy):
         """Pretrain and probe every encoder; how sparse its features are (figure A.1)."""
         p = self.parameters
         self.given = load_encoder(p.encoder).eval() if p.encoder else None
-        for name in dict.fromkeys((*p.datasets, *p.masked, *p.unseen)):
-            self._check(name)
+        self._check()
         methods = [*p.trained, *(["encoder"] if self.given else [])]
         first = self.encoders.splits(p.datasets[0])["test"]
         self.result.scalars |= {
@@ -86,22 +85,22 @@ class Study(BaseStudy):
         self.result.arrays |= found | self._magnitudes()
         return self._noted()
 
-    def _check(self, name: str) -> None:
+    def _check(self) -> None:
         """Refuse what would stop the study after hours of training."""
         p = self.parameters
-        splits = self.encoders.splits(name)
         channels = self.encoders.source(p.datasets[0]).images.shape[1]
-        for split, images in splits.items():
-            expect(images.images.shape[1] == channels, name, f"images of {channels} channels", images.images.shape[1])
-            has = name not in p.masked or images.masks is not None
-            expect(has, "masked", "sets with masks", f"{name}, whose {split} split has none")
+        for name in dict.fromkeys((*p.datasets, *p.masked, *p.unseen)):
+            for split, images in self.encoders.splits(name).items():
+                got = images.images.shape[1]
+                expect(got == channels, name, f"images of {channels} channels", got)
+                has = name not in p.masked or images.masks is not None
+                expect(has, "masked", "sets with masks", f"{name}, whose {split} split has none")
         if self.given is not None:
-            expect(
-                self.given.in_channels == channels, "encoder", f"one for {channels} channels", self.given.in_channels
-            )
-            pictures.layers(self.given, p.heatmap_layer)
-        for method in p.trained:
-            pictures.layers(p.skeleton(method, channels), p.heatmap_layer)
+            got = self.given.in_channels
+            expect(got == channels, "encoder", f"one for {channels} channels", got)
+        given = [self.given] if self.given else []
+        for encoder in (*given, *(p.skeleton(method, channels) for method in p.trained)):
+            pictures.layers(encoder, p.heatmap_layer)
 
     def _cells(self) -> list[Cell]:
         """What is trained: all methods on all sets, the others on the first."""

@@ -12,16 +12,10 @@ from sslnb.objectives import OBJECTIVES
 from sslnb.optim import OPTIMIZERS
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters
+from sslnb.studies.short import short_config
 
 ROBUST = "robust"  # the supervised objective, trained adversarially
 METHODS = (*sorted(OBJECTIVES), ROBUST)
-# Slow encoders, queues and prototypes for short trainings: the objectives' own defaults are for hundreds of epochs.
-SHORT = {"byol": {"momentum": 0.98}, "moco": {"momentum": 0.98, "queue_size": 2048}} | {
-    "dino": {"momentum": 0.98, "outputs": 512},
-    "infomin": {"momentum": 0.98, "queue_size": 2048},
-    "swav": {"prototypes": 200},
-}
-JITTERED = ("barlow_twins", "byol", "dino", "moco", "simclr", "simsiam", "supcon", "swav", "vicreg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,15 +217,9 @@ class Parameters(BaseParameters):
     def config(self, method: str, seed: int, images: int, **changes: object) -> PretrainConfig:
         """How one encoder is pretrained on so many images; a batch larger than that is all of them."""
         objective = "supervised" if method == ROBUST else method
-        batch_size = min(self.batch_size, max(2, images))
-        options = dict(SHORT.get(method, {}))
-        if method in JITTERED:
-            options["jitter_strength"] = self.jitter_strength
+        options: dict[str, object] = {}
         if method == "simclr":
             options["temperature"] = self.temperature
         if method == ROBUST:
             options["attack_budget"] = self.attack_budget
-        same = ("depth", "width", "stem", "optimizer", "learning_rate", "crop_scale", "flip", "steps")
-        fields = {name: getattr(self, name) for name in same} | {"options": options} | changes
-        fields["epochs"] = math.ceil(fields["steps"] / max(1, images // batch_size))
-        return PretrainConfig(objective=objective, seed=seed, batch_size=batch_size, **fields)
+        return short_config(self, objective, seed, images, options, **changes)

@@ -1,0 +1,36 @@
+"""How the studies pretrain for a few hundred steps: in one way, so that what several of them need is trained once."""
+
+import math
+
+from sslnb.pretrain import PretrainConfig
+
+# Slow encoders, queues and prototypes for short trainings: the objectives' own defaults are for hundreds of epochs.
+SHORT = {"byol": {"momentum": 0.98}, "moco": {"momentum": 0.98, "queue_size": 2048}} | {
+    "dino": {"momentum": 0.98, "outputs": 512},
+    "infomin": {"momentum": 0.98, "queue_size": 2048},
+    "swav": {"prototypes": 200},
+}
+JITTERED = ("barlow_twins", "byol", "dino", "moco", "simclr", "simsiam", "supcon", "swav", "vicreg")
+SHAPE = ("depth", "width", "stem", "optimizer", "learning_rate", "crop_scale", "flip", "steps")
+
+
+def short_config(
+    parameters: object,
+    objective: str,
+    seed: int,
+    images: int,
+    options: dict[str, object] | None = None,
+    **changes: object,
+) -> PretrainConfig:
+    """A configuration from a study's parameters for so many images; a batch larger than that is all of them.
+
+    ``parameters`` has the fields of :data:`SHAPE`, ``batch_size`` and ``jitter_strength``; ``options`` are more of the
+    objective's, ``changes`` replace fields of the configuration.
+    """
+    own = dict(SHORT.get(objective, {}))
+    if objective in JITTERED:
+        own["jitter_strength"] = parameters.jitter_strength
+    batch_size = min(parameters.batch_size, max(2, images))
+    fields = {name: getattr(parameters, name) for name in SHAPE} | {"options": own | (options or {})} | changes
+    fields["epochs"] = math.ceil(fields["steps"] / max(1, images // batch_size))
+    return PretrainConfig(objective=objective, seed=seed, batch_size=batch_size, **fields)
