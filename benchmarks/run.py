@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import alignment
+import numpy as np
 import perturbation
 import representation
 import torch

@@ -306,6 +306,15 @@ def networks(result: Result) -> Markdown:
     return table(("network", "kNN accuracy, %"), rows)
 
 
+def map_networks(result: Result) -> Markdown:
+    """What the networks of the map of objectives, and of other depths and widths, are."""
+    p = result.parameters
+    shape = f"ResNet-{p['depth']} of width {p['width']} with the {p['map_stem']} stem"
+    return Markdown(
+        f"The networks here are {shape}, each trained for {p['map_steps']:,} steps, all with seed {p['seeds'][0]}."
+    )
+
+
 def panels_in_numbers(result: Result) -> Markdown:
     """The poster's panels as means over layers and seeds, with the spread over seeds."""
     layers, cka = result.scalars["layers"], result.arrays["cka"]

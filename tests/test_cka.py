@@ -140,7 +140,9 @@ class Twice(nn.Module):
 
 def activations(model: nn.Module, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:
     kept = []
-    handles = [model.get_submodule(n).register_forward_hook(lambda _m, _i, out: kept.append(out.clone())) for n in names]
+    handles = [
+        model.get_submodule(n).register_forward_hook(lambda _m, _i, out: kept.append(out.clone())) for n in names
+    ]
     with torch.no_grad():
         model.eval()(images.float() / 255)
     for handle in handles:
@@ -305,5 +307,5 @@ def test_bad_sources_and_outputs_are_refused() -> None:
         similarity([Source("x", pictures(8), pair, ("1",))])
     bad = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
     nn.init.constant_(bad[1].weight, float("inf"))
-    with pytest.raises(ValueError, match="layer '1' of 'x': .*expected finite values"):
+    with pytest.raises(ValueError, match=r"layer '1' of 'x': .*expected finite values"):
         similarity([Source("x", pictures(8), bad, ("1",))])

@@ -151,6 +151,8 @@ class Parameters(BaseParameters):
             expect(below, name, f"ascending values below {last}", getattr(self, name))
         two = self.test_limit is None or self.test_limit >= 2 * self.gram_batch
         expect(two, "test_limit", f"at least two minibatches of {self.gram_batch}", self.test_limit)
+        expect(self.temperature > 0, "temperature", "a value above 0", self.temperature)
+        expect(self.jitter_strength >= 0, "jitter_strength", "a value of at least 0", self.jitter_strength)
         for name in ("stem", "map_stem"):
             expect_known(getattr(self, name), STEMS, name)
         for name in ("objectives", "others"):

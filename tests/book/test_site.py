@@ -375,6 +375,32 @@ def test_every_toggle_changes_its_picture(visits: list[_Visit]) -> None:
 
 
 @pytest.mark.browser
+def test_the_explorer_of_layers_answers_hover_click_choice_and_arrows(visits: list[_Visit]) -> None:
+    explorers = [(visit, one) for visit in visits for one in visit.page.locator(".layer-explorer").all()]
+    if not explorers:
+        pytest.skip("this site has no explorer of layers")
+    for visit, explorer in explorers:
+        cells, said, strips = (explorer.locator(part) for part in (".layer-cell", ".layer-said", ".layer-strips"))
+        count = cells.count()
+        assert count > 100 and " × " in cells.nth(3).get_attribute("title")
+        before = said.inner_text(), strips.screenshot()
+        cells.nth(count // 2).click()
+        after = said.inner_text(), strips.screenshot()
+        assert before[0] != after[0] and before[1] != after[1], visit.page.url
+        cells.nth(count // 2).press("ArrowRight")
+        assert said.inner_text() != after[0]
+        value = said.inner_text()
+        explorer.locator("select").nth(1).select_option(index=0)
+        assert said.inner_text() != value
+        explorer.locator("select").nth(2).select_option(index=1)
+        assert cells.count() < count and all("residual" in cell.get_attribute("title") for cell in cells.all()[:5])
+        shown = strips.screenshot()
+        explorer.locator("select").nth(3).select_option(index=1)
+        assert strips.screenshot() != shown
+        assert visit.problems == []
+
+
+@pytest.mark.browser
 def test_play_keeps_its_icon_and_runs(browser: "Browser", miniature: Path) -> None:
     with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html") as visit:
         first = visit.pictures()

@@ -1,0 +1,331 @@
+import json
+import re
+from collections.abc import Iterator
+from html import unescape
+
+import numpy as np
+import pytest
+import torch
+
+from sslnb import cka_pages, layer_widgets
+from sslnb.cka import centred_gram, cka_matrix, linear_cka
+from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb.encoders import resnet, save_encoder, untrained
+from sslnb.images import at_most
+from sslnb.layer_maps import across, between_seeds, lag, own, parities
+from sslnb.layers import channel_means
+from sslnb.results import Result
+from sslnb.studies.cka import GROUPS, Parameters, Study
+from sslnb.studies.cka_claims import CLAIMS, decide_all
+
+TINY = {
+    "others": ("vicreg",),
+    "width": 4,
+    "wide": 8,
+    "steps": 6,
+    "checkpoints": (3,),
+    "map_steps": 6,
+    "batch_size": 32,
+    "limit": 200,
+    "probe_limit": 100,
+    "test_limit": 96,
+    "gram_batch": 24,
+    "batch_sizes": (8, 24),
+    "estimate_images": 72,
+    "index_images": 64,
+    "permutations": 6,
+    "rounds": 6,
+    "neighbours": 3,
+}
+FIGURES = ("within", "between", "lags", "bounds", "groups", "objectives", "training", "shapes", "estimates", "indices")
+TABLES = ("networks", "panels_in_numbers", "closeness", "map_networks")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSLNB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def study(cache: None, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A whole study of two seeds, with somebody's deeper encoder beside its own."""
+    given = tmp_path_factory.mktemp("given") / "mine.pt"
+    save_encoder(untrained(5, 34, width=4, stem="imagenet"), given)
+    study = Study(Parameters.of("quick", **TINY, encoder=f"checkpoint:{given}"))
+    study.run()
+    return study
+
+
+@pytest.mark.parametrize("profile", ["quick", "small", "paper", "published"])
+def test_every_profile_is_complete(profile: str) -> None:
+    assert Parameters.of(profile).profile == profile
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objectives": "simcr"}, "objectives: expected one of .*did you mean 'simclr'"),
+        ({"objectives": "supervised"}, "objectives: expected one of"),
+        ({"others": "simclr"}, "others: expected names that are not among objectives"),
+        ({"checkpoints": (50, 150)}, "checkpoints: expected ascending values below 150"),
+        ({"batch_sizes": (3, 8)}, "batch_sizes: expected values of at least 4"),
+        ({"batch_sizes": (8, 4)}, "batch_sizes: expected ascending values below"),
+        ({"gram_batch": 3}, "gram_batch: expected at least 4"),
+        ({"test_limit": 200}, "test_limit: expected at least two minibatches of 128"),
+        ({"seeds": (0, 0)}, "seeds: expected distinct"),
+        ({"map_stem": "cifr"}, "map_stem: expected one of"),
+        ({"deep": 19}, "depth: expected 18, 34 or 50"),
+        ({"rounds": 1}, "rounds: expected at least 2"),
+        ({"temperature": 0.0}, "temperature: expected"),
+    ],
+)
+def test_what_can_not_be_run_is_refused_before_anything_is_trained(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Parameters.of("quick", **changes)
+
+
+def test_too_few_test_images_and_encoders_of_other_channels_are_refused_before_training(cache, tmp_path) -> None:
+    with pytest.raises(ValueError, match="index_images: expected at most the 96 test images, got 97"):
+        Study(Parameters.of("quick", **TINY | {"index_images": 97})).representations()
+    save_encoder(untrained(0, width=4, in_channels=1), tmp_path / "grey.pt")
+    with pytest.raises(ValueError, match="encoder: expected one for 3 channels, got 1"):
+        Study(Parameters.of("quick", **TINY, encoder=f"checkpoint:{tmp_path / 'grey.pt'}")).representations()
+
+
+def test_the_study_measures_every_pair_of_networks(study: Study) -> None:
+    a, s = study.result.arrays, study.result.scalars
+    layers, groups = len(s["layers"]), len(GROUPS)
+    assert s["methods"] == ["supervised", "simclr"] and a["cka"].shape == (2, 2, 2, 2, layers, layers)
+    assert a["views"].shape == a["simplex"].shape == (2, 2, groups)
+    assert a["training"].shape == (2, 3, 3, groups) and a["shape/0/deeper"].shape == (layers, 34)
+    assert a["estimate"].shape == (2, 3, layers, layers) and s["map"][-1] == "labels"
+    for name, array in a.items():
+        if np.issubdtype(array.dtype, np.floating):
+            assert np.isfinite(array).all(), name
+    assert {claim["claim"] for claim in s["claims"]} == set(CLAIMS)
+    assert set(study.result.provenance["seconds"]) == set(Study.steps())
+
+
+def test_blocks_of_the_result_are_where_its_names_say(study: Study) -> None:
+    p, a = study.parameters, study.result.arrays
+    for m, s, n, t in ((0, 0, 1, 1), (1, 0, 1, 1), (0, 1, 0, 1), (1, 1, 0, 0)):
+        one, other = study.networks[m, s], study.networks[n, t]
+        expected = cka_matrix(one, other, study.test.images, batch_size=p.gram_batch).values
+        np.testing.assert_allclose(a["cka"][m, s, n, t], expected, atol=1e-5)
+    untrained_one = cka_matrix(study.networks[1, 1], study._untrained(), study.test.images, batch_size=p.gram_batch)
+    np.testing.assert_allclose(a["untrained"][1, 1], untrained_one.values, atol=1e-5)
+    given = cka_matrix(study.given, study.networks[1, 0], study.test.images, batch_size=p.gram_batch)
+    np.testing.assert_allclose(a["given"][1], given.values, atol=1e-5)
+    last = study.kept[1]
+    ends = cka_matrix(last[3], last[6], study.test.images, layers_a=GROUPS, layers_b=GROUPS, batch_size=p.gram_batch)
+    np.testing.assert_allclose(a["training"][1, 1, 2], ends.values.diagonal(), atol=1e-5)
+    same = cka_matrix(
+        study.kept[0][3], last[3], study.test.images, layers_a=GROUPS, layers_b=GROUPS, batch_size=p.gram_batch
+    )
+    np.testing.assert_allclose(a["training_across"][1, 1], same.values.diagonal(), atol=1e-5)
+
+
+def test_intervals_and_nulls_surround_what_they_are_of(study: Study) -> None:
+    a = study.result.arrays
+    low, high = a["interval"][1]
+    assert (low <= high).all() and a["null"].shape == a["interval"].shape
+    inside = (a["cka"][0, 0, 1, 0] >= low - 0.05) & (a["cka"][0, 0, 1, 0] <= high + 0.05)
+    assert inside.mean() > 0.9
+    assert a["null"][1, 0].mean() < 0.05 < a["cka"][0, 0, 1, 0].mean()
+
+
+def test_labels_stand_beside_the_layers(study: Study) -> None:
+    network, p = study.networks[0, 1], study.parameters
+    one_hot = torch.nn.functional.one_hot(study.test.labels, 10).float()
+    sums = np.zeros(3)
+    for part, labels in zip(study.test.images.split(p.gram_batch), one_hot.split(p.gram_batch), strict=True):
+        x = channel_means(network, part, ("pool",))["pool"]
+        k, other = centred_gram(x), centred_gram(labels)
+        sums += [float((k * other).sum()), float((k * k).sum()), float((other * other).sum())]
+    assert study.result.arrays["simplex"][0, 1, -1] == pytest.approx(sums[0] / np.sqrt(sums[1] * sums[2]), abs=1e-5)
+
+
+def test_indices_are_those_of_channel_means(study: Study) -> None:
+    s = study.result.scalars
+    chosen = at_most(study.test, study.parameters.index_images).images
+    x, y = (channel_means(study.networks[cell], chosen, ("layer3.1",))["layer3.1"] for cell in ((0, 0), (1, 0)))
+    where = s["index_pairs"].index("simclr"), s["indices"].index("linear CKA"), s["index_layers"].index("layer3.1")
+    assert study.result.arrays["indices"][where] == pytest.approx(float(linear_cka(x, y)), abs=1e-5)
+
+
+def test_neighbours_are_nearest_and_never_the_image_itself(study: Study) -> None:
+    a = study.result.arrays
+    assert a["nearest"].shape == (2, len(study.result.scalars["layers"]), len(a["queries"]), 3)
+    assert not (a["nearest"] == a["queries"][:, None]).any()
+    assert a["nearest"].max() < len(a["pictures"]) == len(a["picture_labels"])
+    x = channel_means(study.networks[0, 0], study.test.images, ("pool",))["pool"]
+    unit = torch.nn.functional.normalize(x - x.mean(0), dim=1)
+    likeness = (unit @ unit[0]).index_fill(0, torch.tensor([0]), -2)
+    nearest = study.test.images[likeness.argmax()].numpy()
+    assert (a["pictures"][a["nearest"][0, -1, 0, 0]] == nearest).all()
+
+
+def test_one_seed_decides_nothing_but_draws_everything(cache) -> None:
+    changes = {"seeds": (0,), "others": (), "checkpoints": (), "encoder": None}
+    result = Study(Parameters.of("quick", **TINY | changes)).run()
+    assert {claim["verdict"] for claim in result.scalars["claims"]} == {NOT_TESTED}
+    for name in FIGURES:
+        assert getattr(cka_pages, name)(result).axes
+    assert result.scalars["shapes"] == ["deeper", "wider"]
+
+
+def test_two_objectives_are_two_comparisons(cache) -> None:
+    result = Study(Parameters.of("quick", **TINY | {"objectives": ("simclr", "byol"), "others": ()})).run()
+    assert [part["of"] for part in result.scalars["claim_parts"] if part["claim"] == "C6"] == ["SimCLR", "BYOL"]
+    for name in FIGURES:
+        assert getattr(cka_pages, name)(result).axes
+
+
+def test_figures_and_tables_show_the_result_as_it_was_saved(study: Study, tmp_path) -> None:
+    study.result.save(tmp_path / "saved")
+    again = Result.load(tmp_path / "saved")
+    for name in FIGURES:
+        assert getattr(cka_pages, name)(again).axes
+    for name in TABLES:
+        text = getattr(cka_pages, name)(again).data
+        assert text == getattr(cka_pages, name)(study.result).data and not re.search(r"\bnan\b", text)
+    assert cka_pages.given(again).axes
+
+
+def test_the_live_explorer_answers_clicks_and_choices(study: Study) -> None:
+    box = layer_widgets.explore_layers(study.result)
+    rows, columns, parity, grid, said, query, image = box.children
+    layers, cka = study.result.scalars["layers"], study.result.arrays["cka"]
+    assert len(grid.children) == len(layers) ** 2
+    cell = grid.children[2]  # third of the top row: the last layer against the third
+    assert cell.tooltip == f"{layers[-1]} × {layers[2]}: {cka[0, 0, 1, 0, -1, 2]:.3f}"
+    before = image.value
+    cell.click()
+    assert said.value.startswith(f"{layers[-1]} (row) × {layers[2]} (column)") and image.value != before
+    before = image.value
+    query.value = 1
+    assert image.value != before
+    parity.value = "odd"
+    assert len(grid.children) == len(parities(layers)[0]) ** 2
+    columns.value = (0, 1)
+    assert grid.children[0].tooltip == f"{layers[-3]} × {layers[1]}: {cka[0, 0, 0, 1, -3, 1]:.3f}"
+    rows.value = (1, -1)
+    assert "layer" in said.value
+
+
+def test_means_over_seeds_leave_out_a_network_with_itself(study: Study) -> None:
+    cka = study.result.arrays["cka"]
+    mean = layer_widgets.similarities(study.result, (0, -1), (0, -1))
+    np.testing.assert_allclose(mean, (cka[0, 0, 0, 1] + cka[0, 1, 0, 0]) / 2)
+    both = layer_widgets.similarities(study.result, (0, -1), (1, 0))
+    np.testing.assert_allclose(both, cka[0, :, 1, 0].mean(0))
+
+
+def test_the_static_explorer_holds_its_numbers(study: Study) -> None:
+    text = layer_widgets.browse_layers(study.result).data
+    facts = json.loads(unescape(re.search(r'data-facts="([^"]*)"', text).group(1)))
+    np.testing.assert_allclose(facts["cka"], study.result.arrays["cka"], atol=6e-4)
+    assert facts["layers"] == study.result.scalars["layers"] and len(facts["labels"]) == len(
+        study.result.arrays["pictures"]
+    )
+    assert "data:image/jpeg;base64," in text
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+LAYERS = list(resnet(18, width=2).layer_names)
+
+
+def made_up(**changes: object) -> Result:
+    """A result on which every claim holds, of three seeds."""
+    rng = np.random.default_rng(0)
+    odd, even = parities(LAYERS)
+    n = len(LAYERS)
+    parity = np.zeros(n, int)
+    parity[odd] = 1
+    same = parity[:, None] == parity
+    near = np.exp(-np.abs(np.arange(n)[:, None] - np.arange(n)) / 4)
+    base = 0.3 + 0.2 * same + 0.3 * near * same
+    cka = np.tile(base, (2, 3, 2, 3, 1, 1))
+    lagging = base.copy()
+    depth = np.arange(n)
+    lagging[odd[:, None], odd] = 0.1
+    # even layers of SL find their match two layers (one block) later, less so in late ones
+    for i in even:
+        lagging[i, even] = 0.3 + 0.3 * np.exp(-np.abs(depth[even] - i - 1.2) / 2) - 0.01 * i
+    for i in odd:
+        lagging[i, odd] = 0.1 + 0.1 * np.exp(-np.abs(depth[odd] - i - 4) / 2)
+        lagging[i, even] = 0.3 + 0.05 * np.exp(-np.abs(depth[even] - i - 4) / 2)  # for the best of all layers
+    cka[0, :, 1] = lagging
+    cka[1, :, 0] = lagging.T
+    cka += 0.001 * rng.standard_normal(cka.shape)
+    views = np.full((2, 3, len(GROUPS)), 0.4) + 0.001 * rng.standard_normal((2, 3, len(GROUPS)))
+    simplex = views.copy()
+    views[1] += 0.4
+    simplex[0] += 0.4
+    scalars = {"methods": ["supervised", "simclr"], "layers": LAYERS}
+    # Offsets are whole layers and may be equal for all seeds: their spread is that over images.
+    drawn = {f"drawn/C5/SimCLR, {kind} layers": 0.01 * rng.standard_normal(20) for kind in ("even", "all")}
+    return Result("cka", {}, scalars, {"cka": cka, "views": views, "simplex": simplex} | drawn | changes)
+
+
+def spoiled(claim: str) -> Result:
+    """The same without what one claim says."""
+    result = made_up()
+    cka, (odd, even) = result.arrays["cka"].copy(), parities(LAYERS)
+    grid = np.ix_
+    if claim == "C1":
+        cka[1, :, 1][..., odd[:, None], even] += 0.5
+    elif claim == "C2":
+        for s in range(3):
+            for t in range(3):
+                if s != t:
+                    cka[1, s, 1, t][grid(odd, odd)] = 0.5 - 0.2 * np.eye(len(odd))
+    elif claim == "C3":
+        cka[0, :, 1][..., odd, odd] += 0.9
+    elif claim == "C4":
+        cka[0, :, 1][..., even[4:], even[4:]] += 0.5
+    elif claim == "C5":
+        cka[0, :, 1] = np.moveaxis(cka[0, :, 1], -1, -2).copy()
+    arrays = {"cka": cka}
+    if claim in ("C6", "C7"):
+        name = {"C6": "views", "C7": "simplex"}[claim]
+        arrays = {name: result.arrays[name][::-1]}
+    return made_up(**arrays)
+
+
+def test_every_claim_is_replicated_where_every_part_holds() -> None:
+    verdicts, parts = decide_all(made_up())
+    assert {v.claim: v.verdict for v in verdicts} == dict.fromkeys(CLAIMS, REPLICATED)
+    assert [part["of"] for part in parts if part["claim"] == "C2"] == [
+        *("Supervised, odd", "Supervised, even", "SimCLR, odd", "SimCLR, even")
+    ]
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_fails_without_what_it_says(claim: str) -> None:
+    verdicts, _ = decide_all(spoiled(claim))
+    assert next(v.verdict for v in verdicts if v.claim == claim) == NOT_REPLICATED
+
+
+def test_the_choice_of_images_widens_the_interval() -> None:
+    wide = made_up(**{"drawn/C6/SimCLR": np.linspace(-1, 1, 50)})
+    before, after = (next(v for v in decide_all(r)[0] if v.claim == "C6") for r in (made_up(), wide))
+    assert after.effect == before.effect and after.high - after.low > 10 * (before.high - before.low)
+    assert after.verdict == UNDECIDED
+
+
+def test_parts_of_the_maps() -> None:
+    cka = made_up().arrays["cka"]
+    assert own(cka, 1).shape == (3, 18, 18)
+    np.testing.assert_allclose(own(cka, 1)[2], cka[1, 2, 1, 2])
+    np.testing.assert_allclose(between_seeds(cka, 0)[1], (cka[0, 1, 0, 0] + cka[0, 1, 0, 2]) / 2)
+    np.testing.assert_allclose(across(cka, 1)[2], cka[0, 2, 1].mean(0))
+    assert np.isnan(between_seeds(cka[:, :1, :, :1], 0)).all()
+    np.testing.assert_allclose(own(np.stack([cka, cka + 1]), 0)[1], own(cka, 0) + 1)
+    shifted = np.eye(6)[:, [5, 0, 1, 2, 3, 4]]  # row i is greatest in column i + 1, the last in the first
+    assert lag(shifted, np.arange(6)).tolist() == [1, 1, 1, 1, 1, -5]
+    odd, even = parities(LAYERS)
+    assert [LAYERS[i] for i in odd[:2]] == ["layer1.0.residual", "layer1.1.residual"] and LAYERS[even[1]] == "layer1.1"
