@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 from sslnb import device
 from sslnb.augment import Augmentation
 from sslnb.checks import expect
-from sslnb.encoders import Encoder
+from sslnb.encoders import Encoder, evaluating
 from sslnb.features import Standardizer
 from sslnb.images import ImageSet
 from sslnb.pretrain import batches_of, seeded
@@ -32,16 +33,24 @@ class Classifier(nn.Module):
             return self.head(features)
 
 
-def with_probe(encoder: Encoder, standardizer: Standardizer, probe: LinearProbe) -> Classifier:
-    """The classifier that a linear probe on features of unit variance makes of an encoder, standardization folded in.
+def with_head(encoder: Encoder, weight: Tensor, bias: Tensor, standardizer: Standardizer | None = None) -> Classifier:
+    """The classifier that a linear layer, weight [K,d] and bias [K], makes of an encoder, in evaluation mode.
 
-    ``ValueError`` for a standardizer of another scale, which no linear layer can hold.
+    Where the layer is on standardized features, of unit variance, that is folded in. ``ValueError`` for a standardizer
+    of another scale, which no linear layer can hold.
     """
-    expect(standardizer.scale == "unit_variance", "standardizer", "scale 'unit_variance'", standardizer.scale)
-    head = nn.Linear(*reversed(probe.weight.shape))
-    weight = probe.weight / standardizer.deviation  # nought for a constant feature, whose deviation counts as infinite
-    head.load_state_dict({"weight": weight, "bias": probe.bias - weight @ standardizer.mean})
+    head = nn.Linear(*reversed(weight.shape))
+    if standardizer is not None:
+        expect(standardizer.scale == "unit_variance", "standardizer", "scale 'unit_variance'", standardizer.scale)
+        weight = weight / standardizer.deviation  # nought for a constant feature, whose deviation counts as infinite
+        bias = bias - weight @ standardizer.mean
+    head.load_state_dict({"weight": weight, "bias": bias})
     return Classifier(encoder, head).eval()
+
+
+def with_probe(encoder: Encoder, standardizer: Standardizer, probe: LinearProbe) -> Classifier:
+    """:func:`with_head` of a linear probe on features of unit variance."""
+    return with_head(encoder, probe.weight, probe.bias, standardizer)
 
 
 def label_fraction(images: ImageSet, fraction: float, seed: int = 0) -> ImageSet:
@@ -78,6 +87,7 @@ def fine_tune(
     crop_scale: float = 0.5,
     flip: float = 0.5,
     seed: int = 0,
+    after_epoch: Callable[[Classifier], None] | None = None,
     on: torch.device | None = None,
     precision: str | None = None,
 ) -> FineTuned:
@@ -85,7 +95,8 @@ def fine_tune(
 
     SGD with Nesterov momentum 0.9, no weight decay, a constant rate of ``learning_rate`` per 256 images. The last
     incomplete batch of an epoch is left out; a smaller set is one batch. A loss that stops being finite ends the
-    training, and is the last of the losses. Source: Chen et al. 2020, appendix B.5.
+    training, and is the last of the losses. ``after_epoch`` is shown the model after each epoch, and at the start, in
+    evaluation mode. Source: Chen et al. 2020, appendix B.5.
     """
     expect(epochs >= 1, "epochs", "at least 1", epochs)
     expect(batch_size >= 2, "batch_size", "at least 2", batch_size)
@@ -105,6 +116,7 @@ def fine_tune(
     view = Augmentation(scale=(crop_scale, 1.0), flip=flip)
     losses: list[float] = []
     step = 0
+    _show(model, after_epoch)
     for epoch in tqdm(range(epochs), desc=f"fine-tuning on {len(images):,} images", leave=False, delay=1):
         total = torch.zeros((), device=on)
         batches = batches_of(epoch, len(images), batch_size, seed)
@@ -120,4 +132,11 @@ def fine_tune(
         losses.append(float(total) / len(batches))
         if not math.isfinite(losses[-1]):
             break
+        _show(model, after_epoch)
     return FineTuned(model.eval(), losses)
+
+
+def _show(model: Classifier, after_epoch: Callable[[Classifier], None] | None) -> None:
+    if after_epoch is not None:
+        with evaluating(model):
+            after_epoch(model)

@@ -10,20 +10,6 @@ function meanOf(facts, [m, s], [n, t]) {
   return (row, column) => pairs.reduce((sum, [i, j]) => sum + facts.cka[m][i][n][j][row][column], 0) / pairs.length;
 }
 
-function element(tag, parent, properties = {}) {
-  const made = Object.assign(document.createElement(tag), properties);
-  parent.append(made);
-  return made;
-}
-
-function choice(parent, text, options, selected, changed) {
-  const label = element("label", parent, { textContent: `${text} ` });
-  const select = element("select", label);
-  options.forEach((option, i) => element("option", select, { textContent: option, value: i, selected: i === selected }));
-  select.addEventListener("change", changed);
-  return select;
-}
-
 function thumbnail(facts, sprite, parent, at, title) {
   const picture = element("span", parent, { className: "layer-picture", title });
   picture.setAttribute("role", "img");

@@ -1,0 +1,37 @@
+"""Predictions of an encoder that has no classifier yet: by the nearest class mean of its features."""
+
+import torch
+from torch import Tensor
+
+from sslnb.checks import expect, expect_labels, expect_shape
+
+SCALES = torch.logspace(-3, 4, 141, dtype=torch.double)  # of inverse squared distances, to choose one from
+
+
+def nearest_class_mean(train: Tensor, labels: Tensor, x: Tensor) -> Tensor:
+    """Class probabilities [N,K] of features x [N,d] by their squared distances to the class means of train [M,d].
+
+    softmax(−s·‖x − μ_k‖²/v), v the mean squared distance of training features to their own mean, and s the scale that
+    makes the training labels most likely, each sample being left out of its own class's mean. Equal features everywhere
+    give equal probabilities. ``ValueError`` for shapes that do not fit, labels [M] that are not of 0..K-1, or a class
+    with fewer than two samples.
+    """
+    expect_shape(train, "train", "M", "d")
+    expect_shape(labels, "labels", len(train))
+    expect_shape(x, "x", "N", train.shape[1])
+    classes = int(labels.max()) + 1
+    expect_labels(labels, classes)
+    counts = labels.bincount(minlength=classes)
+    expect(int(counts.min()) >= 2, "labels", "at least two samples of each class", counts.tolist())
+    train, x = train.double(), x.double()
+    means = torch.zeros(classes, train.shape[1], dtype=torch.double).index_add_(0, labels, train) / counts[:, None]
+    own = torch.cdist(train, means).square()
+    n = counts[labels].double()
+    at = torch.arange(len(train))
+    own[at, labels] *= (n / (n - 1)).square()  # the distance to the mean of the others
+    spread = float(own[at, labels].mean())
+    if spread == 0:
+        return torch.full((len(x), classes), 1 / classes)
+    likely = torch.stack([torch.log_softmax(-scale * own / spread, 1)[at, labels].mean() for scale in SCALES])
+    scale = SCALES[int(likely.argmax())]
+    return torch.softmax(-scale * torch.cdist(x, means).square() / spread, 1).float()

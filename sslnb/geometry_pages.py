@@ -1,0 +1,424 @@
+"""Figures and tables of the study of contrastive geometry: a Result in, a matplotlib Figure or Markdown out."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from IPython.display import Markdown
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sslnb.figures import COLOURS, MARKERS, PAGE, label, legend, mean_spread, panels
+from sslnb.results import Result, reference
+from sslnb.tables import spread, table
+
+PAPER = "004"
+PAPER_METHODS = {"simclr": "SimCLR", "supcon": "SupCon", "supervised": "SupCE"}
+SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
+QUANTITY_LABELS = {
+    "accuracy": "accuracy",
+    "progress": "progress $t_w$",
+    "margin": "margin",
+    "robustness": "robustness (FGSM)",
+    "rise": "rise of the loss",
+    "eigenvalue": "top eigenvalue",
+    "trace": "trace",
+}
+POINTS = (("ignorance", "s", "0.4"), ("truth", "*", "black"))  # behind the models of every embedding
+
+
+def of_method(result: Result, method: str) -> list[int]:
+    """Positions of a method's runs."""
+    return [r for r, (name, _) in enumerate(result.scalars["runs"]) if name == method]
+
+
+def all_methods(result: Result) -> list[str]:
+    """Every method that has a run, in the order of the runs."""
+    return list(dict.fromkeys(name for name, _ in result.scalars["runs"]))
+
+
+def task_name(result: Result, t: int) -> str:
+    return f"task {t + 1}: {', '.join(map(str, result.scalars['tasks'][t]))}"
+
+
+def _look(result: Result, method: str) -> tuple[str, str]:
+    """Colour and marker of a method; colours come again with other markers."""
+    i, n = all_methods(result).index(method), len(COLOURS)
+    return COLOURS[i % n], MARKERS[(i + i // n) % n]
+
+
+def _bands(ax: Axes, result: Result, x: object, values: np.ndarray, scale: float = 1.0) -> None:
+    """Mean and range over seeds of values [R,n], a line per compared method."""
+    for method in result.scalars["methods"]:
+        runs, (colour, _) = of_method(result, method), _look(result, method)
+        if runs:
+            mean, low, high = (scale * part for part in mean_spread(values[runs]))
+            ax.plot(x, mean, color=colour, label=label(method), linewidth=1.3)
+            ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def progress(result: Result) -> Figure:
+    """Progress towards the truth over the epochs of fine-tuning: tasks by training and validation images."""
+    splits, tasks = result.scalars["splits"], range(len(result.scalars["tasks"]))
+    figure, axes = panels(len(tasks), len(splits), height=2.1, sharex=True, sharey=True)
+    epochs = np.arange(result.arrays["progress"].shape[-1])
+    for i, split in enumerate(splits):
+        for t in tasks:
+            _bands(axes[i, t], result, epochs, result.arrays["progress"][i, :, t])
+            axes[0, t].set_title(task_name(result, t).replace(": ", "\n"), fontsize=8)
+            axes[-1, t].set_xlabel("epoch", fontsize=9)
+        axes[i, 0].set_ylabel(f"$t_w$, {SPLIT_LABELS[split]}", fontsize=8)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def slip(result: Result) -> Figure:
+    """Progress against accuracy of all validation models, with square roots and with raw probabilities."""
+    figure, axes = panels(1, height=3.0)
+    accuracy = 100 * result.arrays["accuracy"][1].reshape(-1)
+    for name, text, colour in (
+        ("raw_progress", "raw $p$ (the slip)", COLOURS[1]),
+        ("progress", "$\\sqrt{p}$", COLOURS[0]),
+    ):
+        axes[0, 0].plot(accuracy, result.arrays[name][1].reshape(-1), ".", color=colour, markersize=2.5, label=text)
+    axes[0, 0].set_xlabel("validation accuracy in %", fontsize=9)
+    axes[0, 0].set_ylabel("$t_w$", fontsize=9)
+    axes[0, 0].legend(frameon=False, fontsize=9, markerscale=4)
+    return figure
+
+
+def _trace(ax: Axes, result: Result, coordinates: np.ndarray, tasks: int = 1) -> None:
+    """Trajectories of the compared methods' runs in two dimensions, in the order run, task, epoch."""
+    epochs = result.arrays["progress"].shape[-1]
+    paths = coordinates[:-2].reshape(len(result.scalars["runs"]), tasks, epochs, -1)
+    for method in result.scalars["methods"]:
+        colour, _ = _look(result, method)
+        for path in paths[of_method(result, method)].reshape(-1, epochs, coordinates.shape[1]):
+            ax.plot(path[:, 0], path[:, 1], "-", color=colour, linewidth=0.8, alpha=0.8)
+            ax.plot(path[-1, 0], path[-1, 1], ".", color=colour, markersize=5)
+    for point, (name, marker, colour) in zip(coordinates[-2:], POINTS, strict=True):
+        ax.plot(point[0], point[1], marker, color=colour, markersize=8, linestyle="none", label=name)
+
+
+def _methods_legend(figure: Figure, result: Result) -> None:
+    handles = [Line2D([], [], color=_look(result, m)[0], label=label(m)) for m in result.scalars["methods"]]
+    handles += [Line2D([], [], marker=m, color=c, linestyle="none", label=name) for name, m, c in POINTS]
+    figure.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=9)
+
+
+def embeddings(result: Result) -> Figure:
+    """InPCA of every task's trajectories: training images above, validation images below."""
+    splits, tasks = result.scalars["splits"], range(len(result.scalars["tasks"]))
+    figure, axes = panels(len(tasks), len(splits), height=2.1)
+    for i, split in enumerate(splits):
+        for t in tasks:
+            _trace(axes[i, t], result, result.arrays[f"embedding/{split}/{t}"])
+            axes[i, t].tick_params(labelsize=6)
+            axes[0, t].set_title(f"task {t + 1}", fontsize=9)
+        axes[i, 0].set_ylabel(f"second component,\n{SPLIT_LABELS[split]}", fontsize=8)
+    figure.supxlabel("first component", fontsize=9)
+    _methods_legend(figure, result)
+    return figure
+
+
+def joint(result: Result) -> Figure:
+    """All tasks in one embedding, and the greatest eigenvalues of it with their signs."""
+    figure, axes = panels(2, height=3.2, width_ratios=(1.6, 1))
+    _trace(axes[0, 0], result, result.arrays["embedding/joint"], len(result.scalars["tasks"]))
+    axes[0, 0].set_xlabel("first component", fontsize=9)
+    axes[0, 0].set_ylabel("second component", fontsize=9)
+    values = result.arrays["eigenvalues/joint"][:10]
+    for sign, colour, text in ((1, COLOURS[0], "positive"), (-1, COLOURS[1], "negative")):
+        chosen = np.flatnonzero(np.sign(values) == sign)
+        axes[0, 1].bar(chosen + 1, np.abs(values[chosen]), color=colour, label=text)
+    axes[0, 1].set_xlabel("component", fontsize=9)
+    axes[0, 1].set_ylabel("size of the eigenvalue", fontsize=9)
+    axes[0, 1].legend(frameon=False, fontsize=8)
+    _methods_legend(figure, result)
+    return figure
+
+
+def spectra(result: Result) -> Markdown:
+    """The greatest eigenvalues of every embedding, as shares of the sum of their sizes, with signs."""
+    rows = []
+    names = [(f"task {t + 1}, {SPLIT_LABELS[s]}", f"{s}/{t}") for t in range(len(result.scalars["tasks"])) for s in
+             result.scalars["splits"]]  # fmt: skip
+    for text, key in [*names, ("all tasks, validation images", "joint")]:
+        values = result.arrays[f"eigenvalues/{key}"]
+        shares = 100 * values / np.abs(values).sum()
+        rows.append((text, *(f"{share:+.1f}" for share in shares[:5]), int((values < 0).sum())))
+    return table(("embedding", "1st, %", "2nd, %", "3rd, %", "4th, %", "5th, %", f"negative of {len(values)}"), rows)
+
+
+# --- surfaces and robustness ------------------------------------------------------------------------------------------
+
+
+def heights(result: Result) -> np.ndarray:
+    """Logarithm to base 10 of the loss: a filter moved by its own length can raise the loss a thousandfold."""
+    with np.errstate(divide="ignore"):
+        return np.log10(result.arrays["surfaces"])
+
+
+def _surfaces(result: Result) -> Iterator[tuple[str, np.ndarray]]:
+    yield from zip(result.scalars["methods"], heights(result), strict=True)
+
+
+def contours(result: Result) -> Figure:
+    """Contours of the loss around the fine-tuned weights; what is not finite stays white."""
+    figure, axes = panels(len(result.scalars["methods"]), height=2.7, sharey=True)
+    at, values = result.arrays["surface_at"], heights(result)
+    levels = np.linspace(np.nanmin(values), np.nanmax(values), 17)
+    for ax, (method, height) in zip(axes[0], _surfaces(result), strict=True):
+        drawn = ax.contourf(at, at, height.T, levels=levels, cmap="viridis")
+        ax.contour(at, at, height.T, levels=levels, colors="white", linewidths=0.4)
+        ax.plot(0, 0, "+", color="white", markersize=7)
+        ax.set_title(label(method), fontsize=9)
+        ax.set_xlabel("first direction", fontsize=9)
+        ax.set_aspect("equal")
+    axes[0, 0].set_ylabel("second direction", fontsize=9)
+    ticks = levels[::4]
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, ticks=ticks)
+    bar.ax.set_yticklabels([f"{10**tick:.2g}" for tick in ticks], fontsize=7)
+    bar.set_label("loss", fontsize=9)
+    return figure
+
+
+def reliefs(result: Result) -> Figure:
+    """The same as surfaces in three dimensions, on one scale."""
+    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
+    for i, (method, height) in enumerate(_surfaces(result)):
+        ax = figure.add_subplot(1, len(result.scalars["methods"]), i + 1, projection="3d")
+        relief(ax, result, height)
+        ax.set_title(label(method), fontsize=9)
+    return figure
+
+
+def relief(ax: Axes, result: Result, height: np.ndarray) -> None:
+    """One surface on three-dimensional axes, its height logarithmic and common to all methods."""
+    at, values = result.arrays["surface_at"], heights(result)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    x, y = np.meshgrid(at, at, indexing="ij")
+    ax.plot_surface(x, y, height, cmap="viridis", vmin=low, vmax=high, rcount=60, ccount=60, linewidth=0)
+    ticks = np.arange(math.ceil(low), math.floor(high) + 1)
+    ax.set_zticks(ticks, [f"$10^{{{tick}}}$" for tick in ticks])
+    ax.set_zlim(low, high)
+    ax.tick_params(labelsize=6, pad=-2)
+    ax.set_box_aspect((1, 1, 0.8), zoom=0.85)
+
+
+def flat(result: Result) -> Markdown:
+    """Flatness around the end of fine-tuning on the last task: means over seeds."""
+    names = result.scalars["flatness"]
+    rows = []
+    for method in all_methods(result):
+        values = result.arrays["flatness"][of_method(result, method)]
+        cells = [_plain(values[:, names.index(k)]) for k in ("loss", "rise", "sharpness", "eigenvalue", "trace")]
+        settled = values[:, names.index("residual")] <= 0.1 * np.abs(values[:, names.index("eigenvalue")])
+        rows.append((label(method), *cells, f"{settled.sum()} of {len(settled)}"))
+    head = ("method", "loss", "rise", "sharpness", "eigenvalue", "trace", "within 10 %")
+    return table(head, rows)
+
+
+def _plain(values: np.ndarray) -> str:
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "–"
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    return f"{values.mean():.3g}\u00a0±\u00a0{values.std(ddof=1):.1g}"
+
+
+def gaps(result: Result) -> Markdown:
+    """How many points of the surfaces have no finite loss."""
+    counts = dict(zip(result.scalars["methods"], result.scalars["gaps"], strict=True))
+    if not any(counts.values()):
+        return Markdown(f"The loss was finite at all {result.arrays['surfaces'][0].size:,} points of each surface.")
+    words = ", ".join(f"{label(method)} {count:,}" for method, count in counts.items())
+    return Markdown(f"Points without a finite loss, of {result.arrays['surfaces'][0].size:,}: {words}.")
+
+
+def robustness(result: Result) -> Figure:
+    """Accuracy against budget on every task, for the three attacks, on validation images."""
+    a, tasks = result.arrays, range(len(result.scalars["tasks"]))
+    kinds = (
+        ("FGSM in pixels", a["fgsm"][1], "budgets"),
+        ("FGSM, normalised units,\nno bounds (paper's code)", a["fgsm_normalised"], "budgets"),
+        ("PGD in pixels", a["pgd"], "pgd_budgets"),
+    )
+    figure, axes = panels(len(tasks), len(kinds), height=1.9, sharex=True, sharey=True)
+    for i, (text, values, budgets) in enumerate(kinds):
+        for t in tasks:
+            _bands(axes[i, t], result, result.scalars[budgets], values[:, t], 100)
+            axes[0, t].set_title(task_name(result, t).replace(": ", "\n"), fontsize=8)
+            axes[-1, t].set_xlabel("budget in 255ths", fontsize=8)
+        axes[i, 0].set_ylabel(f"accuracy in %\n{text}", fontsize=7)
+    axes[0, 0].set_ylim(bottom=0)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def pretraining(result: Result) -> Figure:
+    """Trajectories of pretraining: progress on the pretraining set's classes, and their embedding."""
+    steps, runs = result.scalars["pretraining_steps"], result.scalars["pretraining_runs"]
+    figure, axes = panels(2, height=3.0)
+    at = np.arange(len(steps))
+    embedded = result.arrays["embedding/pretraining"]
+    paths = embedded[:-2].reshape(len(runs), len(steps), -1)
+    for method in result.scalars["methods"]:
+        own = [i for i, r in enumerate(runs) if result.scalars["runs"][r][0] == method]
+        if not own:
+            continue
+        colour, marker = _look(result, method)
+        mean, low, high = mean_spread(result.arrays["pretraining_progress"][own])
+        axes[0, 0].plot(at, mean, color=colour, marker=marker, markersize=4)
+        axes[0, 0].fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+        for path in paths[own]:
+            axes[0, 1].plot(path[:, 0], path[:, 1], color=colour, marker=marker, markersize=3, linewidth=0.8)
+    for point, (name, marker, colour) in zip(embedded[-2:], POINTS, strict=True):
+        axes[0, 1].plot(point[0], point[1], marker, color=colour, markersize=8, label=name)
+    axes[0, 0].set_xticks(at, steps, fontsize=7)
+    axes[0, 0].set_xlabel("steps of pretraining", fontsize=9)
+    axes[0, 0].set_ylabel("$t_w$", fontsize=9)
+    axes[0, 1].set_xlabel("first component", fontsize=9)
+    axes[0, 1].set_ylabel("second component", fontsize=9)
+    _methods_legend(figure, result)
+    return figure
+
+
+def everyone(result: Result) -> Figure:
+    """Every run of every objective: progress and robustness against accuracy, means over tasks."""
+    figure, axes = panels(2, height=3.4)
+    accuracy = 100 * result.arrays["accuracy"][1, :, :, -1].mean(1)
+    robust = 100 * np.trapezoid(result.arrays["fgsm"][1], result.scalars["budgets"], axis=-1).mean(1)
+    robust /= result.scalars["budgets"][-1]
+    for ax, values, text in (
+        (axes[0, 0], result.arrays["progress"][1, :, :, -1].mean(1), "progress $t_w$ at the end"),
+        (axes[0, 1], robust, "mean accuracy under FGSM in %"),
+    ):
+        for method in all_methods(result):
+            runs, (colour, marker) = of_method(result, method), _look(result, method)
+            ax.plot(accuracy[runs], values[runs], marker, color=colour, markersize=5, label=label(method))
+        ax.set_xlabel("validation accuracy in %", fontsize=9)
+        ax.set_ylabel(text, fontsize=9)
+    legend(figure, axes[0, 0], 5)
+    return figure
+
+
+def relations(result: Result) -> Figure:
+    """Spearman's correlation of flatness, progress, margin and robustness across runs, with 95 % intervals."""
+    names = [QUANTITY_LABELS[name] for name in result.scalars["quantities"]]
+    value, low, high = result.arrays["relations"]
+    figure, axes = panels(1, height=4.6)
+    ax = axes[0, 0]
+    image = ax.imshow(value, vmin=-1, vmax=1, cmap="RdBu_r", aspect="auto")
+    for (i, j), rho in np.ndenumerate(value):
+        if i != j and math.isfinite(rho):
+            dark = "white" if abs(rho) > 0.6 else "black"
+            ax.text(
+                j,
+                i,
+                f"{rho:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]",
+                ha="center",
+                va="center",
+                fontsize=6,
+                color=dark,
+            )
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    figure.colorbar(image, ax=ax, fraction=0.04).set_label("rank correlation", fontsize=9)
+    return figure
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def accuracies(result: Result) -> Markdown:
+    """The paper's table 1: accuracy at the end of fine-tuning on each task, validation (training) images."""
+    known = result.parameters["target"] == "cifar100"
+    rows = []
+    for t, classes in enumerate(result.scalars["tasks"]):
+        name = f"CIFAR-100 [{','.join(map(str, classes))}]"
+        for method in all_methods(result):
+            runs = of_method(result, method)
+            train, validation = (result.arrays["accuracy"][i, runs, t, -1] for i in (0, 1))
+            printed = reference(PAPER, name, PAPER_METHODS.get(method, ""), "validation_top1") if known else math.nan
+            paper = [f"{printed:.1f}" if math.isfinite(printed) else "–"] if known else []
+            rows.append((f"{t + 1}", label(method), spread(validation), spread(train), *paper))
+    head = ("task", "method", "validation, %", "training, %", *(["paper, %"] if known else []))
+    return table(head, rows)
+
+
+def tasks(result: Result) -> Markdown:
+    """The classes of every task."""
+    names = result.scalars["task_classes"]
+    rows = [
+        (t + 1, ", ".join(map(str, c)), ", ".join(n))
+        for t, (c, n) in enumerate(zip(result.scalars["tasks"], names, strict=True))
+    ]
+    train, validation = result.scalars["task_images"]
+    return table(
+        ("task", "classes", f"names ({train:,} training, {validation:,} validation images in the first)"), rows
+    )
+
+
+def ends(result: Result) -> Markdown:
+    """Progress at the end of fine-tuning, by task: square roots on validation and training images; the slip."""
+    rows = []
+    for method in all_methods(result):
+        runs = of_method(result, method)
+        for name, key, split in (
+            ("√p, validation", "progress", 1),
+            ("√p, training", "progress", 0),
+            ("raw p, validation", "raw_progress", 1),
+        ):
+            cells = [_plain(result.arrays[key][split, runs, t, -1]) for t in range(len(result.scalars["tasks"]))]
+            rows.append((label(method), name, *cells))
+    return table(("method", "$t_w$ by", *(f"task {t + 1}" for t in range(len(result.scalars["tasks"])))), rows)
+
+
+def areas(result: Result) -> Markdown:
+    """Mean accuracy over the budgets of every attack, on validation images, by task."""
+    a = result.arrays
+    kinds = (
+        ("FGSM", a["fgsm"][1], "budgets"),
+        ("FGSM on training images", a["fgsm"][0], "budgets"),
+        ("FGSM, normalised", a["fgsm_normalised"], "budgets"),
+        ("PGD", a["pgd"], "pgd_budgets"),
+    )
+    rows = []
+    for method in all_methods(result):
+        runs = of_method(result, method)
+        for text, values, budgets in kinds:
+            under = np.trapezoid(values[runs], result.scalars[budgets], axis=-1) / result.scalars[budgets][-1]
+            rows.append((label(method), text, *(spread(under[:, t]) for t in range(under.shape[1]))))
+    return table(("method", "attack", *(f"task {t + 1}, %" for t in range(len(result.scalars["tasks"])))), rows)
+
+
+def apart(result: Result) -> Markdown:
+    """Mean Bhattacharyya distance between runs at equal epochs, over tasks: other seeds, other methods."""
+    distances = result.arrays["apart"].mean(1)  # over tasks, [split,R,R]
+    methods = [m for m in result.scalars["methods"] if of_method(result, m)]
+    rows = []
+    for method in methods:
+        own = of_method(result, method)
+        for i, split in enumerate(result.scalars["splits"]):
+            cells = []
+            for other in methods:
+                pairs = [distances[i, r, q] for r in own for q in of_method(result, other) if r != q]
+                cells.append(f"{np.mean(pairs):.4f}" if pairs else "–")
+            rows.append((label(method), SPLIT_LABELS[split], *cells))
+    return table(("distance of", "on", *(f"to {label(m)}" for m in methods)), rows)
+
+
+def scale(result: Result) -> Markdown:
+    """How large the samples behind the page's numbers are."""
+    s, p = result.scalars, result.parameters
+    text = (
+        f"Models are compared over {p['samples']:,} images of each task, surfaces and curvatures are over "
+        f"{s['surface_images']:,} training images, attacks over {s['attacked_images']:,}, "
+        f"with {len(s['seeds'])} seeds."
+    )
+    if s["reasons"]:
+        text += " Left out: " + "; ".join(f"{name} ({why})" for name, why in s["reasons"].items()) + "."
+    return Markdown(text)

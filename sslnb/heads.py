@@ -1,0 +1,103 @@
+"""Linear classifiers on many encoders and tasks, trained together as one problem, with all of their epochs kept."""
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+
+PADDING = -1  # label of a sample that is none: problems with fewer samples are filled up with them
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heads:
+    """Weights [E+1,G,K,d] and biases [E+1,G,K] of G linear classifiers after each of E epochs, the start first."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def of(self, g: int) -> "Heads":
+        """One problem's alone."""
+        return Heads(self.weight[:, g : g + 1], self.bias[:, g : g + 1])
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Class probabilities [E+1,G,N,K] of features [G,N,d]."""
+        expect_shape(x, "x", self.weight.shape[1], "N", self.weight.shape[3])
+        pairs = zip(self.weight, self.bias, strict=True)
+        return torch.stack([torch.baddbmm(b[:, None], x, w.transpose(1, 2)).softmax(2) for w, b in pairs])
+
+
+def stacked(features: list[Tensor], labels: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Problems of different size as x [G,N,d] and y [G,N], filled up with zeros and ``PADDING``."""
+    return (
+        torch.nn.utils.rnn.pad_sequence(features, batch_first=True),
+        torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=PADDING),
+    )
+
+
+def train_heads(
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    *,
+    epochs: int = 30,
+    learning_rate: float = 0.1,
+    batch_size: int = 256,
+    seeds: list[int] | None = None,
+) -> Heads:
+    """Train G linear classifiers on features x [G,N,d] and labels y [G,N] (-1: no sample) by SGD, all in one product.
+
+    Cross-entropy, momentum 0.9, no weight decay, a cosine schedule to 0. All problems see the same positions in a
+    batch; starts are uniform in ±1/√d, drawn from each one's seed (0, 1, … unless given). ``ValueError`` for shapes,
+    labels, or values that can't be used, or a problem without a sample. Source: Cowlagi, Liu and Neervannan 2022,
+    section 4, as its code has it.
+    """
+    expect_shape(x, "x", "G", "N", "d")
+    expect_shape(y, "y", *x.shape[:2])
+    expect_finite(x, "x")
+    expect(classes >= 2, "classes", "at least 2", classes)
+    expect_labels(y + 1, classes + 1, "y, plus one")
+    expect(bool((y >= 0).any(1).all()), "y", "at least one sample in each problem", "a problem without any")
+    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
+        expect(value >= 1, name, "at least 1", value)
+    expect(0 < learning_rate < math.inf, "learning_rate", "a value above 0", learning_rate)
+    groups, n, d = x.shape
+    seeds = list(range(groups)) if seeds is None else seeds
+    expect(len(seeds) == groups, "seeds", f"one for each of {groups} problems", len(seeds))
+    weight, bias = _starts(seeds, classes, d)
+    weight, bias = weight.to(x), bias.to(x)
+    kept = [(weight.clone(), bias.clone())]
+    speeds = torch.zeros_like(weight), torch.zeros_like(bias)
+    targets = torch.nn.functional.one_hot(y.clamp(min=0), classes).to(x) * (y >= 0)[..., None]
+    real = (y >= 0).to(x)
+    batch_size = min(batch_size, n)
+    steps, step = epochs * (n // batch_size), 0
+    generator = torch.Generator().manual_seed(seeds[0])
+    for _ in tqdm(range(epochs), desc="heads", unit="epoch", leave=False, delay=1):
+        order = torch.randperm(n, generator=generator)[: n - n % batch_size].to(x.device)
+        for batch in order.split(batch_size):
+            some = x[:, batch]
+            error = torch.baddbmm(bias[:, None], some, weight.transpose(1, 2)).softmax(2) * real[:, batch, None]
+            error -= targets[:, batch]  # ∂ cross-entropy / ∂ logits
+            error /= real[:, batch].sum(1).clamp(min=1)[:, None, None]
+            rate = learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            speeds[0].mul_(0.9).add_(error.transpose(1, 2) @ some)
+            speeds[1].mul_(0.9).add_(error.sum(1))
+            weight -= rate * speeds[0]
+            bias -= rate * speeds[1]
+            step += 1
+        kept.append((weight.clone(), bias.clone()))
+    return Heads(*(torch.stack(parts) for parts in zip(*kept, strict=True)))
+
+
+def _starts(seeds: list[int], classes: int, d: int) -> tuple[Tensor, Tensor]:
+    """Weights [G,K,d] and biases [G,K] as torch's linear layers begin."""
+    drawn = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        drawn.append((2 * torch.rand(classes, d + 1, generator=generator) - 1) / math.sqrt(d))
+    drawn = torch.stack(drawn)
+    return drawn[..., :d].contiguous(), drawn[..., d].contiguous()
