@@ -103,3 +103,19 @@ def test_a_fraction_is_stratified_and_its_own_for_each_seed():
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_every_epoch_can_be_seen_from_the_start_on_in_evaluation_mode():
+    images = load("digit-scenes", limit=60)
+    seen = []
+
+    def look(model):
+        assert not model.training and not model.encoder.stem[1].training
+        seen.append(model.head.weight.detach().clone())
+
+    how = {"epochs": 3, "batch_size": 20}
+    tuned = fine_tune(untrained(0, width=4, stem="imagenet"), images, **how, after_epoch=look)
+    plain = fine_tune(untrained(0, width=4, stem="imagenet"), images, **how)
+    assert len(seen) == 4 and not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[-1], tuned.model.head.weight)
+    assert torch.equal(plain.model.head.weight, tuned.model.head.weight)  # looking changes nothing
