@@ -23,8 +23,10 @@ import alignment
 import numpy as np
 import perturbation
 import representation
+import surfaces
 import torch
 import training
+import trajectories
 from rows import row, seconds
 from sklearn.linear_model import LogisticRegression
 
@@ -192,8 +194,9 @@ def book() -> list[dict]:
 
 FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book, perturbation.pixel_attacks)
 REPRESENTATION = (representation.qscore_stream, representation.heatmaps, alignment.layer_similarity)
+GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
 TRAINING = (training.simclr_step, training.against_lightly, training.looking, training.epoch_on_gpu)
-BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *REPRESENTATION, *TRAINING)}
+BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *REPRESENTATION, *GEOMETRY, *TRAINING)}
 
 
 def main() -> None:

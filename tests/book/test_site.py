@@ -401,6 +401,43 @@ def test_the_explorer_of_layers_answers_hover_click_choice_and_arrows(visits: li
 
 
 @pytest.mark.browser
+def test_clouds_and_surfaces_turn_and_follow_their_controls(visits: list[_Visit]) -> None:
+    found = [(v, one) for v in visits for one in v.page.locator(".cloud-explorer, .surface-explorer").all()]
+    if not found:
+        pytest.skip("this site has no explorer of clouds and surfaces")
+    for visit, explorer in found:
+        canvas, shown = explorer.locator("canvas"), set()
+
+        def changed(canvas=canvas, shown=shown, visit=visit) -> None:
+            picture = canvas.screenshot()
+            assert picture not in shown, visit.page.url
+            shown.add(picture)
+
+        changed()
+        for turned in explorer.locator("input[type=range]").all():
+            for _ in range(3):
+                turned.press("ArrowLeft")
+            changed()
+        box = canvas.bounding_box()
+        visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        visit.page.mouse.down()
+        visit.page.mouse.move(box["x"] + box["width"] / 2 + 60, box["y"] + box["height"] / 2 + 30)
+        visit.page.mouse.up()
+        changed()
+        menu = explorer.locator("select").first
+        menu.select_option(index=1)
+        changed()
+        assert canvas.get_attribute("aria-label") and visit.problems == []
+    confusions = [explorer.locator(".confusion") for _, explorer in found if explorer.locator(".confusion").count()]
+    for table in confusions:
+        before = table.inner_text()
+        table.locator("xpath=ancestor::*[contains(@class, 'cloud-explorer')]").locator("select").nth(2).select_option(
+            index=2
+        )
+        assert table.inner_text() != before and table.locator("td").count() >= 4
+
+
+@pytest.mark.browser
 def test_play_keeps_its_icon_and_runs(browser: "Browser", miniature: Path) -> None:
     with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html") as visit:
         first = visit.pictures()
