@@ -23,7 +23,7 @@ book: $(READY)   ## run the studies on embedded data and build the site; prints 
 	$(BIN)/sslnb book
 
 test: $(TEST_READY)   ## all tests; those that need real data or a browser say why they skip
-	$(BIN)/python -m pytest -rs
+	$(BIN)/python -m pytest -rs --numprocesses auto --dist loadfile
 
 lab: $(READY)   ## JupyterLab on the notebooks (right click, Open With, Notebook)
 	$(BIN)/jupyter lab --notebook-dir=.

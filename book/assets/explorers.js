@@ -48,12 +48,13 @@ function turntable(parent, controls, label, azimuth, elevation, draw) {
 
   function redraw() {
     const [a, e] = [turn, tilt].map((input) => (Number(input.value) * Math.PI) / 180);
+    const reach = 0.36 * canvas.width;
     const project = ([x, y, z]) => {
       const across = -x * Math.sin(a) + y * Math.cos(a);
       const away = x * Math.cos(a) + y * Math.sin(a);
       const up = z * Math.cos(e) - away * Math.sin(e);
       const depth = away * Math.cos(e) + z * Math.sin(e);
-      return [canvas.width / 2 + across * canvas.width * 0.28, canvas.height / 2 - up * canvas.width * 0.28, depth];
+      return [canvas.width / 2 + across * reach, canvas.height / 2 - up * reach, depth];
     };
     const context = canvas.getContext("2d");
     context.fillStyle = "white";

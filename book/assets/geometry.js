@@ -75,11 +75,16 @@ function cloudExplorer(root) {
       context.fillText(mark, x - 9, y + 8);
     });
     const tasks = shown().tasks;
-    const index = (Number(run.value) * tasks.length + tasks.indexOf(own())) * facts.epochs + Number(epoch.value);
+    const start = (Number(run.value) * tasks.length + tasks.indexOf(own())) * facts.epochs;
+    const [x, y] = placed[start + Number(epoch.value)];
     context.strokeStyle = "red";
+    context.lineWidth = 0.8;
+    context.beginPath();
+    placed.slice(start, start + facts.epochs).forEach(([a, b], k) => (k ? context.lineTo(a, b) : context.moveTo(a, b)));
+    context.stroke();
     context.lineWidth = 2;
     context.beginPath();
-    context.arc(placed[index][0], placed[index][1], 8, 0, 7);
+    context.arc(x, y, 8, 0, 7);
     context.stroke();
   }
 
