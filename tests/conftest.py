@@ -1,6 +1,7 @@
 """What all tests share: few threads, so that parallel runs don't fight over cores, and the real data if present."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,11 @@ def real_data() -> Path:
     if missing:
         pytest.skip(f"SSLNB_DATA lacks {', '.join(missing)}")
     return Path(root)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An artifact cache of the module's own, empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSLNB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

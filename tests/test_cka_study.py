@@ -1,6 +1,5 @@
 import json
 import re
-from collections.abc import Iterator
 from html import unescape
 
 import numpy as np
@@ -39,13 +38,6 @@ TINY = {
 }
 FIGURES = ("within", "between", "lags", "bounds", "groups", "objectives", "training", "shapes", "estimates", "indices")
 TABLES = ("networks", "panels_in_numbers", "closeness", "map_networks")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

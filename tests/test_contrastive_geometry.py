@@ -1,6 +1,5 @@
 import json
 import re
-from collections.abc import Iterator
 from html import unescape
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sslnb import attacks, device, geometry_pages, geometry_widgets, trajectory
+from sslnb import attacks, device, geometry_pages, geometry_tables, geometry_widgets, trajectory
 from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
 from sslnb.encoders import save_encoder, untrained
 from sslnb.features import as_float, extract
@@ -47,13 +46,6 @@ FIGURES = (
     *("robustness", "pretraining", "everyone", "relations"),
 )
 TABLES = ("accuracies", "tasks", "ends", "areas", "apart", "scale", "flat", "gaps", "spectra")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +176,7 @@ def test_whole_networks_can_be_fine_tuned(cache) -> None:
     assert result.arrays["progress"].shape == (2, 6, 2, 3)
     before, after = study.of.runs[0].encoder, study.of.models[0, 1].encoder
     assert not torch.equal(before.stem[0].weight, after.stem[0].weight)
-    assert not any(re.search(r"\bnan\b", getattr(geometry_pages, name)(result).data) for name in TABLES)
+    assert not any(re.search(r"\bnan\b", getattr(geometry_tables, name)(result).data) for name in TABLES)
 
 
 def test_one_seed_decides_nothing_but_draws_everything(cache) -> None:
@@ -208,16 +200,16 @@ def test_figures_and_tables_show_the_result_as_it_was_saved(study: Study, tmp_pa
     for name in FIGURES:
         assert getattr(geometry_pages, name)(again).axes
     for name in TABLES:
-        text = getattr(geometry_pages, name)(again).data
-        assert text == getattr(geometry_pages, name)(study.result).data and not re.search(r"\bnan\b", text)
+        text = getattr(geometry_tables, name)(again).data
+        assert text == getattr(geometry_tables, name)(study.result).data and not re.search(r"\bnan\b", text)
 
 
 def test_the_papers_table_stands_beside_its_tasks(study: Study) -> None:
-    assert "paper" not in geometry_pages.accuracies(study.result).data
+    assert "paper" not in geometry_tables.accuracies(study.result).data
     cifar = Result("contrastive_geometry", study.result.parameters | {"target": "cifar100"}, dict(study.result.scalars),
                    study.result.arrays)  # fmt: skip
     cifar.scalars["tasks"] = [[0, 1, 2, 3, 4], [95, 96, 97, 98, 99]]
-    lines = geometry_pages.accuracies(cifar).data.splitlines()
+    lines = geometry_tables.accuracies(cifar).data.splitlines()
     assert next(line for line in lines if line.startswith("| 2 | SimCLR")).endswith("| 90.9 |")
     assert reference("004", "CIFAR-100 [0,1,2,3,4]", "SupCE", "validation_top1") == 82.48
     assert next(line for line in lines if line.startswith("| 1 | Supervised")).endswith("| 82.5 |")
@@ -230,7 +222,7 @@ def test_gaps_of_a_surface_stay_gaps_and_are_counted(study: Study) -> None:
     result = Result(
         "contrastive_geometry", study.result.parameters, scalars, study.result.arrays | {"surfaces": surfaces}
     )
-    assert "SimCLR 2, SupCon 0" in geometry_pages.gaps(result).data
+    assert "SimCLR 2, SupCon 0" in geometry_tables.gaps(result).data
     assert geometry_pages.contours(result).axes and geometry_pages.reliefs(result).axes
     facts = facts_of(geometry_widgets.browse_surface(result).data)
     assert facts["heights"][0][0][:2] == [None, None] and None not in facts["heights"][1][0]

@@ -1,6 +1,5 @@
 import dataclasses
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -41,13 +40,6 @@ FIGURES = (
 )
 EXPLORERS = (widgets.browse_features, widgets.browse_score, widgets.explore_features, widgets.explore_score)
 TABLES = ("representations", "information", "undefined", "outcomes", "transfer", "overlaps", "shifted")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

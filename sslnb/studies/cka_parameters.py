@@ -9,7 +9,7 @@ from sslnb.encoders import STEMS
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters
-from sslnb.studies.short import short_config
+from sslnb.studies.short import QUICK, SMALL, short_config
 
 SUPERVISED = "supervised"  # what every other objective is compared with
 TEMPERED = ("simclr", "supcon")
@@ -54,28 +54,17 @@ class Parameters(BaseParameters):
 
     MAY_BE_EMPTY: ClassVar[tuple[str, ...]] = ("others", "checkpoints")
     PRESETS: ClassVar[dict[str, dict]] = {
-        "quick": {
+        "quick": QUICK
+        | {
             "dataset": "digit-scenes",
             "objectives": ("simclr",),
             "others": ("moco", "vicreg"),
             "encoder": None,
-            "seeds": (0, 1),
-            "depth": 18,
-            "width": 8,
-            "stem": "imagenet",
-            "steps": 150,
             "checkpoints": (10, 50),
             "map_stem": "imagenet",
             "map_steps": 150,
             "deep": 34,
             "wide": 16,
-            "batch_size": 128,
-            "optimizer": "adamw",
-            "learning_rate": None,
-            "jitter_strength": 0.1,
-            "temperature": 0.1,
-            "crop_scale": 0.6,
-            "flip": 0.0,
             "gram_batch": 128,
             "batch_sizes": (8, 16, 32, 64, 128, 256),
             "estimate_images": 1024,
@@ -83,39 +72,35 @@ class Parameters(BaseParameters):
             "permutations": 40,
             "rounds": 100,
             "neighbours": 5,
-            "size": None,
-            "limit": 6000,
             "probe_limit": 3000,
             "test_limit": 1500,
         },
     }
-    PRESETS["small"] = PRESETS["quick"] | {
-        "dataset": "cifar10",
-        "others": (
-            *("barlow_twins", "byol", "cmc", "dino", "infomin", "moco", "pirl"),
-            *("rotnet", "simsiam", "supcon", "swav", "vicreg"),
-        ),
-        "seeds": (0, 1, 2),
-        "width": 16,
-        "stem": "cifar",
-        "steps": 600,
-        "checkpoints": (20, 50, 100, 200, 400),
-        "map_steps": 800,
-        "wide": 32,
-        "batch_size": 256,
-        "jitter_strength": 0.5,
-        "crop_scale": 0.2,
-        "flip": 0.5,
-        "gram_batch": 256,
-        "batch_sizes": (8, 16, 32, 64, 128, 256, 512),
-        "estimate_images": 2048,
-        "index_images": 2000,
-        "permutations": 100,
-        "rounds": 200,
-        "limit": None,
-        "probe_limit": 10000,
-        "test_limit": None,
-    }
+    PRESETS["small"] = (
+        PRESETS["quick"]
+        | SMALL
+        | {
+            "dataset": "cifar10",
+            "others": (
+                *("barlow_twins", "byol", "cmc", "dino", "infomin", "moco", "pirl"),
+                *("rotnet", "simsiam", "supcon", "swav", "vicreg"),
+            ),
+            "seeds": (0, 1, 2),
+            "stem": "cifar",
+            "steps": 600,
+            "checkpoints": (20, 50, 100, 200, 400),
+            "map_steps": 800,
+            "wide": 32,
+            "gram_batch": 256,
+            "batch_sizes": (8, 16, 32, 64, 128, 256, 512),
+            "estimate_images": 2048,
+            "index_images": 2000,
+            "permutations": 100,
+            "rounds": 200,
+            "probe_limit": 10000,
+            "test_limit": None,
+        }
+    )
     PRESETS["paper"] = PRESETS["small"] | {
         "depth": 50,
         "width": 64,

@@ -9,7 +9,7 @@ from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters
 from sslnb.studies.cka_parameters import TEMPERED
-from sslnb.studies.short import short_config
+from sslnb.studies.short import QUICK, SMALL, short_config
 
 TUNING = ("head", "full")
 PAPER_TASKS = ("0 1 2 3 4", "6 11 16 21 26", "56 58 62 66 68", "95 96 97 98 99")
@@ -63,7 +63,8 @@ class Parameters(BaseParameters):
 
     MAY_BE_EMPTY: ClassVar[tuple[str, ...]] = ("others", "checkpoints")
     PRESETS: ClassVar[dict[str, dict]] = {
-        "quick": {
+        "quick": QUICK
+        | {
             "dataset": "digit-scenes",
             "target": "digit-scenes:contrast=0.6,seed=1",
             "tasks": ("0 1 2 3 4", "5 6 7 8 9", "0 2 4 6 8", "1 3 5 7 9"),
@@ -71,19 +72,7 @@ class Parameters(BaseParameters):
             "objectives": ("simclr", "supcon", "supervised"),
             "others": (),
             "encoder": None,
-            "seeds": (0, 1),
-            "depth": 18,
-            "width": 8,
-            "stem": "imagenet",
-            "steps": 150,
             "checkpoints": (20, 60),
-            "batch_size": 128,
-            "optimizer": "adamw",
-            "learning_rate": None,
-            "jitter_strength": 0.1,
-            "temperature": 0.1,
-            "crop_scale": 0.6,
-            "flip": 0.0,
             "tuning": "head",
             "standardized": True,
             "epochs": 30,
@@ -103,41 +92,37 @@ class Parameters(BaseParameters):
             "attack_limit": 100,
             "mean_images": 500,
             "rounds": 40,
-            "size": None,
-            "limit": 6000,
         },
     }
-    PRESETS["small"] = PRESETS["quick"] | {
-        "dataset": "cifar10",
-        "target": "cifar100",
-        "tasks": PAPER_TASKS,
-        "task_limit": None,
-        "others": (
-            *("barlow_twins", "byol", "cmc", "dino", "infomin", "moco", "pirl"),
-            *("rotnet", "simsiam", "swav", "vicreg"),
-        ),
-        "seeds": (0, 1, 2, 3),
-        "width": 16,
-        "steps": 800,
-        "checkpoints": (20, 50, 100, 200, 400),
-        "batch_size": 256,
-        "jitter_strength": 0.5,
-        "crop_scale": 0.2,
-        "flip": 0.5,
-        "head_batch": 256,
-        "samples": 500,
-        "surface_points": 51,
-        "surface_images": 512,
-        "flat_directions": 10,
-        "curvature_steps": 40,
-        "probes": 20,
-        "pgd_budgets": (1, 2, 4, 8, 15),
-        "attack_steps": 10,
-        "attack_limit": 250,
-        "mean_images": 2000,
-        "rounds": 200,
-        "limit": None,
-    }
+    PRESETS["small"] = (
+        PRESETS["quick"]
+        | SMALL
+        | {
+            "dataset": "cifar10",
+            "target": "cifar100",
+            "tasks": PAPER_TASKS,
+            "task_limit": None,
+            "others": (
+                *("barlow_twins", "byol", "cmc", "dino", "infomin", "moco", "pirl"),
+                *("rotnet", "simsiam", "swav", "vicreg"),
+            ),
+            "seeds": (0, 1, 2, 3),
+            "steps": 800,
+            "checkpoints": (20, 50, 100, 200, 400),
+            "head_batch": 256,
+            "samples": 500,
+            "surface_points": 51,
+            "surface_images": 512,
+            "flat_directions": 10,
+            "curvature_steps": 40,
+            "probes": 20,
+            "pgd_budgets": (1, 2, 4, 8, 15),
+            "attack_steps": 10,
+            "attack_limit": 250,
+            "mean_images": 2000,
+            "rounds": 200,
+        }
+    )
     PRESETS["paper"] = PRESETS["small"] | {
         "others": (),
         "seeds": (0, 10, 20, 30),

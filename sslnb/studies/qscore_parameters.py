@@ -12,7 +12,7 @@ from sslnb.objectives import OBJECTIVES
 from sslnb.optim import OPTIMIZERS
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters
-from sslnb.studies.short import short_config
+from sslnb.studies.short import QUICK, SMALL, short_config
 
 ROBUST = "robust"  # the supervised objective, trained adversarially
 METHODS = (*sorted(OBJECTIVES), ROBUST)
@@ -68,7 +68,8 @@ class Parameters(BaseParameters):
 
     MAY_BE_EMPTY: ClassVar[tuple[str, ...]] = ("also", "others", "masked", "targets")
     PRESETS: ClassVar[dict[str, dict]] = {
-        "quick": {
+        "quick": QUICK
+        | {
             "dataset": "digit-scenes",
             "also": (),
             "objectives": ("simclr", "moco", "vicreg", "supervised"),
@@ -77,18 +78,6 @@ class Parameters(BaseParameters):
             "masked": ("digit-scenes", "digit-scenes:background_bias=0.95"),
             "mask_objectives": ("simclr",),
             "targets": ("digit-scenes:backgrounds=16",),
-            "seeds": (0, 1),
-            "depth": 18,
-            "width": 8,
-            "stem": "imagenet",
-            "steps": 150,
-            "batch_size": 128,
-            "optimizer": "adamw",
-            "learning_rate": None,
-            "jitter_strength": 0.1,
-            "temperature": 0.1,
-            "crop_scale": 0.6,
-            "flip": 0.0,
             "attack_budget": 0.5,
             "epsilon": 2.0,
             "low": 50.0,
@@ -107,41 +96,37 @@ class Parameters(BaseParameters):
             "heatmap_layer": "layer2",
             "heatmap_images": 500,
             "rounds": 50,
-            "size": None,
-            "limit": 6000,
             "probe_limit": 3000,
             "test_limit": None,
             "probe_epochs": 15,
         },
     }
-    PRESETS["small"] = PRESETS["quick"] | {
-        "dataset": "cifar10",
-        "also": ("cifar100", "stl10"),
-        "objectives": ("simclr", "moco", "byol", "vicreg", "supervised", ROBUST),
-        "others": ("swav", "dino", "simsiam", "barlow_twins"),
-        "masked": ("stl10", "digit-scenes", "digit-scenes:background_bias=0.95"),
-        "mask_objectives": ("simclr", "supervised"),
-        "targets": ("cifar100", "stl10", "caltech101"),
-        "seeds": (0, 1, 2),
-        "width": 16,
-        "steps": 2000,
-        "batch_size": 256,
-        "jitter_strength": 0.5,
-        "temperature": 0.5,
-        "crop_scale": 0.2,
-        "flip": 0.5,
-        "shares": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        "further_steps": 200,
-        "weights": (0.0, 1e-4, 1.0, 10.0),
-        "norm_weights": (0.0, 1e-4, 1e-3),
-        "heatmap_images": 1000,
-        "rounds": 200,
-        "size": 32,
-        "limit": None,
-        "probe_limit": 10000,
-        "test_limit": 5000,
-        "probe_epochs": 30,
-    }
+    PRESETS["small"] = (
+        PRESETS["quick"]
+        | SMALL
+        | {
+            "dataset": "cifar10",
+            "also": ("cifar100", "stl10"),
+            "objectives": ("simclr", "moco", "byol", "vicreg", "supervised", ROBUST),
+            "others": ("swav", "dino", "simsiam", "barlow_twins"),
+            "masked": ("stl10", "digit-scenes", "digit-scenes:background_bias=0.95"),
+            "mask_objectives": ("simclr", "supervised"),
+            "targets": ("cifar100", "stl10", "caltech101"),
+            "seeds": (0, 1, 2),
+            "steps": 2000,
+            "temperature": 0.5,
+            "shares": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+            "further_steps": 200,
+            "weights": (0.0, 1e-4, 1.0, 10.0),
+            "norm_weights": (0.0, 1e-4, 1e-3),
+            "heatmap_images": 1000,
+            "rounds": 200,
+            "size": 32,
+            "probe_limit": 10000,
+            "test_limit": 5000,
+            "probe_epochs": 30,
+        }
+    )
     PRESETS["paper"] = PRESETS["small"] | {
         "width": 64,
         "stem": "cifar",

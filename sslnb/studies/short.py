@@ -11,6 +11,24 @@ SHORT = {"byol": {"momentum": 0.98}, "moco": {"momentum": 0.98, "queue_size": 20
     "swav": {"prototypes": 200},
 }
 JITTERED = ("barlow_twins", "byol", "dino", "moco", "simclr", "simsiam", "supcon", "swav", "vicreg")
+# Presets that several studies share: their encoders are then the same files of the cache.
+QUICK = {
+    "seeds": (0, 1),
+    "depth": 18,
+    "width": 8,
+    "stem": "imagenet",
+    "steps": 150,
+    "batch_size": 128,
+    "optimizer": "adamw",
+    "learning_rate": None,
+    "jitter_strength": 0.1,
+    "temperature": 0.1,
+    "crop_scale": 0.6,
+    "flip": 0.0,
+    "size": None,
+    "limit": 6000,
+}
+SMALL = {"width": 16, "batch_size": 256, "jitter_strength": 0.5, "crop_scale": 0.2, "flip": 0.5, "limit": None}
 SHAPE = ("depth", "width", "stem", "optimizer", "learning_rate", "crop_scale", "flip", "steps")
 
 

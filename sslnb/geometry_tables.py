@@ -1,0 +1,148 @@
+"""Tables of the study of contrastive geometry: a Result in, Markdown out."""
+
+import math
+
+import numpy as np
+from IPython.display import Markdown
+
+from sslnb.figures import label
+from sslnb.geometry_pages import SPLIT_LABELS, all_methods, of_method
+from sslnb.results import Result, reference
+from sslnb.tables import spread, table
+
+PAPER = "004"
+PAPER_METHODS = {"simclr": "SimCLR", "supcon": "SupCon", "supervised": "SupCE"}
+
+
+def spectra(result: Result) -> Markdown:
+    """The greatest eigenvalues of every embedding, as shares of the sum of their sizes, with signs."""
+    rows = []
+    names = [(f"task {t + 1}, {SPLIT_LABELS[s]}", f"{s}/{t}") for t in range(len(result.scalars["tasks"])) for s in
+             result.scalars["splits"]]  # fmt: skip
+    for text, key in [*names, ("all tasks, validation images", "joint")]:
+        values = result.arrays[f"eigenvalues/{key}"]
+        shares = 100 * values / np.abs(values).sum()
+        rows.append((text, *(f"{share:+.1f}" for share in shares[:5]), int((values < 0).sum())))
+    return table(("embedding", "1st, %", "2nd, %", "3rd, %", "4th, %", "5th, %", f"negative of {len(values)}"), rows)
+
+
+def flat(result: Result) -> Markdown:
+    """Flatness around the end of fine-tuning on the last task: means over seeds."""
+    names = result.scalars["flatness"]
+    rows = []
+    for method in all_methods(result):
+        values = result.arrays["flatness"][of_method(result, method)]
+        cells = [_plain(values[:, names.index(k)]) for k in ("loss", "rise", "sharpness", "eigenvalue", "trace")]
+        settled = values[:, names.index("residual")] <= 0.1 * np.abs(values[:, names.index("eigenvalue")])
+        rows.append((label(method), *cells, f"{settled.sum()} of {len(settled)}"))
+    head = ("method", "loss", "rise", "sharpness", "eigenvalue", "trace", "within 10 %")
+    return table(head, rows)
+
+
+def gaps(result: Result) -> Markdown:
+    """How many points of the surfaces have no finite loss."""
+    counts = dict(zip(result.scalars["methods"], result.scalars["gaps"], strict=True))
+    if not any(counts.values()):
+        return Markdown(f"The loss was finite at all {result.arrays['surfaces'][0].size:,} points of each surface.")
+    words = ", ".join(f"{label(method)} {count:,}" for method, count in counts.items())
+    return Markdown(f"Points without a finite loss, of {result.arrays['surfaces'][0].size:,}: {words}.")
+
+
+def _plain(values: np.ndarray) -> str:
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "–"
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    return f"{values.mean():.3g}\u00a0±\u00a0{values.std(ddof=1):.1g}"
+
+
+def accuracies(result: Result) -> Markdown:
+    """The paper's table 1: accuracy at the end of fine-tuning on each task, validation (training) images."""
+    known = result.parameters["target"] == "cifar100"
+    rows = []
+    for t, classes in enumerate(result.scalars["tasks"]):
+        name = f"CIFAR-100 [{','.join(map(str, classes))}]"
+        for method in all_methods(result):
+            runs = of_method(result, method)
+            train, validation = (result.arrays["accuracy"][i, runs, t, -1] for i in (0, 1))
+            printed = reference(PAPER, name, PAPER_METHODS.get(method, ""), "validation_top1") if known else math.nan
+            paper = [f"{printed:.1f}" if math.isfinite(printed) else "–"] if known else []
+            rows.append((f"{t + 1}", label(method), spread(validation), spread(train), *paper))
+    head = ("task", "method", "validation, %", "training, %", *(["paper, %"] if known else []))
+    return table(head, rows)
+
+
+def tasks(result: Result) -> Markdown:
+    """The classes of every task."""
+    names = result.scalars["task_classes"]
+    rows = [
+        (t + 1, ", ".join(map(str, c)), ", ".join(n))
+        for t, (c, n) in enumerate(zip(result.scalars["tasks"], names, strict=True))
+    ]
+    train, validation = result.scalars["task_images"]
+    return table(
+        ("task", "classes", f"names ({train:,} training, {validation:,} validation images in the first)"), rows
+    )
+
+
+def ends(result: Result) -> Markdown:
+    """Progress at the end of fine-tuning, by task: square roots on validation and training images; the slip."""
+    rows = []
+    for method in all_methods(result):
+        runs = of_method(result, method)
+        for name, key, split in (
+            ("√p, validation", "progress", 1),
+            ("√p, training", "progress", 0),
+            ("raw p, validation", "raw_progress", 1),
+        ):
+            cells = [_plain(result.arrays[key][split, runs, t, -1]) for t in range(len(result.scalars["tasks"]))]
+            rows.append((label(method), name, *cells))
+    return table(("method", "$t_w$ by", *(f"task {t + 1}" for t in range(len(result.scalars["tasks"])))), rows)
+
+
+def areas(result: Result) -> Markdown:
+    """Mean accuracy over the budgets of every attack, on validation images, by task."""
+    a = result.arrays
+    kinds = (
+        ("FGSM", a["fgsm"][1], "budgets"),
+        ("FGSM on training images", a["fgsm"][0], "budgets"),
+        ("FGSM, normalised", a["fgsm_normalised"], "budgets"),
+        ("PGD", a["pgd"], "pgd_budgets"),
+    )
+    rows = []
+    for method in all_methods(result):
+        runs = of_method(result, method)
+        for text, values, budgets in kinds:
+            under = np.trapezoid(values[runs], result.scalars[budgets], axis=-1) / result.scalars[budgets][-1]
+            rows.append((label(method), text, *(spread(under[:, t]) for t in range(under.shape[1]))))
+    return table(("method", "attack", *(f"task {t + 1}, %" for t in range(len(result.scalars["tasks"])))), rows)
+
+
+def apart(result: Result) -> Markdown:
+    """Mean Bhattacharyya distance between runs at equal epochs, over tasks: other seeds, other methods."""
+    distances = result.arrays["apart"].mean(1)  # over tasks, [split,R,R]
+    methods = [m for m in result.scalars["methods"] if of_method(result, m)]
+    rows = []
+    for method in methods:
+        own = of_method(result, method)
+        for i, split in enumerate(result.scalars["splits"]):
+            cells = []
+            for other in methods:
+                pairs = [distances[i, r, q] for r in own for q in of_method(result, other) if r != q]
+                cells.append(f"{np.mean(pairs):.4f}" if pairs else "–")
+            rows.append((label(method), SPLIT_LABELS[split], *cells))
+    return table(("distance of", "on", *(f"to {label(m)}" for m in methods)), rows)
+
+
+def scale(result: Result) -> Markdown:
+    """How large the samples behind the page's numbers are."""
+    s, p = result.scalars, result.parameters
+    text = (
+        f"Models are compared over {p['samples']:,} images of each task, surfaces and curvatures are over "
+        f"{s['surface_images']:,} training images, attacks over {s['attacked_images']:,}, "
+        f"with {len(s['seeds'])} seeds."
+    )
+    if s["reasons"]:
+        text += " Left out: " + "; ".join(f"{name} ({why})" for name, why in s["reasons"].items()) + "."
+    return Markdown(text)
