@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from sslnb.checks import expect, expect_finite
 from sslnb.encoders import evaluating
-from sslnb.layers import layer_names, run, watching
+from sslnb.layers import layer_names, run, watching, where
 
 LEAST = 4  # samples: with fewer the unbiased estimator divides by zero
 COLUMNS = 4096  # features of a batch that are centred and multiplied at a time: 4 MB of 256 samples stay in the cache
@@ -36,13 +36,14 @@ def centred_gram(x: Tensor, *, unbiased: bool = True) -> Tensor:
     x = x.flatten(1)
     gram, offset = x.new_zeros(n, n, dtype=torch.float64), x.new_zeros((), dtype=torch.float64)
     half = n // 2  # the product is symmetric: three quarters of it are enough
-    for part in x.split(COLUMNS, 1):
-        part = part if part.dtype == torch.float64 else part.float()
-        mean = part.mean(0, keepdim=True)
-        offset += n * mean.double().square().sum()
-        part = part - mean
-        gram[:half] += part[:half] @ part.T
-        gram[half:, half:] += part[half:] @ part[half:].T
+    with torch.autocast(x.device.type, enabled=False):
+        for part in x.split(COLUMNS, 1):
+            part = part if part.dtype == torch.float64 else part.float()
+            mean = part.mean(0, keepdim=True)
+            offset += n * mean.double().square().sum()
+            part = part - mean
+            gram[:half] += part[:half] @ part.T
+            gram[half:, half:] += part[half:] @ part[half:].T
     gram[half:, :half] = gram[:half, half:].T
     expect_finite(gram, "x, its Gram matrix")
     if gram.trace() <= CONSTANT * offset:
@@ -61,12 +62,12 @@ def _u_centred(gram: Tensor) -> Tensor:
 
 
 def linear_cka(x: Tensor, y: Tensor, *, unbiased: bool = False) -> Tensor:
-    """Linear CKA of two representations of the same samples, features [N, …] each: a scalar, computed in float64.
+    """Linear CKA of two representations of the same samples, features [N, …] each: a scalar.
 
-    In [0, 1] when biased; the unbiased estimate can fall below 0, where there is nothing to find. By features or by
-    Gram matrices, whichever is smaller. 0 where one of them does not vary. ``ValueError`` for other numbers of samples,
-    fewer than 4, or values that are not finite. Source: Kornblith et al. 2019, equations 2 to 4; unbiased: Song et al.
-    2012, equation 5.
+    In [0, 1] when biased; the unbiased estimate can fall below 0, where there is nothing to find. By features in float64
+    or by Gram matrices (:func:`centred_gram`), whichever is smaller. 0 where one of them does not vary. ``ValueError``
+    for other numbers of samples, fewer than 4, or values that are not finite. Source: Kornblith et al. 2019, equations
+    2 to 4; unbiased: Song et al. 2012, equation 5.
     """
     expect(x.ndim >= 2, "x", "shape [N, …]", f"shape {list(x.shape)}")
     expect(y.ndim >= 2 and len(y) == len(x), "y", f"{len(x)} samples, as many as x", f"shape {list(y.shape)}")
@@ -136,8 +137,8 @@ class Source:
 class Similarity:
     """Inner products of centred Gram matrices, of all layers of all sources, for every minibatch.
 
-    products: float64 [B,L,L] for B minibatches and L layers together; layers: their names, by source; null: [P,L,L],
-    CKA of a layer with another one whose samples are in random order, or None.
+    products: float64 [B,L,L] for B minibatches and L layers together; layers: their names, by source; null: [P,La,L],
+    CKA of the first source's layers with all, the first one's samples being in random order, or None.
     """
 
     products: Tensor
@@ -195,35 +196,37 @@ def similarity(
     batch_size: int = 256,
     unbiased: bool = True,
     permutations: int = 0,
-    precision: str = "float32",
     seed: int = 0,
 ) -> Similarity:
     """CKA of all layers of all sources, in one pass over the inputs.
 
     Per minibatch each layer gives one centred and flattened Gram matrix, in a hook, so that no activation outlives its
-    batch; all pairs are then one product of the rows. Row i of every source's inputs stands for the same sample.
+    batch; all pairs are then one product of the rows. Row i of every source's inputs stands for the same sample, and
+    samples are taken in their order: bring those of a sorted set into a random one first, or minibatches differ.
     ``permutations`` is how often the null of unrelated samples is drawn. Networks run in evaluation mode and get their
-    mode back. ``ValueError`` for sources of other lengths, of one name, too few samples, or a network whose layers are
-    not called equally often in every batch.
+    mode back; Gram matrices are kept where the first one is. ``ValueError`` for sources of other lengths, of one name,
+    too few samples, or a network whose layers are not called equally often in every batch.
     """
     n = _checked(sources)
     sizes = batches(n, batch_size)
     generator = torch.Generator().manual_seed(seed)
-    products, nulls, layers = [], [], {}
+    on = next((where(source.model) for source in sources if source.model is not None), sources[0].inputs.device)
+    products, nulls, layers = [], 0, {}
     parts = [source.inputs.split(sizes) for source in sources]
     for b in tqdm(range(len(sizes)), desc="layer similarity", leave=False, delay=1):
-        found = [_grams(source, part[b], unbiased, precision) for source, part in zip(sources, parts, strict=True)]
+        found = [_grams(source, part[b], unbiased) for source, part in zip(sources, parts, strict=True)]
         names = {source.name: tuple(grams) for source, grams in zip(sources, found, strict=True)}
         layers = layers or names
         expect(names == layers, "layers", f"the calls of the first batch, {layers}", names)
-        rows = torch.stack([gram for grams in found for gram in grams.values()])
-        flat = rows.flatten(1)
-        products.append((flat @ flat.T).cpu())
-        nulls.append(_shuffled(rows, permutations, generator))
+        first = len(found[0])
+        rows = torch.stack([gram.to(on) for grams in found for gram in grams.values()])
+        del found  # as much memory again
+        products.append((rows.flatten(1) @ rows.flatten(1).T).cpu())
+        nulls += _shuffled(rows, first, permutations, generator)
     null = None
     if permutations:
         own = torch.stack(products).sum(0).diagonal()
-        null = _normalised(torch.stack(nulls).sum(0), own[:, None], own)
+        null = _normalised(nulls, own[:first, None], own)
     return Similarity(torch.stack(products), layers, null)
 
 
@@ -239,7 +242,7 @@ def _checked(sources: Sequence[Source]) -> int:
     return next(iter(counts.values()))
 
 
-def _grams(source: Source, inputs: Tensor, unbiased: bool, precision: str) -> dict[str, Tensor]:
+def _grams(source: Source, inputs: Tensor, unbiased: bool) -> dict[str, Tensor]:
     """Centred Gram matrices of a minibatch, by layer, in the order in which the layers were named."""
     if source.model is None:
         return {source.name: centred_gram(inputs, unbiased=unbiased)}
@@ -254,20 +257,20 @@ def _grams(source: Source, inputs: Tensor, unbiased: bool, precision: str) -> di
 
     names = source.names()
     with evaluating(source.model), watching(source.model, names, see):
-        run(source.model, inputs, precision)
+        run(source.model, inputs)
     for name in names:
         expect(name in found, "layers", "layers that run", f"{name!r}, which was not called")
     order = sorted(found, key=lambda name: (names.index(name.partition("#")[0]), len(name), name))
     return {name: found[name] for name in order}
 
 
-def _shuffled(rows: Tensor, permutations: int, generator: torch.Generator) -> Tensor:
-    """Products [P,L,L] of Gram matrices [L,n,n] with themselves, one side's samples in random order."""
+def _shuffled(rows: Tensor, first: int, permutations: int, generator: torch.Generator) -> Tensor:
+    """Products [P,first,L] of the first Gram matrices of [L,n,n], their samples in random order, with all."""
     layers, n = rows.shape[:2]
-    found = torch.zeros(permutations, layers, layers, dtype=rows.dtype)
+    found = torch.zeros(permutations, first, layers, dtype=rows.dtype)
     for one in found:
         order = torch.randperm(n, generator=generator).to(rows.device)
-        one.copy_(rows.flatten(1) @ rows[:, order][:, :, order].flatten(1).T)
+        one.copy_(rows[:first, order][:, :, order].flatten(1) @ rows.flatten(1).T)
     return found
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 from scipy.cluster import hierarchy
 
 from sslnb.figures import COLOURS, MARKERS, PAGE, label, legend, mean_spread, panels
-from sslnb.layer_maps import across, between_seeds, lag, own, parities
+from sslnb.layer_maps import across, between_seeds, lag, own, parities, stage
 from sslnb.results import Result
 from sslnb.tables import percent, spread, table
 
@@ -29,7 +29,7 @@ def _stages(layers: Sequence[str]) -> dict[str, list[int]]:
     """Positions of each stage's layers."""
     found: dict[str, list[int]] = {}
     for i, name in enumerate(layers):
-        found.setdefault(name.split(".")[0], []).append(i)
+        found.setdefault(stage(name), []).append(i)
     return found
 
 
@@ -100,8 +100,15 @@ def lags(result: Result) -> Figure:
         depth = np.arange(len(which))
         for m, method in enumerate(methods[1:], 1):
             mean, low, high = mean_spread(lag(across(result.arrays["cka"], m), which))
-            ax.plot(depth, mean, color=COLOURS[m], marker=MARKERS[m], markersize=4, label=name_of(method))
-            ax.fill_between(depth, low, high, color=COLOURS[m], alpha=0.18, linewidth=0)
+            ax.plot(
+                depth,
+                mean,
+                color=COLOURS[m % len(COLOURS)],
+                marker=MARKERS[m % len(MARKERS)],
+                markersize=4,
+                label=name_of(method),
+            )
+            ax.fill_between(depth, low, high, color=COLOURS[m % len(COLOURS)], alpha=0.18, linewidth=0)
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.set_title(title, fontsize=9)
         ax.set_xticks(depth, [layers[i].removesuffix(".residual").removeprefix("layer") for i in which], fontsize=7)
@@ -121,11 +128,11 @@ def bounds(result: Result) -> Figure:
         low, high = (result.arrays["interval"][m, i].diagonal() for i in (0, 1))
         null = [result.arrays["null"][m, i].diagonal() for i in (0, 1)]
         ax.fill_between(depth, *null, color="0.5", alpha=0.35, linewidth=0, label="unrelated images, 95 %")
-        centre = values[0, 0, m, 0].diagonal()
+        centre = values[0, 0, m, min(1, values.shape[1] - 1)].diagonal()
         # Resampled minibatches need not contain the value itself where it is at its bound.
         ends = np.clip(centre - low, 0, None), np.clip(high - centre, 0, None)
-        ax.errorbar(depth, centre, ends, fmt=MARKERS[m], color=COLOURS[m], markersize=4, capsize=2,
-                    label="supervised against self-supervised, 95 %")  # fmt: skip
+        how = {"fmt": MARKERS[m % len(MARKERS)], "color": COLOURS[m % len(COLOURS)], "markersize": 4, "capsize": 2}
+        ax.errorbar(depth, centre, ends, **how, label="supervised against self-supervised, 95 %")
         ax.plot(
             depth,
             between_seeds(values, 0).mean(0).diagonal(),
@@ -148,8 +155,15 @@ def groups(result: Result) -> Figure:
     for ax, key, title in zip(axes[0], ("views", "simplex"), ("two augmented views", "one-hot labels"), strict=True):
         for m, method in enumerate(result.scalars["methods"]):
             mean, low, high = mean_spread(result.arrays[key][m])
-            ax.plot(names, mean, color=COLOURS[m], marker=MARKERS[m], markersize=4, label=name_of(method))
-            ax.fill_between(range(len(names)), low, high, color=COLOURS[m], alpha=0.18, linewidth=0)
+            ax.plot(
+                names,
+                mean,
+                color=COLOURS[m % len(COLOURS)],
+                marker=MARKERS[m % len(MARKERS)],
+                markersize=4,
+                label=name_of(method),
+            )
+            ax.fill_between(range(len(names)), low, high, color=COLOURS[m % len(COLOURS)], alpha=0.18, linewidth=0)
         ax.set_title(title, fontsize=9)
         ax.tick_params(axis="x", labelsize=7)
     axes[0, 0].set_ylabel("CKA", fontsize=9)
@@ -186,9 +200,9 @@ def training(result: Result) -> Figure:
     """A run's last group of blocks at every checkpoint against every other, and all groups against their end."""
     methods, steps, names = (result.scalars[k] for k in ("methods", "checkpoints", "groups"))
     last = len(names) - 2
-    figure, axes = panels(len(methods) + 1, 2, height=2.5)
-    ends = [*(result.arrays["training"][m, :, -1] for m in range(len(methods))), result.arrays["training_across"][1]]
-    titles = [*(f"{name_of(m)}: to its end" for m in methods), f"{name_of(methods[0])} to {name_of(methods[1])}"]
+    figure, axes = panels(2 * len(methods) - 1, 2, height=2.5)
+    ends = [*(result.arrays["training"][m, :, -1] for m in range(len(methods))), *result.arrays["training_across"]]
+    titles = [*(f"{name_of(m)}: to its end" for m in methods), *(f"Supervised to {name_of(m)}" for m in methods[1:])]
     at = np.arange(len(steps))
     for m, method in enumerate(methods):
         ax = axes[0, m]
@@ -198,7 +212,8 @@ def training(result: Result) -> Figure:
         ax.set_title(f"{name_of(method)}, {names[last]}", fontsize=9)
         ax.set_xticks(at, steps, fontsize=7)
         ax.set_yticks(at, steps, fontsize=7)
-    axes[0, -1].set_axis_off()
+    for ax in axes[0, len(methods) :]:
+        ax.set_axis_off()
     figure.colorbar(image, ax=axes[0, -1], fraction=0.3, location="left").set_label("CKA", fontsize=9)
     for ax, values, title in zip(axes[1], ends, titles, strict=True):
         for g, name in enumerate(names):
@@ -214,10 +229,10 @@ def training(result: Result) -> Figure:
 
 
 def shapes(result: Result) -> Figure:
-    """A network's layers (rows) against those of another seed, a deeper and a wider network of the same method."""
+    """A network's layers (rows) against those of another seed, depth and width of the same method."""
     methods, variants = result.scalars["methods"], result.scalars["shapes"]
     p = result.parameters
-    titles = {"deeper": f"ResNet-{p['deep']}", "wider": f"width {p['wide']}"}
+    titles = {"another depth": f"ResNet-{p['deep']}", "another width": f"width {p['wide']}"}
     layers = result.scalars["layers"]
     figure, axes = panels(len(variants), len(methods), height=2.3)
     for m, method in enumerate(methods):
@@ -310,13 +325,12 @@ def map_networks(result: Result) -> Markdown:
     """What the networks of the map of objectives, and of other depths and widths, are."""
     p = result.parameters
     shape = f"ResNet-{p['depth']} of width {p['width']} with the {p['map_stem']} stem"
-    return Markdown(
-        f"The networks here are {shape}, each trained for {p['map_steps']:,} steps, all with seed {p['seeds'][0]}."
-    )
+    steps = f"each trained for {p['map_steps']:,} steps from the same first weights, seed {p['seeds'][0]}"
+    return Markdown(f"The networks here are {shape}, {steps}; the untrained one has others.")
 
 
 def panels_in_numbers(result: Result) -> Markdown:
-    """The poster's panels as means over layers and seeds, with the spread over seeds."""
+    """The poster's panels as means over layers and networks, with the spread over networks or pairs of them."""
     layers, cka = result.scalars["layers"], result.arrays["cka"]
     odd, even = parities(layers)
     rows = []
@@ -335,7 +349,7 @@ def panels_in_numbers(result: Result) -> Markdown:
 
 
 def _mean(values: np.ndarray) -> str:
-    """Mean over pairs of layers [S,n], with the deviation over seeds."""
+    """Mean over pairs of layers [S,n], with the deviation over networks, or pairs of them."""
     each = values.mean(1)
     each = each[np.isfinite(each)]
     if not len(each):

@@ -1,6 +1,8 @@
 """Parts of the similarities of all layers of several networks: which layers, which networks.
 
 ``cka`` is [..., M,S,M,S,L,L] over M methods (supervised first), S seeds and L layers, with any leading dimensions.
+Networks of one seed begin from the same weights, whatever their method, and are more alike for it: where there is more
+than one seed, networks of different methods are compared between different seeds only.
 """
 
 from collections.abc import Sequence
@@ -15,23 +17,41 @@ def parities(layers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def own(cka: np.ndarray, m: int) -> np.ndarray:
-    """CKA [..., S, L, L] within each network of a method."""
+    """CKA [..., S,L,L] within each network of a method."""
     return np.stack([cka[..., m, s, m, s, :, :] for s in range(cka.shape[-3])], -3)
 
 
+def pairs(seeds: int) -> list[tuple[int, int]]:
+    """Pairs of different seeds, both ways; the only one where there is no other."""
+    return [(s, t) for s in range(seeds) for t in range(seeds) if s != t] or [(0, 0)]
+
+
 def between_seeds(cka: np.ndarray, m: int) -> np.ndarray:
-    """CKA [..., S, L, L] of each network of a method with those of its other seeds, their mean; NaN with one seed."""
-    seeds = range(cka.shape[-3])
-    others = [[cka[..., m, s, m, t, :, :] for t in seeds if t != s] for s in seeds]
-    nothing = np.full_like(cka[..., m, 0, m, 0, :, :], np.nan)
-    return np.stack([np.mean(each, 0) if each else nothing for each in others], -3)
+    """CKA [..., P,L,L] of networks of a method with those of its other seeds, for all :func:`pairs`; NaN with one."""
+    seeds = cka.shape[-3]
+    if seeds < 2:
+        return np.full_like(own(cka, m), np.nan)
+    return np.stack([cka[..., m, s, m, t, :, :] for s, t in pairs(seeds)], -3)
 
 
 def across(cka: np.ndarray, m: int) -> np.ndarray:
-    """CKA [..., S, L, L] of each supervised network (rows) with all networks of a method (columns), their mean."""
-    return cka[..., 0, :, m, :, :, :].mean(-3)
+    """CKA [..., P,L,L] of supervised networks (rows) with those of a method (columns), for all :func:`pairs`."""
+    return np.stack([cka[..., 0, s, m, t, :, :] for s, t in pairs(cka.shape[-3])], -3)
 
 
 def lag(maps: np.ndarray, which: np.ndarray) -> np.ndarray:
     """Offset [..., n] of each row's greatest entry from the diagonal, among the layers ``which`` [n]."""
     return maps[..., which[:, None], which].argmax(-1) - np.arange(len(which))
+
+
+def stage(layer: str) -> str:
+    """The stage of the network that a layer belongs to, whatever it is wrapped in."""
+    parts = [part for part in layer.split(".") if part not in ("model", "first", "second")]
+    return parts[0] if parts else layer
+
+
+def group_ends(layers: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Names of the stages with the positions of their last layers, residual branches apart."""
+    sums = [i for i, name in enumerate(layers) if not name.endswith(".residual")]
+    last = {stage(layers[i]): i for i in sums}
+    return list(last), list(last.values())

@@ -25,7 +25,7 @@ def layer_names(model: nn.Module, layers: Sequence[str] | None = None) -> tuple[
     names = tuple(model.layer_names if layers is None else layers)
     expect(len(names) > 0, "layers", "at least one name", "none")
     expect(len(set(names)) == len(names), "layers", "distinct names", list(names))
-    known = [name for name, _ in model.named_modules() if name]
+    known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     for name in names:
         expect_known(name, known, "layers")
     return names
@@ -49,7 +49,7 @@ def watching(model: nn.Module, names: Sequence[str], see: See) -> Iterator[None]
 
         return told
 
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     handles = [model.register_forward_pre_hook(lambda *_: calls.clear())]
     handles += [modules[name].register_forward_hook(hook(name)) for name in names]
     try:
@@ -60,11 +60,15 @@ def watching(model: nn.Module, names: Sequence[str], see: See) -> Iterator[None]
 
 
 @torch.no_grad()
-def run(model: nn.Module, images: Tensor, precision: str = "float32") -> None:
+def run(model: nn.Module, images: Tensor) -> None:
     """One batch of images [N,C,H,W] (uint8, or float in [0, 1]) through a model, where its weights are."""
-    on = next((p.device for p in model.parameters()), devices.best_device())
-    with devices.autocast(on, precision):
-        model(as_float(images.to(on, memory_format=torch.channels_last)))
+    layout = torch.channels_last if images.ndim == 4 else torch.preserve_format
+    model(as_float(images.to(where(model), memory_format=layout)))
+
+
+def where(model: nn.Module) -> torch.device:
+    """The device of a model's weights; the best one for a model without any."""
+    return next((p.device for p in model.parameters()), devices.best_device())
 
 
 def channel_means(

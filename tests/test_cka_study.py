@@ -8,14 +8,15 @@ import torch
 
 from sslnb import cka_pages, layer_widgets
 from sslnb.cka import centred_gram, cka_matrix, linear_cka
-from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED, interval
+from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
 from sslnb.encoders import resnet, save_encoder, untrained
 from sslnb.images import at_most
-from sslnb.layer_maps import across, between_seeds, lag, own, parities
+from sslnb.layer_maps import across, between_seeds, group_ends, lag, own, pairs, parities, stage
 from sslnb.layers import channel_means
 from sslnb.results import Result
-from sslnb.studies.cka import GROUPS, Parameters, Study
-from sslnb.studies.cka_claims import CLAIMS, decide_all
+from sslnb.studies.cka import Parameters, Study
+from sslnb.studies.cka_claims import CLAIMS, decide_all, per_seed
 
 TINY = {
     "others": ("vicreg",),
@@ -36,6 +37,7 @@ TINY = {
     "rounds": 6,
     "neighbours": 3,
 }
+GROUPS = ["stem", "layer1", "layer2", "layer3", "layer4", "pool"]
 FIGURES = ("within", "between", "lags", "bounds", "groups", "objectives", "training", "shapes", "estimates", "indices")
 TABLES = ("networks", "panels_in_numbers", "closeness", "map_networks")
 
@@ -65,7 +67,11 @@ def test_every_profile_is_complete(profile: str) -> None:
         ({"batch_sizes": (3, 8)}, "batch_sizes: expected values of at least 4"),
         ({"batch_sizes": (8, 4)}, "batch_sizes: expected ascending values below"),
         ({"gram_batch": 3}, "gram_batch: expected at least 4"),
-        ({"test_limit": 200}, "test_limit: expected at least two minibatches of 128"),
+        ({"test_limit": 200}, "test_limit: expected at least 1024 images, for gram_batch, estimate_images"),
+        ({"objectives": "cmc"}, "objectives: expected one of"),
+        ({"deep": 18}, "deep: expected another depth than 18"),
+        ({"wide": 8}, "wide: expected another width than 8"),
+        ({"neighbours": 1000}, "neighbours: expected fewer than the 1000"),
         ({"seeds": (0, 0)}, "seeds: expected distinct"),
         ({"map_stem": "cifr"}, "map_stem: expected one of"),
         ({"deep": 19}, "depth: expected 18, 34 or 50"),
@@ -79,8 +85,12 @@ def test_what_can_not_be_run_is_refused_before_anything_is_trained(changes: dict
 
 
 def test_too_few_test_images_and_encoders_of_other_channels_are_refused_before_training(cache, tmp_path) -> None:
-    with pytest.raises(ValueError, match="index_images: expected at most the 96 test images, got 97"):
-        Study(Parameters.of("quick", **TINY | {"index_images": 97})).representations()
+    with pytest.raises(ValueError, match="the test split of digit-scenes:scenes=60: expected at least 72 images"):
+        Study(
+            Parameters.of("quick", **TINY | {"dataset": "digit-scenes:scenes=60", "test_limit": None})
+        ).representations()
+    with pytest.raises(ValueError, match="index_images: expected more than the 32 channels of the last layer and one"):
+        Study(Parameters.of("quick", **TINY | {"index_images": 33})).representations()
     save_encoder(untrained(0, width=4, in_channels=1), tmp_path / "grey.pt")
     with pytest.raises(ValueError, match="encoder: expected one for 3 channels, got 1"):
         Study(Parameters.of("quick", **TINY, encoder=f"checkpoint:{tmp_path / 'grey.pt'}")).representations()
@@ -91,7 +101,7 @@ def test_the_study_measures_every_pair_of_networks(study: Study) -> None:
     layers, groups = len(s["layers"]), len(GROUPS)
     assert s["methods"] == ["supervised", "simclr"] and a["cka"].shape == (2, 2, 2, 2, layers, layers)
     assert a["views"].shape == a["simplex"].shape == (2, 2, groups)
-    assert a["training"].shape == (2, 3, 3, groups) and a["shape/0/deeper"].shape == (layers, 34)
+    assert a["training"].shape == (2, 3, 3, groups) and a["shape/0/another depth"].shape == (layers, 34)
     assert a["estimate"].shape == (2, 3, layers, layers) and s["map"][-1] == "labels"
     for name, array in a.items():
         if np.issubdtype(array.dtype, np.floating):
@@ -111,21 +121,64 @@ def test_blocks_of_the_result_are_where_its_names_say(study: Study) -> None:
     given = cka_matrix(study.given, study.networks[1, 0], study.test.images, batch_size=p.gram_batch)
     np.testing.assert_allclose(a["given"][1], given.values, atol=1e-5)
     last = study.kept[1]
-    ends = cka_matrix(last[3], last[6], study.test.images, layers_a=GROUPS, layers_b=GROUPS, batch_size=p.gram_batch)
+    groups = [study.result.scalars["layers"][i] for i in group_ends(study.result.scalars["layers"])[1]]
+    how = {"layers_a": groups, "layers_b": groups, "batch_size": p.gram_batch}
+    ends = cka_matrix(last[3], last[6], study.test.images, **how)
     np.testing.assert_allclose(a["training"][1, 1, 2], ends.values.diagonal(), atol=1e-5)
-    same = cka_matrix(
-        study.kept[0][3], last[3], study.test.images, layers_a=GROUPS, layers_b=GROUPS, batch_size=p.gram_batch
-    )
-    np.testing.assert_allclose(a["training_across"][1, 1], same.values.diagonal(), atol=1e-5)
+    same = cka_matrix(study.kept[0][3], last[3], study.test.images, **how)
+    np.testing.assert_allclose(a["training_across"][0, 1], same.values.diagonal(), atol=1e-5)
+    shaped = cached_pretrain(p.mapped("simclr", 0, len(study.source), width=8), study.source).encoder
+    base = cached_pretrain(p.mapped("simclr", 0, len(study.source)), study.source).encoder
+    wide = cka_matrix(base, shaped, study.test.images, batch_size=p.gram_batch)
+    np.testing.assert_allclose(a["shape/1/another width"], wide.values, atol=1e-5)
+    place = study.result.scalars["map"].index("simclr"), study.result.scalars["map"].index("vicreg")
+    vicreg = cached_pretrain(p.mapped("vicreg", 0, len(study.source)), study.source).encoder
+    pooled = cka_matrix(base, vicreg, study.test.images, layers_a=["pool"], layers_b=["pool"], batch_size=p.gram_batch)
+    assert a["map"][place] == pytest.approx(float(pooled.values), abs=1e-4)
+
+
+def test_networks_of_one_seed_begin_alike_and_are_not_compared(study: Study) -> None:
+    """Their common first weights would count as similarity of what they learned."""
+    begun = cached_checkpoints(study.parameters.config("simclr", 0, len(study.source), steps=1), study.source, [1])
+    same, other = study._untrained(0), study._untrained()
+    first = begun.encoders[1].stem[0].weight.flatten()
+    alike = [float(torch.corrcoef(torch.stack([first, one.stem[0].weight.flatten()]))[0, 1]) for one in (same, other)]
+    assert alike[0] > 0.99 > 0.3 > abs(alike[1])
+    cka = study.result.arrays["cka"]
+    np.testing.assert_allclose(across(cka, 1).mean(0), (cka[0, 0, 1, 1] + cka[0, 1, 1, 0]) / 2)
+
+
+def test_views_are_of_the_same_images(study: Study) -> None:
+    p, views = study.parameters, study.result.arrays["views"]
+    assert views.shape == (2, 2, len(GROUPS)) and (views[..., 0] > 0.2).all() and (views < 1).all()
+    shifted = cka_matrix(
+        study.networks[0, 0], study.networks[0, 0], study.test.images, layers_a=["stem"], layers_b=["stem"],
+        batch_size=p.gram_batch,
+    )  # fmt: skip
+    assert float(shifted.values) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_set_that_is_sorted_by_class_is_taken_in_random_order(cache, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 40)
+    images = rng.integers(0, 60, (160, 16, 16, 3)) + 60 * (labels[:, None, None, None] % 4)
+    np.savez(tmp_path / "sorted.npz", train_images=images.astype(np.uint8), train_labels=labels,
+             test_images=images.astype(np.uint8), test_labels=labels)  # fmt: skip
+    changes = {"dataset": f"npz:{tmp_path / 'sorted.npz'}", "test_limit": None, "others": ("cmc",), "seeds": (0,)}
+    study = Study(Parameters.of("quick", **TINY | changes))
+    result = study.run()
+    assert len(study.test.labels[: study.parameters.gram_batch].unique()) == 4
+    assert result.arrays["simplex"][0, 0, 0] > 0.3  # brightness is the class; in batches of one class it could not show
+    assert "cmc" in result.scalars["map"]
 
 
 def test_intervals_and_nulls_surround_what_they_are_of(study: Study) -> None:
     a = study.result.arrays
     low, high = a["interval"][1]
     assert (low <= high).all() and a["null"].shape == a["interval"].shape
-    inside = (a["cka"][0, 0, 1, 0] >= low - 0.05) & (a["cka"][0, 0, 1, 0] <= high + 0.05)
+    inside = (a["cka"][0, 0, 1, 1] >= low - 0.05) & (a["cka"][0, 0, 1, 1] <= high + 0.05)
     assert inside.mean() > 0.9
-    assert a["null"][1, 0].mean() < 0.05 < a["cka"][0, 0, 1, 0].mean()
+    assert a["null"][1, 0].mean() < 0.05 < a["cka"][0, 0, 1, 1].mean()
 
 
 def test_labels_stand_beside_the_layers(study: Study) -> None:
@@ -142,7 +195,7 @@ def test_labels_stand_beside_the_layers(study: Study) -> None:
 def test_indices_are_those_of_channel_means(study: Study) -> None:
     s = study.result.scalars
     chosen = at_most(study.test, study.parameters.index_images).images
-    x, y = (channel_means(study.networks[cell], chosen, ("layer3.1",))["layer3.1"] for cell in ((0, 0), (1, 0)))
+    x, y = (channel_means(study.networks[cell], chosen, ("layer3.1",))["layer3.1"] for cell in ((0, 0), (1, 1)))
     where = s["index_pairs"].index("simclr"), s["indices"].index("linear CKA"), s["index_layers"].index("layer3.1")
     assert study.result.arrays["indices"][where] == pytest.approx(float(linear_cka(x, y)), abs=1e-5)
 
@@ -165,7 +218,7 @@ def test_one_seed_decides_nothing_but_draws_everything(cache) -> None:
     assert {claim["verdict"] for claim in result.scalars["claims"]} == {NOT_TESTED}
     for name in FIGURES:
         assert getattr(cka_pages, name)(result).axes
-    assert result.scalars["shapes"] == ["deeper", "wider"]
+    assert result.scalars["shapes"] == ["another depth", "another width"]
 
 
 def test_two_objectives_are_two_comparisons(cache) -> None:
@@ -259,7 +312,7 @@ def made_up(**changes: object) -> Result:
     simplex[0] += 0.4
     scalars = {"methods": ["supervised", "simclr"], "layers": LAYERS}
     # Offsets are whole layers and may be equal for all seeds: their spread is that over images.
-    drawn = {f"drawn/C5/SimCLR, {kind} layers": 0.01 * rng.standard_normal(20) for kind in ("even", "all")}
+    drawn = {f"drawn/C5/SimCLR, {kind}": 0.01 * rng.standard_normal(20) for kind in ("even", "odd")}
     return Result("cka", {}, scalars, {"cka": cka, "views": views, "simplex": simplex} | drawn | changes)
 
 
@@ -302,6 +355,20 @@ def test_a_claim_fails_without_what_it_says(claim: str) -> None:
     assert next(v.verdict for v in verdicts if v.claim == claim) == NOT_REPLICATED
 
 
+def test_pairs_of_networks_are_not_independent() -> None:
+    """Effects of three seeds that are means over pairs would be too narrow: their pseudo-values spread as seeds do."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        own = rng.standard_normal(3)
+        values = np.array([own[s] + own[t] for s, t in pairs(3)])
+        _, low, high = interval(per_seed(values, 3))
+        covered += low <= 0 <= high
+    assert covered / 400 > 0.92
+    np.testing.assert_allclose(per_seed(values, 3).mean(), values.mean())
+    assert np.isnan(per_seed(np.ones(2), 2)).all()
+
+
 def test_the_choice_of_images_widens_the_interval() -> None:
     wide = made_up(**{"drawn/C6/SimCLR": np.linspace(-1, 1, 50)})
     before, after = (next(v for v in decide_all(r)[0] if v.claim == "C6") for r in (made_up(), wide))
@@ -313,11 +380,18 @@ def test_parts_of_the_maps() -> None:
     cka = made_up().arrays["cka"]
     assert own(cka, 1).shape == (3, 18, 18)
     np.testing.assert_allclose(own(cka, 1)[2], cka[1, 2, 1, 2])
-    np.testing.assert_allclose(between_seeds(cka, 0)[1], (cka[0, 1, 0, 0] + cka[0, 1, 0, 2]) / 2)
-    np.testing.assert_allclose(across(cka, 1)[2], cka[0, 2, 1].mean(0))
+    assert pairs(3) == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] and pairs(1) == [(0, 0)]
+    np.testing.assert_allclose(between_seeds(cka, 0)[3], cka[0, 1, 0, 2])
+    np.testing.assert_allclose(across(cka, 1)[4], cka[0, 2, 1, 0])
     assert np.isnan(between_seeds(cka[:, :1, :, :1], 0)).all()
+    np.testing.assert_allclose(across(cka[:, :1, :, :1], 1)[0], cka[0, 0, 1, 0])
     np.testing.assert_allclose(own(np.stack([cka, cka + 1]), 0)[1], own(cka, 0) + 1)
     shifted = np.eye(6)[:, [5, 0, 1, 2, 3, 4]]  # row i is greatest in column i + 1, the last in the first
     assert lag(shifted, np.arange(6)).tolist() == [1, 1, 1, 1, 1, -5]
+    assert stage("model.layer1.0") == stage("layer1.0.residual") == "layer1" and stage("first.pool") == "pool"
+    assert group_ends(LAYERS) == (
+        GROUPS,
+        [LAYERS.index(n) for n in ("stem", "layer1.1", "layer2.1", "layer3.1", "layer4.1", "pool")],
+    )
     odd, even = parities(LAYERS)
     assert [LAYERS[i] for i in odd[:2]] == ["layer1.0.residual", "layer1.1.residual"] and LAYERS[even[1]] == "layer1.1"

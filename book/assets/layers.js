@@ -92,7 +92,7 @@ function layerExplorer(root) {
     strips.replaceChildren();
     [[network(rows)[0], pair[0]], [network(columns)[0], pair[1]]].forEach(([method, layer]) => {
       const strip = element("div", strips, { className: "layer-strip" });
-      element("span", strip, { textContent: `${facts.methods[method]}, ${facts.layers[layer]}` });
+      element("span", strip, { textContent: `${facts.methods[method]}, first seed, ${facts.layers[layer]}` });
       const at = facts.queries[query.value];
       thumbnail(facts, root.dataset.sprite, strip, at, `the image, ${facts.labels[at]}`);
       element("span", strip, { textContent: "→", className: "layer-arrow" });

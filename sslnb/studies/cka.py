@@ -8,7 +8,7 @@ from scipy.cluster import hierarchy
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import cka, data
+from sslnb import cka, data, device
 from sslnb.augment import Augmentation
 from sslnb.checks import expect
 from sslnb.cka import Similarity, Source
@@ -17,17 +17,17 @@ from sslnb.encoders import Encoder, load_encoder, untrained
 from sslnb.features import extract
 from sslnb.images import ImageSet, at_most
 from sslnb.indices import INDICES
+from sslnb.layer_maps import group_ends
 from sslnb.layers import channel_means
+from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, seeded
 from sslnb.probe import knn_predict, top1
 from sslnb.results import Result
 from sslnb.studies import cka_claims as decisions
 from sslnb.studies.base import BaseStudy, step
-from sslnb.studies.cka_parameters import Parameters
+from sslnb.studies.cka_parameters import BANK, Parameters
 
-GROUPS = ("stem", "layer1", "layer2", "layer3", "layer4", "pool")  # bottleneck groups: the output of each stage
 SHOWN = 4  # images of the explorer
-BANK = 1000  # images among which their neighbours are looked for
 
 
 class Study(BaseStudy):
@@ -43,7 +43,7 @@ class Study(BaseStudy):
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
-        self.trained, self.reasons = 0, {}
+        self.trained, self.reasons, self.on = 0, {}, device.best_device()
         self.networks: dict[tuple[int, int], Encoder] = {}  # by method and seed
         self.kept: list[dict[int, Encoder]] = []  # of the first seed, by step, for each method
         self.given: Encoder | None = None
@@ -55,9 +55,9 @@ class Study(BaseStudy):
     def representations(self) -> Result:
         """Pretrain every network; kNN accuracies say how far they have come."""
         p = self.parameters
-        self.given = load_encoder(p.encoder).eval() if p.encoder else None
+        self.given = load_encoder(p.encoder).eval().to(self.on) if p.encoder else None
         self.source = at_most(data.load(p.dataset, "train", size=p.size), p.limit)
-        self.test = at_most(data.load(p.dataset, "test", size=p.size), p.test_limit)
+        self.test = _shuffled(at_most(data.load(p.dataset, "test", size=p.size), p.test_limit), p.seeds[0])
         self._check()
         probed = at_most(data.load(p.dataset, "train", size=p.size), p.probe_limit)
         accuracy = np.full((len(p.methods), len(p.seeds)), np.nan)
@@ -75,7 +75,6 @@ class Study(BaseStudy):
             "methods": list(p.methods),
             "seeds": list(p.seeds),
             "layers": list(self.networks[0, 0].layer_names),
-            "groups": list(GROUPS),
             "test_images": len(self.test),
             "untrained_accuracy": self._knn(self._untrained(), probed),
             "pretraining": {"dataset": p.dataset, "images": len(self.source), "trained": self.trained},
@@ -86,15 +85,19 @@ class Study(BaseStudy):
     def _check(self) -> None:
         """Refuse what would stop the study after hours of training."""
         p, channels = self.parameters, self.source.images.shape[1]
-        for name in ("estimate_images", "index_images"):
-            need = getattr(p, name)
-            expect(need <= len(self.test), name, f"at most the {len(self.test)} test images", need)
-        least = max(2 * p.gram_batch, p.neighbours + 1)
-        expect(len(self.test) >= least, "test_limit", f"at least {least} test images", len(self.test))
+        need = f"at least {p.least_images} images, for gram_batch, estimate_images, index_images and neighbours"
+        expect(len(self.test) >= p.least_images, f"the test split of {p.dataset}", need, len(self.test))
+        for method in (*p.methods, *p.others):
+            config = p.config(method, p.seeds[0], len(self.source))
+            with torch.device("meta"):  # its checks, and how many features it has
+                kind, shape = OBJECTIVES[method], {"width": p.width, "stem": p.stem, "in_channels": channels}
+                wide = kind.build_encoder(p.depth, **shape, **config.options).feature_dim
+            enough = f"more than the {wide} channels of the last layer and one"
+            expect(method in p.others or p.index_images > wide + 1, "index_images", enough, p.index_images)
         if self.given is not None:
-            expect(
-                self.given.in_channels == channels, "encoder", f"one for {channels} channels", self.given.in_channels
-            )
+            got = self.given.in_channels
+            expect(got == channels, "encoder", f"one for {channels} channels", got)
+            cka.similarity([Source("encoder", self.test.images[: cka.LEAST], self.given)])  # all of its layers run
 
     def _along(self, config: PretrainConfig, at: Sequence[int]) -> dict[int, Encoder]:
         """Encoders of a run at some steps; without its last one there is nothing to study."""
@@ -102,14 +105,20 @@ class Study(BaseStudy):
         self.trained += not run.reused
         whole = all(step in run.encoders for step in at)
         expect(whole, config.objective, f"{at[-1]} steps of pretraining that converge", run.reason)
-        return {step: run.encoders[step] for step in at}
+        return {step: run.encoders[step].to(self.on) for step in at}
 
-    def _untrained(self) -> Encoder:
+    def _untrained(self, seed: int | None = None, **changes: object) -> Encoder:
+        """An untrained network, of a seed that nothing here was trained from unless one is given."""
         p = self.parameters
-        return untrained(p.seeds[0], p.depth, width=p.width, stem=p.stem, in_channels=self.source.images.shape[1])
+        shape = {"width": p.width, "stem": p.stem, "in_channels": self.source.images.shape[1]} | changes
+        return untrained(max(p.seeds) + 1 if seed is None else seed, p.depth, **shape).to(self.on)
+
+    def _other(self, m: int) -> Encoder:
+        """A method's network to compare the first supervised one with: of another seed, where there is one."""
+        return self.networks[m, min(1, len(self.parameters.seeds) - 1)]
 
     def _knn(self, encoder: Encoder, probed: ImageSet) -> float:
-        features = [extract(encoder, images) for images in (probed, self.test)]
+        features = [extract(encoder, images, device=self.on) for images in (probed, self.test)]
         return top1(knn_predict(features[0], probed.labels, features[1]), self.test.labels)
 
     def _compared(self, sources: Sequence[Source], **how: object) -> Similarity:
@@ -134,7 +143,8 @@ class Study(BaseStudy):
         """Keep what claims measure on bootstrap replicates: means over seeds [R] for each of their comparisons."""
         for name in names:
             for what, effects in decisions.measured(name, self.result.scalars, arrays):
-                self.result.arrays[f"drawn/{name}/{what}"] = effects.mean(-1)
+                if np.isfinite(effects).all():  # which takes enough seeds
+                    self.result.arrays[f"drawn/{name}/{what}"] = effects.mean(-1)
 
     # --- the poster's panels ------------------------------------------------------------------------------------------
 
@@ -146,117 +156,107 @@ class Study(BaseStudy):
         sources += [Source("untrained", images, self._untrained()), Source("labels", self._one_hot())]
         sources += [Source("encoder", images, self.given)] if self.given else []
         found = self._compared(sources, permutations=p.permutations)
-        values, layers = found.values(), len(self.result.scalars["layers"])
-        trained = len(self.networks) * layers
-        own = slice(0, trained)
-        self.result.arrays["cka"] = self._by_method(values[own, own], layers)
-        self.result.arrays["untrained"] = (
-            values[own, found.at("untrained")].numpy().reshape(len(p.methods), len(p.seeds), layers, layers)
-        )
-        self.result.arrays["simplex_layers"] = (
-            values[own, found.at("labels")].numpy().reshape(len(p.methods), len(p.seeds), layers)
-        )
+        values, names = found.values(), self.result.scalars["layers"]
+        shape = (len(p.methods), len(p.seeds), len(names))
+        trained = slice(0, len(self.networks) * len(names))
+        groups, ends = group_ends(names)
         drawn = found.bootstrap(p.rounds, p.seeds[0])
-        self._bounds(found, drawn, layers)
-        self._draw(("C1", "C2", "C3", "C4", "C5"), {"cka": self._by_method(drawn[:, own, own], layers)})
+        maps, simplex = self._by_method(values[trained, trained], len(names)), found.at("labels").start
+        untrained_maps = values[trained, found.at("untrained")].numpy().reshape(*shape, -1)
+        self.result.scalars["groups"] = groups
+        self.result.arrays |= {"cka": maps, "untrained": untrained_maps}
+        self.result.arrays["simplex"] = values[trained, simplex].view(shape)[..., ends].numpy()
+        self._bounds(found, drawn)
+        self._draw(("C1", "C2", "C3", "C4", "C5"), {"cka": self._by_method(drawn[:, trained, trained], len(names))})
+        self._draw(("C7",), {"simplex": drawn[:, trained, simplex].view(-1, *shape)[..., ends].numpy()})
         if self.given:
             self.result.scalars["given_layers"] = list(found.layers["encoder"])
             rows = [found.between("encoder", f"{m} 0").values.numpy() for m in range(len(p.methods))]
             self.result.arrays["given"] = np.stack(rows)
-            self.result.arrays["given_simplex"] = found.between("encoder", "labels").values[:, 0].numpy()
         return self._noted()
 
-    def _bounds(self, found: Similarity, drawn: Tensor, layers: int) -> None:
-        """Of supervised against each method, first seeds: the 95 % interval, and the 95 % band of unrelated images."""
+    def _bounds(self, found: Similarity, drawn: Tensor) -> None:
+        """Of the first supervised network against others [M,2,L,L], of another seed: the 95 % interval of CKA, and the
+        95 % band of unrelated images."""
         shares = torch.tensor([0.025, 0.975], dtype=torch.float64)
-        for name, draws in {"interval": drawn, "null": found.null}.items():
-            rows = []
-            for m in range(len(self.parameters.methods)):
-                part = draws[:, found.at("0 0"), found.at(f"{m} 0")]
-                rows.append(part.flatten(1).quantile(shares, 0).view(2, layers, layers))
-            self.result.arrays[name] = torch.stack(rows).numpy()
+        rows, other = found.at("0 0"), min(1, len(self.parameters.seeds) - 1)
+        for name, draws in {"interval": drawn[:, rows], "null": found.null}.items():
+            parts = [draws[..., found.at(f"{m} {other}")] for m in range(len(self.parameters.methods))]
+            bounds = [part.flatten(1).quantile(shares, 0).view(2, *part.shape[1:]) for part in parts]
+            self.result.arrays[name] = torch.stack(bounds).numpy()
 
     @step
     def invariance(self) -> Result:
-        """Per group of blocks: two augmentations of the same images, and the one-hot labels, with each other."""
+        """Per group of blocks: CKA between two augmentations of the same images."""
         p = self.parameters
         strength = p.jitter_strength
         jitter = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
         view = Augmentation(scale=(p.crop_scale, 1.0), flip=p.flip, jitter=jitter, greyscale=0.2)
-        views = [
-            (255 * view(self.test.images, seeded(p.seeds[0], i, torch.device("cpu")))).round().byte() for i in (0, 1)
-        ]
+        views = [255 * view(self.test.images, seeded(p.seeds[0], i, torch.device("cpu"))) for i in (0, 1)]
+        _, ends = group_ends(self.result.scalars["layers"])
+        layers = [self.result.scalars["layers"][i] for i in ends]
         sources = [
-            Source(f"{m} {s} {v}", images, network, GROUPS)
+            Source(f"{m} {s} {v}", images.round().byte(), network, layers)
             for (m, s), network in self.networks.items()
-            for v, images in enumerate((*views, self.test.images))
+            for v, images in enumerate(views)
         ]
-        found = self._compared([*sources, Source("labels", self._one_hot())])
-        self.result.arrays |= self._groupwise(found, found.values())
-        self._draw(("C6", "C7"), self._groupwise(found, found.bootstrap(p.rounds, p.seeds[0])))
+        found = self._compared(sources)
+        self.result.arrays["views"] = self._between_views(found, found.values())
+        self._draw(("C6",), {"views": self._between_views(found, found.bootstrap(p.rounds, p.seeds[0]))})
         return self._noted()
 
-    def _groupwise(self, found: Similarity, values: Tensor) -> dict[str, np.ndarray]:
-        """CKA [..., M,S,G] between views, and with the labels."""
-        views, simplex = [], []
+    def _between_views(self, found: Similarity, values: Tensor) -> np.ndarray:
+        """CKA [..., M,S,G] between the two views of each network."""
+        rows = []
         for m, s in self.networks:
-            first, second, plain = (found.at(f"{m} {s} {v}") for v in range(3))
-            views.append(values[..., first, second].diagonal(dim1=-2, dim2=-1))
-            simplex.append(values[..., plain, found.at("labels")][..., 0])
+            first, second = (found.at(f"{m} {s} {v}") for v in (0, 1))
+            rows.append(values[..., first, second].diagonal(dim1=-2, dim2=-1))
         shape = (len(self.parameters.methods), len(self.parameters.seeds))
-        return {
-            name: torch.stack(rows, -2).unflatten(-2, shape).numpy()
-            for name, rows in {"views": views, "simplex": simplex}.items()
-        }
+        return torch.stack(rows, -2).unflatten(-2, shape).numpy()
 
     # --- beyond the poster --------------------------------------------------------------------------------------------
 
     @step
     def objectives(self) -> Result:
-        """Pooled features of every objective against each other, and in which order they cluster."""
+        """Features of every objective against each other, and in which order they cluster."""
         p = self.parameters
-        sources = [Source("untrained", self.test.images, self._mapped_untrained(), ("pool",))]
+        features = {"untrained": extract(self._untrained(stem=p.map_stem), self.test, device=self.on)}
         for method in (*p.methods, *p.others):
             run = cached_pretrain(p.mapped(method, p.seeds[0], len(self.source)), self.source)
             self.trained += not run.reused
             if run.converged:
-                sources.append(Source(method, self.test.images, run.encoder, ("pool",)))
+                features[method] = extract(run.encoder, self.test, device=self.on)
             else:
                 self.reasons[f"{method}, on the map of objectives"] = run.reason
-        found = self._compared([*sources, Source("labels", self._one_hot())])
+        features["labels"] = self._one_hot()
+        found = self._compared([Source(name, x) for name, x in features.items()])
         self.result.scalars["map"] = list(found.layers)
-        values = found.values().numpy()
-        self.result.arrays["map"] = values
-        networks = np.clip(1 - values[1:-1, 1:-1], 0, None)  # the estimate can be above 1 by chance
-        if len(networks) > 1:
-            linkage = hierarchy.linkage(networks[np.triu_indices(len(networks), 1)], "average")
-            self.result.arrays["map_linkage"] = hierarchy.optimal_leaf_ordering(
-                linkage, networks[np.triu_indices(len(networks), 1)]
-            )
+        self.result.arrays["map"] = values = found.values().numpy()
+        apart = np.clip(1 - values[1:-1, 1:-1], 0, None)  # the estimate can be above 1 by chance
+        if len(apart) > 1:
+            flat = apart[np.triu_indices(len(apart), 1)]
+            linkage = hierarchy.linkage(flat, "average")
+            self.result.arrays["map_linkage"] = hierarchy.optimal_leaf_ordering(linkage, flat)
         return self._noted()
-
-    def _mapped_untrained(self) -> Encoder:
-        p = self.parameters
-        shape = {"width": p.width, "stem": p.map_stem, "in_channels": self.source.images.shape[1]}
-        return untrained(p.seeds[0], p.depth, **shape)
 
     @step
     def training(self) -> Result:
-        """Checkpoints of the first seed's runs against each other, group by group, the untrained network first."""
+        """Checkpoints of the first seed's runs against each other, by group, from their common first weights on."""
         p, steps = self.parameters, (0, *self.parameters.at)
+        groups, ends = group_ends(self.result.scalars["layers"])
+        layers = [self.result.scalars["layers"][i] for i in ends]
         sources = [
-            Source(f"{m} {t}", self.test.images, self._untrained() if t == 0 else kept[t], GROUPS)
+            Source(f"{m} {t}", self.test.images, kept[t] if t else self._untrained(p.seeds[0]), layers)
             for m, kept in enumerate(self.kept)
             for t in steps
         ]
         values = self._compared(sources).values().numpy()
-        shape = (len(p.methods), len(steps), len(GROUPS))
-        blocks = values.reshape(*shape, *shape)
-        same = np.diagonal(blocks, axis1=2, axis2=5)  # [M,T,M,T,G]
-        self.result.arrays["training"] = np.stack([same[m, :, m] for m in range(len(p.methods))])
-        self.result.arrays["training_across"] = np.stack(
-            [np.diagonal(same[0, :, m], axis1=0, axis2=1).T for m in range(len(p.methods))]
-        )
+        shape = (len(p.methods), len(steps), len(groups))
+        same = np.diagonal(values.reshape(*shape, *shape), axis1=2, axis2=5)  # [M,T,M,T,G]
+        methods = range(len(p.methods))
+        self.result.arrays["training"] = np.stack([same[m, :, m] for m in methods])
+        crossed = [np.diagonal(same[0, :, m], axis1=0, axis2=1).T for m in methods[1:]]
+        self.result.arrays["training_across"] = np.stack(crossed)
         self.result.scalars["checkpoints"] = list(steps)
         return self._noted()
 
@@ -264,7 +264,7 @@ class Study(BaseStudy):
     def shapes(self) -> Result:
         """The map's network against one of another seed, depth and width, layer by layer."""
         p = self.parameters
-        changes = {"deeper": {"depth": p.deep}, "wider": {"width": p.wide}}
+        changes = {"another depth": {"depth": p.deep}, "another width": {"width": p.wide}}
         if len(p.seeds) > 1:
             changes = {"another seed": {}} | changes
         for m, method in enumerate(p.methods):
@@ -274,11 +274,11 @@ class Study(BaseStudy):
                 run = cached_pretrain(p.mapped(method, seed, len(self.source), **change), self.source)
                 self.trained += not run.reused
                 expect(run.converged, method, f"pretraining that converges ({name})", run.reason)
-                sources.append(Source(name, self.test.images, run.encoder))
+                sources.append(Source(name, self.test.images, run.encoder.to(self.on)))
             found = self._compared(sources)
             for name in changes:
                 self.result.arrays[f"shape/{m}/{name}"] = found.between("base", name).values.numpy()
-            self.result.scalars["deep_layers"] = list(found.layers["deeper"])
+            self.result.scalars["deep_layers"] = list(found.layers["another depth"])
         self.result.scalars["shapes"] = list(changes)
         return self._noted()
 
@@ -289,14 +289,14 @@ class Study(BaseStudy):
         images = at_most(self.test, p.estimate_images).images
         images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(p.seeds[0]))]
         sizes = (*p.batch_sizes, len(images))
-        sources = [Source(str(m), images, self.networks[m, 0]) for m in (0, 1)]
+        sources = [Source("supervised", images, self.networks[0, 0]), Source("other", images, self._other(1))]
         shape = (2, len(sizes), len(self.result.scalars["layers"]))
         found = {"estimate": np.empty((*shape, shape[-1])), "estimate_null": np.empty(shape)}
         for b, size in enumerate(tqdm(sizes, desc="estimates", unit="batch size")):
             for u, unbiased in enumerate((False, True)):
                 one = self._compared(sources, batch_size=size, unbiased=unbiased, permutations=1)
-                found["estimate"][u, b] = one.between("0", "1").values.numpy()
-                found["estimate_null"][u, b] = one.null[0, one.at("0"), one.at("1")].diagonal().numpy()
+                found["estimate"][u, b] = one.between("supervised", "other").values.numpy()
+                found["estimate_null"][u, b] = one.null[0, :, one.at("other")].diagonal().numpy()
         self.result.arrays |= found
         self.result.scalars["estimate_sizes"] = list(sizes)
         return self._noted()
@@ -307,17 +307,17 @@ class Study(BaseStudy):
         p = self.parameters
         images = at_most(self.test, p.index_images).images
         blocks = [n for n in self.result.scalars["layers"] if n != "stem" and not n.endswith(".residual")]
-        means = {cell: channel_means(network, images, blocks) for cell, network in self.networks.items() if cell[1] < 2}
-        pairs = [(0, 1)] if (0, 1) in means else []
-        pairs += [(m, 0) for m in range(1, len(p.methods))]
+        first = channel_means(self.networks[0, 0], images, blocks)
+        pairs = range(0 if len(p.seeds) > 1 else 1, len(p.methods))  # with itself only where there is another seed
+        others = [channel_means(self._other(m), images, blocks) for m in pairs]
         found = np.full((len(pairs), len(INDICES), len(blocks)), np.nan)
-        for i, pair in enumerate(pairs):
+        for i, other in enumerate(others):
             for j, index in enumerate(INDICES.values()):
                 for k, name in enumerate(blocks):
-                    found[i, j, k] = float(index(means[0, 0][name], means[pair][name]))
+                    found[i, j, k] = float(index(first[name], other[name]))
         self.result.arrays["indices"] = found
         self.result.scalars |= {"indices": list(INDICES), "index_layers": blocks}
-        self.result.scalars["index_pairs"] = ["another seed" if m == 0 else p.methods[m] for m, _ in pairs]
+        self.result.scalars["index_pairs"] = ["another seed" if m == 0 else p.methods[m] for m in pairs]
         return self._noted()
 
     @step
@@ -341,6 +341,11 @@ class Study(BaseStudy):
         }
         self.result.scalars["classes"] = list(self.test.classes)
         return self._noted()
+
+
+def _shuffled(images: ImageSet, seed: int) -> ImageSet:
+    """In random order: minibatches of a set that is sorted by class would each hold one class."""
+    return images.subset(torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)))
 
 
 def _nearest(x: Tensor, queries: Tensor, k: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""How claims C1 to C7 are decided; written before any result was looked at.
+"""How claims C1 to C7 are decided; their comparisons were written before any result but quick pilots was looked at.
 
-Layers are those of the blocks: odd ones are residual branches, even ones the sums. Every effect is one number per seed
-of the supervised networks; where two networks are compared it is a mean over the other one's seeds, so effects between
-seeds are not independent of each other. Each self-supervised objective is a comparison of its own. The same functions
-give the effects and their bootstrap replicates over minibatches of test images.
+Layers are those of the blocks: odd ones are residual branches, even ones the sums. Each self-supervised objective is a
+comparison of its own. Effects are one number per seed; a comparison of pairs of networks gives a pseudo-value per seed
+(:func:`per_seed`), whose mean is that of the pairs and whose spread is that of seeds, not of pairs, which share them.
+It takes three seeds. The same functions give effects and their bootstrap replicates over minibatches of test images.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ import numpy as np
 
 from sslnb.claims import Claim, Verdict, combine, decide
 from sslnb.figures import label
-from sslnb.layer_maps import across, between_seeds, lag, own, parities
+from sslnb.layer_maps import across, between_seeds, lag, own, pairs, parities
 from sslnb.results import Result
 
 CLAIMS = {
@@ -32,7 +32,7 @@ CLAIMS = {
         "C3",
         "Residual (odd) representations are not shared between SSL and SL.",
         "panel 'Low Odd'",
-        "CKA between seeds of corresponding odd layers (mean of SL and SSL) minus that between SL and SSL",
+        "CKA of corresponding odd layers between seeds (mean of SL and SSL) minus that between SL and SSL",
     ),
     "C4": Claim(
         "C4",
@@ -45,7 +45,7 @@ CLAIMS = {
         "C5",
         "SSL lags SL: the best match of an SL layer is a later SSL layer.",
         "white dots",
-        "mean offset, in layers, of the best matching SSL layer of each SL layer",
+        "mean offset, in blocks, of the best matching SSL layer of each SL layer among those of its parity",
     ),
     "C6": Claim(
         "C6",
@@ -104,31 +104,42 @@ def _checkerboard(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]
     yield "", (_other(maps, odd) + _other(maps, even)) / 2 - mixed
 
 
+def per_seed(values: np.ndarray, seeds: int) -> np.ndarray:
+    """Pseudo-values [..., S] of values [..., P] of all ordered pairs of different seeds; NaN with fewer than three.
+
+    Jackknife: S times the mean over all pairs, minus S − 1 times that over the pairs without a seed. Their mean is the
+    mean over pairs.
+    """
+    if seeds < 3:
+        return np.full((*values.shape[:-1], seeds), np.nan)
+    without = [[s not in pair for pair in pairs(seeds)] for s in range(seeds)]
+    rest = np.stack([values[..., kept].mean(-1) for kept in without], -1)
+    return seeds * values.mean(-1)[..., None] - (seeds - 1) * rest
+
+
 def _stable(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
     maps = between_seeds(cka, m)
     for name, which in zip(("odd", "even"), parity, strict=True):
-        yield f", {name}", _matching(maps, which) - _other(maps, which)
+        yield f", {name}", per_seed(_matching(maps, which) - _other(maps, which), cka.shape[-3])
 
 
 def _residuals(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
     odd, _ = parity
     same = (_matching(between_seeds(cka, 0), odd) + _matching(between_seeds(cka, m), odd)) / 2
-    yield "", same - _matching(across(cka, m), odd)
+    yield "", per_seed(same - _matching(across(cka, m), odd), cka.shape[-3])
 
 
 def _sums(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
     odd, even = parity
-    maps = across(cka, m)
-    yield ", against other even layers", _matching(maps, even) - _other(maps, even)
-    yield ", against odd layers", _matching(maps, even) - _matching(maps, odd)
-    half = len(even) // 2
-    yield ", early against late", _matching(maps, even[:half]) - _matching(maps, even[half:])
+    maps, half, seeds = across(cka, m), len(even) // 2, cka.shape[-3]
+    yield ", against other even layers", per_seed(_matching(maps, even) - _other(maps, even), seeds)
+    yield ", against odd layers", per_seed(_matching(maps, even) - _matching(maps, odd), seeds)
+    yield ", early against late", per_seed(_matching(maps, even[:half]) - _matching(maps, even[half:]), seeds)
 
 
 def _lag(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
-    maps = across(cka, m)
-    yield ", even layers", lag(maps, parity[1]).mean(-1).astype(float)
-    yield ", all layers", lag(maps, np.sort(np.concatenate(parity))).mean(-1).astype(float)
+    for name, which in zip(("odd", "even"), parity, strict=True):
+        yield f", {name}", per_seed(lag(across(cka, m), which).mean(-1), cka.shape[-3])
 
 
 def _invariance(views: np.ndarray, m: int, _: object) -> Effects:

@@ -7,12 +7,14 @@ from sslnb.checks import expect, expect_known
 from sslnb.cka import LEAST
 from sslnb.encoders import STEMS
 from sslnb.objectives import OBJECTIVES
+from sslnb.objectives.base import Objective
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters
 from sslnb.studies.short import QUICK, SMALL, short_config
 
 SUPERVISED = "supervised"  # what every other objective is compared with
 TEMPERED = ("simclr", "supcon")
+BANK = 1000  # images among which the explorer's neighbours are looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Parameters(BaseParameters):
     checkpoints: tuple[int, ...]  # steps before the last at which a run is compared with itself
     map_stem: str  # of the networks on the map of objectives, and of those of other depths and widths
     map_steps: int
-    deep: int  # depth of a second architecture
-    wide: int  # width of a third
+    deep: int  # another depth, with the same width
+    wide: int  # another width, with the same depth
     batch_size: int  # of pretraining
     optimizer: str  # sgd | lars | adam | adamw
     learning_rate: float | None  # per 256 images; None takes the objective's or the optimizer's own
@@ -119,6 +121,12 @@ class Parameters(BaseParameters):
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "map_steps": 1, "batch_size": 2, "gram_batch": LEAST, "estimate_images": 4 * LEAST}
+        expect(
+            self.neighbours < BANK,
+            "neighbours",
+            f"fewer than the {BANK} images they are looked for in",
+            self.neighbours,
+        )
         least |= {"index_images": LEAST, "permutations": 2, "rounds": 2, "neighbours": 1, "wide": 1}
         least |= {"size": 1, "limit": 2, "probe_limit": 2, "test_limit": 2 * LEAST}
         for name, bound in least.items():
@@ -134,20 +142,33 @@ class Parameters(BaseParameters):
             values = (*getattr(self, name), last)
             below = list(values) == sorted(set(values))
             expect(below, name, f"ascending values below {last}", getattr(self, name))
-        two = self.test_limit is None or self.test_limit >= 2 * self.gram_batch
-        expect(two, "test_limit", f"at least two minibatches of {self.gram_batch}", self.test_limit)
+        limit = self.test_limit
+        wanted = f"at least {self.least_images} images, for gram_batch, estimate_images, index_images and neighbours"
+        expect(limit is None or limit >= self.least_images, "test_limit", wanted, limit)
+        expect(self.deep != self.depth, "deep", f"another depth than {self.depth}", self.deep)
+        expect(self.wide != self.width, "wide", f"another width than {self.width}", self.wide)
         expect(self.temperature > 0, "temperature", "a value above 0", self.temperature)
         expect(self.jitter_strength >= 0, "jitter_strength", "a value of at least 0", self.jitter_strength)
         for name in ("stem", "map_stem"):
             expect_known(getattr(self, name), STEMS, name)
         for name in ("objectives", "others"):
             for method in getattr(self, name):
-                expect_known(method, sorted(set(OBJECTIVES) - {SUPERVISED}), name)
+                known = set(OBJECTIVES) - {SUPERVISED}
+                if name == "objectives":  # layer by layer: two networks side by side have other layers
+                    known = {
+                        m for m in known if OBJECTIVES[m].build_encoder.__func__ is Objective.build_encoder.__func__
+                    }
+                expect_known(method, sorted(known), name)
         both = sorted(set(self.objectives) & set(self.others))
         expect(not both, "others", "names that are not among objectives", both)
         for method in (*self.methods, *self.others):
             self.config(method, 0, 1)  # its checks, before anything is trained
             self.mapped(method, 0, 1, depth=self.deep)
+
+    @property
+    def least_images(self) -> int:
+        """Test images without which something can not be measured."""
+        return max(2 * self.gram_batch, self.estimate_images, self.index_images, self.neighbours + 1)
 
     @property
     def methods(self) -> tuple[str, ...]:
