@@ -64,10 +64,10 @@ def _u_centred(gram: Tensor) -> Tensor:
 def linear_cka(x: Tensor, y: Tensor, *, unbiased: bool = False) -> Tensor:
     """Linear CKA of two representations of the same samples, features [N, …] each: a scalar.
 
-    In [0, 1] when biased; the unbiased estimate can fall below 0, where there is nothing to find. By features in float64
-    or by Gram matrices (:func:`centred_gram`), whichever is smaller. 0 where one of them does not vary. ``ValueError``
-    for other numbers of samples, fewer than 4, or values that are not finite. Source: Kornblith et al. 2019, equations
-    2 to 4; unbiased: Song et al. 2012, equation 5.
+    In [0, 1] when biased; the unbiased estimate can fall below 0, where there is nothing to find. By features in
+    float64 or by Gram matrices (:func:`centred_gram`), whichever is smaller. 0 where one of them does not vary.
+    ``ValueError`` for other numbers of samples, fewer than 4, or values that are not finite. Source: Kornblith et al.
+    2019, equations 2 to 4; unbiased: Song et al. 2012, equation 5.
     """
     expect(x.ndim >= 2, "x", "shape [N, …]", f"shape {list(x.shape)}")
     expect(y.ndim >= 2 and len(y) == len(x), "y", f"{len(x)} samples, as many as x", f"shape {list(y.shape)}")

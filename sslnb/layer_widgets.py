@@ -109,8 +109,8 @@ def neighbours(result: Result, pair: Sequence[tuple[int, int]], query: int) -> F
             title = "image" if k == 0 else str(result.scalars["classes"][a["picture_labels"][at]])
             ax.set_title(title, fontsize=7)
             ax.set_axis_off()
-        row[1].text(0, -0.08, f"{name_of(result.scalars['methods'][m])}, first seed, {layers[layer]}", transform=row[1].transAxes,
-                    fontsize=8, va="top")  # fmt: skip
+        name = f"{name_of(result.scalars['methods'][m])}, first seed, {layers[layer]}"
+        row[1].text(0, -0.08, name, transform=row[1].transAxes, fontsize=8, va="top")
     return figure
 
 
