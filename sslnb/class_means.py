@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect, expect_labels, expect_shape
+from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
 
+CONSTANT = 1e-12  # of the mean squared length: what rounding leaves of features that do not vary
 SCALES = torch.logspace(-3, 4, 141, dtype=torch.double)  # of inverse squared distances, to choose one from
 
 
@@ -12,13 +13,15 @@ def nearest_class_mean(train: Tensor, labels: Tensor, x: Tensor) -> Tensor:
     """Class probabilities [N,K] of features x [N,d] by their squared distances to the class means of train [M,d].
 
     softmax(−s·‖x − μ_k‖²/v), v the mean squared distance of training features to their own mean, and s the scale that
-    makes the training labels most likely, each sample being left out of its own class's mean. Equal features everywhere
-    give equal probabilities. ``ValueError`` for shapes that do not fit, labels [M] that are not of 0..K-1, or a class
-    with fewer than two samples.
+    makes the training labels most likely; for both, each sample is left out of its own class's mean. Features that do
+    not vary give equal probabilities. ``ValueError`` for shapes that do not fit, values that are not finite, labels [M]
+    that are not of 0..K-1, or a class with fewer than two samples.
     """
     expect_shape(train, "train", "M", "d")
     expect_shape(labels, "labels", len(train))
     expect_shape(x, "x", "N", train.shape[1])
+    for name, part in {"train": train, "x": x}.items():
+        expect_finite(part, name)
     classes = int(labels.max()) + 1
     expect_labels(labels, classes)
     counts = labels.bincount(minlength=classes)
@@ -30,7 +33,7 @@ def nearest_class_mean(train: Tensor, labels: Tensor, x: Tensor) -> Tensor:
     at = torch.arange(len(train))
     own[at, labels] *= (n / (n - 1)).square()  # the distance to the mean of the others
     spread = float(own[at, labels].mean())
-    if spread == 0:
+    if spread <= CONSTANT * float(train.square().sum(1).mean()):
         return torch.full((len(x), classes), 1 / classes)
     likely = torch.stack([torch.log_softmax(-scale * own / spread, 1)[at, labels].mean() for scale in SCALES])
     scale = SCALES[int(likely.argmax())]

@@ -34,7 +34,7 @@ class Classifier(nn.Module):
 
 
 def with_head(encoder: Encoder, weight: Tensor, bias: Tensor, standardizer: Standardizer | None = None) -> Classifier:
-    """The classifier that a linear layer, weight [K,d] and bias [K], makes of an encoder, in evaluation mode.
+    """The classifier that a linear layer, weight [K,d] and bias [K], makes of an encoder; both in evaluation mode.
 
     Where the layer is on standardized features, of unit variance, that is folded in. ``ValueError`` for a standardizer
     of another scale, which no linear layer can hold.

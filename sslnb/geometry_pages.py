@@ -119,18 +119,21 @@ def embeddings(result: Result) -> Figure:
 
 
 def joint(result: Result) -> Figure:
-    """All tasks in one embedding, and the greatest eigenvalues of it with their signs."""
-    figure, axes = panels(2, height=3.2, width_ratios=(1.6, 1))
-    _trace(axes[0, 0], result, result.arrays["embedding/joint"], len(result.scalars["tasks"]))
-    axes[0, 0].set_xlabel("first component", fontsize=9)
+    """All tasks in one embedding, for each split, and the sizes of its greatest eigenvalues with their signs."""
+    splits = result.scalars["splits"]
+    figure, axes = panels(len(splits), 2, height=2.6)
+    for i, split in enumerate(splits):
+        _trace(axes[0, i], result, result.arrays[f"embedding/{split}/joint"], len(result.scalars["tasks"]))
+        axes[0, i].set_title(SPLIT_LABELS[split], fontsize=9)
+        axes[0, i].set_xlabel("first component", fontsize=9)
+        values = result.arrays[f"eigenvalues/{split}/joint"][:10]
+        for sign, colour, text in ((1, COLOURS[0], "positive"), (-1, COLOURS[1], "negative")):
+            chosen = np.flatnonzero(np.sign(values) == sign)
+            axes[1, i].bar(chosen + 1, np.abs(values[chosen]), color=colour, label=text)
+        axes[1, i].set_xlabel("component", fontsize=9)
     axes[0, 0].set_ylabel("second component", fontsize=9)
-    values = result.arrays["eigenvalues/joint"][:10]
-    for sign, colour, text in ((1, COLOURS[0], "positive"), (-1, COLOURS[1], "negative")):
-        chosen = np.flatnonzero(np.sign(values) == sign)
-        axes[0, 1].bar(chosen + 1, np.abs(values[chosen]), color=colour, label=text)
-    axes[0, 1].set_xlabel("component", fontsize=9)
-    axes[0, 1].set_ylabel("size of the eigenvalue", fontsize=9)
-    axes[0, 1].legend(frameon=False, fontsize=8)
+    axes[1, 0].set_ylabel("size of the eigenvalue", fontsize=9)
+    axes[1, 1].legend(frameon=False, fontsize=8)
     _methods_legend(figure, result)
     return figure
 
@@ -140,8 +143,8 @@ def joint(result: Result) -> Figure:
 
 def heights(result: Result) -> np.ndarray:
     """Logarithm to base 10 of the loss: a filter moved by its own length can raise the loss a thousandfold."""
-    with np.errstate(divide="ignore"):
-        return np.log10(result.arrays["surfaces"])
+    losses = result.arrays["surfaces"]
+    return np.log10(np.where(losses > 0, losses, np.nan))
 
 
 def _surfaces(result: Result) -> Iterator[tuple[str, np.ndarray]]:
@@ -152,7 +155,7 @@ def contours(result: Result) -> Figure:
     """Contours of the loss around the fine-tuned weights; what is not finite stays white."""
     figure, axes = panels(len(result.scalars["methods"]), height=2.7, sharey=True)
     at, values = result.arrays["surface_at"], heights(result)
-    levels = np.linspace(np.nanmin(values), np.nanmax(values), 17)
+    levels = np.linspace(np.nanmin(values), np.nanmax(values) + 1e-6, 17)  # also where all are equal
     for ax, (method, height) in zip(axes[0], _surfaces(result), strict=True):
         drawn = ax.contourf(at, at, height.T, levels=levels, cmap="viridis")
         ax.contour(at, at, height.T, levels=levels, colors="white", linewidths=0.4)
@@ -181,7 +184,7 @@ def reliefs(result: Result) -> Figure:
 def relief(ax: Axes, result: Result, height: np.ndarray) -> None:
     """One surface on three-dimensional axes, its height logarithmic and common to all methods."""
     at, values = result.arrays["surface_at"], heights(result)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    low, high = float(np.nanmin(values)), float(np.nanmax(values)) + 1e-6
     x, y = np.meshgrid(at, at, indexing="ij")
     ax.plot_surface(x, y, height, cmap="viridis", vmin=low, vmax=high, rcount=60, ccount=60, linewidth=0)
     ticks = np.arange(math.ceil(low), math.floor(high) + 1)
@@ -214,28 +217,29 @@ def robustness(result: Result) -> Figure:
 def pretraining(result: Result) -> Figure:
     """Trajectories of pretraining: progress on the pretraining set's classes, and their embedding."""
     steps, runs = result.scalars["pretraining_steps"], result.scalars["pretraining_runs"]
-    figure, axes = panels(2, height=3.0)
+    figure, axes = panels(2, height=3.4)
     at = np.arange(len(steps))
     embedded = result.arrays["embedding/pretraining"]
     paths = embedded[:-2].reshape(len(runs), len(steps), -1)
-    for method in result.scalars["methods"]:
+    for method in all_methods(result):
         own = [i for i, r in enumerate(runs) if result.scalars["runs"][r][0] == method]
         if not own:
             continue
         colour, marker = _look(result, method)
         mean, low, high = mean_spread(result.arrays["pretraining_progress"][own])
-        axes[0, 0].plot(at, mean, color=colour, marker=marker, markersize=4)
+        axes[0, 0].plot(at, mean, color=colour, marker=marker, markersize=3.5, linewidth=1, label=label(method))
         axes[0, 0].fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
         for path in paths[own]:
-            axes[0, 1].plot(path[:, 0], path[:, 1], color=colour, marker=marker, markersize=3, linewidth=0.8)
+            axes[0, 1].plot(path[:, 0], path[:, 1], color=colour, marker=marker, markersize=2.5, linewidth=0.8)
     for point, (name, marker, colour) in zip(embedded[-2:], POINTS, strict=True):
-        axes[0, 1].plot(point[0], point[1], marker, color=colour, markersize=8, label=name)
+        axes[0, 1].plot(point[0], point[1], marker, color=colour, markersize=8, linestyle="none", label=name)
+    axes[0, 1].legend(frameon=False, fontsize=8)
     axes[0, 0].set_xticks(at, steps, fontsize=7)
     axes[0, 0].set_xlabel("steps of pretraining", fontsize=9)
     axes[0, 0].set_ylabel("$t_w$", fontsize=9)
     axes[0, 1].set_xlabel("first component", fontsize=9)
     axes[0, 1].set_ylabel("second component", fontsize=9)
-    _methods_legend(figure, result)
+    legend(figure, axes[0, 0], 5)
     return figure
 
 

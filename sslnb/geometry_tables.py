@@ -19,7 +19,8 @@ def spectra(result: Result) -> Markdown:
     rows = []
     names = [(f"task {t + 1}, {SPLIT_LABELS[s]}", f"{s}/{t}") for t in range(len(result.scalars["tasks"])) for s in
              result.scalars["splits"]]  # fmt: skip
-    for text, key in [*names, ("all tasks, validation images", "joint")]:
+    names += [(f"all tasks, {SPLIT_LABELS[split]}", f"{split}/joint") for split in result.scalars["splits"]]
+    for text, key in names:
         values = result.arrays[f"eigenvalues/{key}"]
         shares = 100 * values / np.abs(values).sum()
         rows.append((text, *(f"{share:+.1f}" for share in shares[:5]), int((values < 0).sum())))
@@ -137,12 +138,19 @@ def apart(result: Result) -> Markdown:
 
 def scale(result: Result) -> Markdown:
     """How large the samples behind the page's numbers are."""
-    s, p = result.scalars, result.parameters
+    s = result.scalars
     text = (
-        f"Models are compared over {p['samples']:,} images of each task, surfaces and curvatures are over "
+        f"Models are compared over {s['compared_images']:,} images of each task, surfaces and curvatures are over "
         f"{s['surface_images']:,} training images, attacks over {s['attacked_images']:,}, "
         f"with {len(s['seeds'])} seeds."
     )
     if s["reasons"]:
         text += " Left out: " + "; ".join(f"{name} ({why})" for name, why in s["reasons"].items()) + "."
     return Markdown(text)
+
+
+def units(result: Result) -> Markdown:
+    """What the largest budget in normalised units is in pixels."""
+    largest = result.scalars["budgets"][-1]
+    pixels = largest * float(np.mean(result.scalars["std"]))
+    return Markdown(f"A budget of {largest}/255 in normalised units is {pixels:.1f}/255 in pixels here.")

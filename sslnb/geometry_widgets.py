@@ -16,6 +16,8 @@ from sslnb.results import Result
 from sslnb.widgets import picture
 
 COLOURINGS = ("method", "task", "seed", "epoch", "progress")
+# Okabe and Ito's, then some of Paul Tol's: as many as there are objectives.
+MANY = (*COLOURS, "#882255", "#44AA99", "#999933", "#332288", "#DDCC77", "#117733", "#AA4499", "#661100")
 PALETTE = [to_hex(colormaps["viridis"](i / 20)) for i in range(21)]
 
 
@@ -23,7 +25,7 @@ def clouds(result: Result) -> list[tuple[str, str, list[int]]]:
     """Name, key, and tasks of every embedding that can be turned."""
     tasks = range(len(result.scalars["tasks"]))
     single = [(task_name(result, t), f"validation/{t}", [t]) for t in tasks]
-    return [*single, ("all tasks", "joint", list(tasks))]
+    return [*single, ("all tasks", "validation/joint", list(tasks))]
 
 
 def places(result: Result, tasks: list[int]) -> np.ndarray:
@@ -41,9 +43,9 @@ def colours(result: Result, where: np.ndarray, by: str) -> list[str]:
     which = {
         "method": lambda r, t: methods.index(runs[r][0]),
         "task": lambda r, t: t,
-        "seed": lambda r, t: sorted({seed for _, seed in runs}).index(runs[r][1]),
+        "seed": lambda r, t: list(dict.fromkeys(seed for _, seed in runs)).index(runs[r][1]),
     }[by]
-    return [COLOURS[which(r, t) % len(COLOURS)] for r, t, _ in where]
+    return [MANY[which(r, t) % len(MANY)] for r, t, _ in where]
 
 
 def run_names(result: Result) -> list[str]:
@@ -160,7 +162,7 @@ def browse_cloud(result: Result) -> HTML:
         "progress": np.round(result.arrays["progress"][1], 3).tolist(),
         "confusion": result.arrays["confusion"].tolist(),
         "colourings": COLOURINGS,
-        "colours": COLOURS,
+        "colours": MANY,
         "palette": PALETTE,
     }
     return _explorer("cloud-explorer", facts)

@@ -47,13 +47,15 @@ def train_heads(
     learning_rate: float = 0.1,
     batch_size: int = 256,
     seeds: list[int] | None = None,
+    widths: list[int] | None = None,
 ) -> Heads:
     """Train G linear classifiers on features x [G,N,d] and labels y [G,N] (-1: no sample) by SGD, all in one product.
 
     Cross-entropy, momentum 0.9, no weight decay, a cosine schedule to 0. All problems see the same positions in a
-    batch; starts are uniform in ±1/√d, drawn from each one's seed (0, 1, … unless given). ``ValueError`` for shapes,
-    labels, or values that can't be used, or a problem without a sample. Source: Cowlagi, Liu and Neervannan 2022,
-    section 4, as its code has it.
+    batch; starts are uniform in ±1/√d, drawn from each one's seed (0, 1, … unless given). ``widths`` are the numbers of
+    features of problems that have fewer than d, filled up with zeros. ``ValueError`` for shapes, labels, or values that
+    can't be used, or a problem without a sample. Source: Cowlagi, Liu and Neervannan 2022, section 4; their code ends
+    at a 125th of the rate.
     """
     expect_shape(x, "x", "G", "N", "d")
     expect_shape(y, "y", *x.shape[:2])
@@ -67,7 +69,10 @@ def train_heads(
     groups, n, d = x.shape
     seeds = list(range(groups)) if seeds is None else seeds
     expect(len(seeds) == groups, "seeds", f"one for each of {groups} problems", len(seeds))
-    weight, bias = _starts(seeds, classes, d)
+    widths = [d] * groups if widths is None else widths
+    fits = len(widths) == groups and all(1 <= width <= d for width in widths)
+    expect(fits, "widths", f"{groups} numbers in 1..{d}", widths)
+    weight, bias = _starts(seeds, classes, widths, d)
     weight, bias = weight.to(x), bias.to(x)
     kept = [(weight.clone(), bias.clone())]
     speeds = torch.zeros_like(weight), torch.zeros_like(bias)
@@ -93,11 +98,11 @@ def train_heads(
     return Heads(*(torch.stack(parts) for parts in zip(*kept, strict=True)))
 
 
-def _starts(seeds: list[int], classes: int, d: int) -> tuple[Tensor, Tensor]:
-    """Weights [G,K,d] and biases [G,K] as torch's linear layers begin."""
-    drawn = []
-    for seed in seeds:
+def _starts(seeds: list[int], classes: int, widths: list[int], d: int) -> tuple[Tensor, Tensor]:
+    """Weights [G,K,d] and biases [G,K] as torch's linear layers of these widths begin, nought beyond them."""
+    weight, bias = torch.zeros(len(seeds), classes, d), torch.zeros(len(seeds), classes)
+    for g, (seed, width) in enumerate(zip(seeds, widths, strict=True)):
         generator = torch.Generator().manual_seed(seed)
-        drawn.append((2 * torch.rand(classes, d + 1, generator=generator) - 1) / math.sqrt(d))
-    drawn = torch.stack(drawn)
-    return drawn[..., :d].contiguous(), drawn[..., d].contiguous()
+        drawn = (2 * torch.rand(classes, width + 1, generator=generator) - 1) / math.sqrt(width)
+        weight[g, :, :width], bias[g] = drawn[:, :width], drawn[:, width]
+    return weight, bias

@@ -266,8 +266,8 @@ def top_eigenvalue(
 ) -> Eigenvalue:
     """Largest (not largest in magnitude) eigenvalue of the Hessian of the mean cross-entropy in all parameters.
 
-    Power iteration, which finds the eigenvalue of largest magnitude; unless that is positive, again on the Hessian
-    plus its norm times the identity, whose dominant eigenvalue belongs to the largest. Each takes at most
+    Power iteration, which finds the eigenvalue of largest magnitude; unless that is clearly positive, again on the
+    Hessian plus its norm times the identity, whose dominant eigenvalue belongs to the largest. Each takes at most
     ``iterations`` products with the Hessian, and has converged when the residual is at most ``tolerance`` · |λ|. The
     eigenvalue depends on how weights are scaled (Dinh et al. 2017). ``ValueError`` as in :func:`loss_surface`.
     """
@@ -277,9 +277,10 @@ def top_eigenvalue(
     # Both are drawn, so that what is drawn afterwards does not depend on how this ends.
     starts = torch.randn(2, len(like), generator=generator).to(like)
     found, norm = _power_iteration(product, starts[0], 0.0, iterations, tolerance)
-    if found.converged and found.value >= 0:
+    if found.value >= 0 and found.residual <= found.value / 2:  # what dominates is positive
         return found
-    return _power_iteration(product, starts[1], norm, iterations, tolerance)[0]
+    shifted = _power_iteration(product, starts[1], norm, iterations, tolerance)[0]
+    return max(found, shifted, key=lambda one: one.value)  # both are lower bounds of the largest
 
 
 def _power_iteration(
@@ -355,7 +356,7 @@ def flatness(
     ``rise`` is the mean, over random directions d as in :func:`random_directions` and both signs, of
     loss(w ± radius · d) − loss(w): a radius of 0.25 changes each filter by a quarter of its length. ``sharpness`` is
     the largest such rise at a quarter, a half, three quarters and all of the radius: a lower bound of the largest
-    within it, which an attack on the weights would look for. Both are NaN if any of these losses is not finite, and
+    within it, which an attack on the weights would look for. NaN where one of the losses is not finite, and
     unlike the curvature they do not depend on how filters are scaled. ``ValueError`` as in :func:`loss_surface`.
     """
     expect(math.isfinite(radius) and radius > 0, "radius", "a number above 0", radius)

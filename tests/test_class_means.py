@@ -41,7 +41,7 @@ def test_random_labels_are_near_ignorance() -> None:
 
 
 def test_features_that_do_not_vary_say_nothing() -> None:
-    p = nearest_class_mean(torch.ones(8, 3), torch.arange(8) % 4, torch.ones(5, 3))
+    p = nearest_class_mean(torch.full((60, 3), 0.1), torch.arange(60) % 4, torch.full((5, 3), 0.1))
     torch.testing.assert_close(p, torch.full((5, 4), 0.25))
 
 
@@ -51,5 +51,7 @@ def test_bad_input_is_refused() -> None:
         nearest_class_mean(train[:5], labels[:5], train)
     with pytest.raises(ValueError, match="x: expected shape"):
         nearest_class_mean(train, labels, train[:, :3])
+    with pytest.raises(ValueError, match="x: expected finite"):
+        nearest_class_mean(train, labels, train / 0)
     with pytest.raises(ValueError, match="labels: expected shape"):
         nearest_class_mean(train, labels[:4], train)

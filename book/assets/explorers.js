@@ -26,7 +26,7 @@ function slider(parent, text, min, max, value, changed) {
 }
 
 // A canvas whose picture turns: draw(context, project) is called anew whenever the angles change, by dragging or by the
-// two sliders; project maps three coordinates in [-1, 1] to [x, y, depth].
+// two sliders; project maps three coordinates in [-1, 1] to [x, y, depth], the depth greater for what is nearer.
 function turntable(parent, controls, label, azimuth, elevation, draw) {
   const canvas = element("canvas", parent, { width: 640, height: 560, className: "turntable" });
   canvas.setAttribute("role", "img");

@@ -61,7 +61,7 @@ function cloudExplorer(root) {
     const reach = Math.max(...points.flatMap((p) => p.map((v, k) => Math.abs(v - middle[k])))) || 1;
     const placed = points.map((p) => project(p.map((v, k) => (v - middle[k]) / reach)));
     const models = placed.slice(0, -2).map((at, i) => [at, place(i)]);
-    models.sort((a, b) => b[0][2] - a[0][2]);
+    models.sort((a, b) => a[0][2] - b[0][2]); // the nearest last
     for (const [[x, y], where] of models) {
       context.fillStyle = colourOf(where);
       context.beginPath();
@@ -143,7 +143,7 @@ function surfaceExplorer(root) {
         faces.push([corners.reduce((sum, c) => sum + c[2], 0), corners, mean]);
       }
     }
-    faces.sort((a, b) => b[0] - a[0]);
+    faces.sort((a, b) => a[0] - b[0]); // the nearest last
     for (const [, corners, mean] of faces) {
       const colour = facts.palette[Math.round(mean * (facts.palette.length - 1))];
       context.fillStyle = colour;

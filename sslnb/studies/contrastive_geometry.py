@@ -1,5 +1,7 @@
 """The geometry of contrastive learning (Cowlagi, Liu and Neervannan): the study's steps."""
 
+import warnings
+
 import numpy as np
 import torch
 from scipy import stats
@@ -7,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb import attacks, data, device, trajectory
+from sslnb.claims import bootstrap_weights
 from sslnb.class_means import nearest_class_mean
 from sslnb.encoders import untrained
 from sslnb.features import extract
@@ -18,7 +21,6 @@ from sslnb.studies import contrastive_geometry_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.contrastive_geometry_parameters import Parameters
 from sslnb.studies.contrastive_geometry_runs import SPLITS, Runs
-from sslnb.studies.simclr_rotnet import normalisation
 
 COMPONENTS = 3  # of an embedding
 EIGENVALUES = 20  # that are kept
@@ -51,14 +53,15 @@ class Study(BaseStudy):
         self.predictions = self.of.fine_tune()
         runs, tasks, classes = len(self.of.runs), len(p.tasks), len(p.classes[0])
         accuracy = np.empty((len(SPLITS), runs, tasks, p.epochs + 1))
-        confusion = np.empty((runs, tasks, p.epochs + 1, classes, classes), np.int16)
+        confusion = np.empty((runs, tasks, p.epochs + 1, classes, classes), np.int32)
         drawn = np.empty((runs, tasks, p.rounds), np.float32)
         for t, task in enumerate(self.of.tasks):
             for i, split in enumerate(SPLITS):
                 right = self.predictions[split][t].argmax(-1) == task.split(split).labels
                 accuracy[i, :, t] = right.double().mean(-1).numpy()
-            weights = self._weights(right.shape[-1]).double()
-            drawn[:, t] = (right[:, -1].double() @ weights.T / right.shape[-1]).numpy()
+            # The same draws for all runs of a task: differences are paired by image.
+            weights = bootstrap_weights(right.shape[-1], rounds=p.rounds, seed=p.seeds[0] + t)
+            drawn[:, t] = right[:, -1].double().numpy() @ weights.T / right.shape[-1]
             confusion[:, t] = _confusions(self.predictions["validation"][t], task.validation.labels, classes)
         self.result.arrays |= {"accuracy": accuracy, "confusion": confusion, "accuracy_drawn": drawn}
         self.result.scalars |= {
@@ -69,6 +72,7 @@ class Study(BaseStudy):
             "tasks": [list(classes) for classes in p.classes],
             "task_classes": [list(task.train.classes) for task in self.of.tasks],
             "surface_images": len(self.of.some(len(p.tasks) - 1, "train", p.surface_images)[1]),
+            "compared_images": self.of.per_class * classes,
             "attacked_images": len(self.of.some(0, "validation", p.attack_limit)[1]),
             "task_images": [len(self.of.tasks[0].train), len(self.of.tasks[0].validation)],
             "pretraining": {"dataset": p.dataset, "images": len(self.of.source), "trained": self.of.trained},
@@ -79,12 +83,6 @@ class Study(BaseStudy):
             f"{p.target}, task {t + 1}": task.train.checksum() for t, task in enumerate(self.of.tasks)
         }
         return self.result
-
-    def _weights(self, n: int) -> Tensor:
-        """How often each image is drawn, [rounds,n]; the same for all runs of a task: differences are paired."""
-        generator = torch.Generator().manual_seed(self.parameters.seeds[0])
-        drawn = torch.randint(n, (self.parameters.rounds, n), generator=generator)
-        return torch.stack([torch.bincount(one, minlength=n) for one in drawn])
 
     @step
     def trajectories(self) -> Result:
@@ -106,8 +104,9 @@ class Study(BaseStudy):
             self.result.arrays[f"eigenvalues/{split}/{t}"] = embedding.eigenvalues[:EIGENVALUES].numpy()
             apart[i, t] = _same_epoch(distances[:-2, :-2], shape[1])
             if split == "validation":
-                progress_drawn[:, t] = self._redrawn(models, labels[chosen], shape[1])
-        self._joint()
+                progress_drawn[:, t] = self._redrawn(models, labels[chosen], shape[1], t)
+        for split in SPLITS:
+            self._joint(split)
         self.result.arrays |= found | {"apart": apart, "progress_drawn": progress_drawn}
         return self.result
 
@@ -119,9 +118,9 @@ class Study(BaseStudy):
         distances = trajectory.bhattacharyya(points, points)
         return distances, trajectory.inpca(distances, COMPONENTS)
 
-    def _redrawn(self, models: Tensor, labels: Tensor, runs: int) -> np.ndarray:
+    def _redrawn(self, models: Tensor, labels: Tensor, runs: int, task: int) -> np.ndarray:
         """Bootstrap replicates [R,rounds,2] over images of the progress at the end, and of its mean over epochs."""
-        generator = torch.Generator().manual_seed(self.parameters.seeds[0])
+        generator = torch.Generator().manual_seed(self.parameters.seeds[0] + task)
         found = []
         for _ in range(self.parameters.rounds):
             drawn = torch.randint(len(labels), (len(labels),), generator=generator)
@@ -129,16 +128,16 @@ class Study(BaseStudy):
             found.append(torch.stack([along[:, -1], along.mean(1)], 1))
         return torch.stack(found, 1).numpy()
 
-    def _joint(self) -> None:
+    def _joint(self, split: str) -> None:
         """All tasks in one embedding: images are matched by class and place, so that truth is one point."""
         k, n = len(self.parameters.classes[0]), self.of.per_class
         labels = torch.arange(k).repeat_interleave(n)
         tasks = range(len(self.of.tasks))
-        parts = [self.predictions["validation"][t][:, :, self.of.compared(t, "validation")] for t in tasks]
+        parts = [self.predictions[split][t][:, :, self.of.compared(t, split)] for t in tasks]
         models = torch.stack(parts, 1).flatten(0, 2)  # [R·tasks·(E+1),N,K]
         _, embedding = self._embedded(models, labels)
-        self.result.arrays["embedding/joint"] = embedding.coordinates.numpy().astype(np.float32)
-        self.result.arrays["eigenvalues/joint"] = embedding.eigenvalues[:EIGENVALUES].numpy()
+        self.result.arrays[f"embedding/{split}/joint"] = embedding.coordinates.numpy().astype(np.float32)
+        self.result.arrays[f"eigenvalues/{split}/joint"] = embedding.eigenvalues[:EIGENVALUES].numpy()
 
     # --- loss surfaces and flatness -----------------------------------------------------------------------------------
 
@@ -153,7 +152,7 @@ class Study(BaseStudy):
             r = self._position(method)
             if r is None:
                 found.append(torch.full((p.surface_points, p.surface_points), torch.nan))
-                gaps.append(p.surface_points**2)
+                gaps.append(0)  # why there is none is among the reasons
                 continue
             how = {"span": p.surface_span, "points": p.surface_points, "precision": device.best_precision(on)}
             generator = torch.Generator().manual_seed(p.seeds[0])
@@ -190,7 +189,8 @@ class Study(BaseStudy):
     def robustness(self) -> Result:
         """FGSM in pixels, cut to their range, and as the paper's code had it; PGD in pixels (figure 2b)."""
         p, on = self.parameters, device.best_device()
-        _, std = normalisation(self.of.source)
+        pixels = data.load(p.target, "train", size=p.size).images
+        std = torch.stack([pixels[:, c].double().std() / 255 for c in range(pixels.shape[1])]).float()
         budgets, strong = ((0, *values) for values in (p.budgets, p.pgd_budgets))
         shape = (len(self.of.runs), len(p.tasks))
         found = {
@@ -204,7 +204,7 @@ class Study(BaseStudy):
                 for i, split in enumerate(SPLITS):
                     x, y = self._attacked(t, split, on)
                     found["fgsm"][i, r, t] = attacks.fgsm_accuracy(model, x, y, [b / 255 for b in budgets])
-                # A budget in units of normalised images is that many deviations of each channel, without bounds.
+                # A budget in units of normalised images is that many deviations of the set's channels, without bounds.
                 wide = {"std": 1 / std.to(on), "bounds": None}
                 found["fgsm_normalised"][r, t] = attacks.fgsm_accuracy(model, x, y, [b / 255 for b in budgets], **wide)
                 generator = torch.Generator(on).manual_seed(p.seeds[0])
@@ -229,7 +229,7 @@ class Study(BaseStudy):
         per_class = min(p.mean_images // len(test.classes), int(test.labels.bincount().min()))
         chosen = torch.cat([(test.labels == k).nonzero()[:per_class, 0] for k in range(len(test.classes))])
         test = test.subset(chosen)
-        runs = [r for r, run in enumerate(self.of.runs) if run.method in p.objectives]
+        runs = [r for r, run in enumerate(self.of.runs) if run.kept]
         models, on = [], device.best_device()
         for r in tqdm(runs, desc="pretraining's trajectories", unit="run"):
             for at in steps:
@@ -269,8 +269,11 @@ class Study(BaseStudy):
         }
         table = np.stack([values[name] for name in QUANTITIES])
         generator = np.random.default_rng(self.parameters.seeds[0])
-        drawn = [_ranks(table[:, generator.integers(table.shape[1], size=table.shape[1])]) for _ in range(1000)]
-        low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+        count = table.shape[1]
+        drawn = [_ranks(table[:, generator.integers(count, size=count)]) for _ in range(1000)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of one run alone, which has no correlation
+            low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
         self.result.arrays |= {"quantities": table, "relations": np.stack([_ranks(table), low, high])}
         self.result.scalars["quantities"] = list(QUANTITIES)
         return self.result
@@ -279,16 +282,16 @@ class Study(BaseStudy):
         """Mean l2 margin of the right validation images in features, over their mean distance from the mean."""
         model, images = self.of.models[r, t], self.of.tasks[t].validation
         features = extract(model.encoder, images, device=device.best_device())
-        head = model.head.cpu()
-        found = margins(head.weight.detach(), head.bias.detach(), features, p=2, labels=images.labels)
+        weight, bias = (part.detach().cpu() for part in (model.head.weight, model.head.bias))
+        found = margins(weight, bias, features, p=2, labels=images.labels)
         return float(found.nanmean() / (features - features.mean(0)).norm(dim=1).mean())
 
 
 def _confusions(p: Tensor, labels: Tensor, classes: int) -> np.ndarray:
     """Counts [R,E+1,K,K] of true (rows) and predicted classes, of probabilities [R,E+1,N,K]."""
-    pairs = labels * classes + p.argmax(-1)  # [R,E+1,N]
-    counts = torch.nn.functional.one_hot(pairs, classes**2).sum(2)
-    return counts.view(*counts.shape[:2], classes, classes).numpy()
+    pairs = (labels * classes + p.argmax(-1)).flatten(0, 1)  # [R·(E+1),N]
+    counts = torch.stack([one.bincount(minlength=classes**2) for one in pairs])
+    return counts.view(*p.shape[:2], classes, classes).numpy()
 
 
 def _same_epoch(distances: Tensor, runs: int) -> np.ndarray:
@@ -305,7 +308,8 @@ def _numbers(found: Flatness) -> list[float]:
 def _ranks(table: np.ndarray) -> np.ndarray:
     """Spearman's correlations [Q,Q] of quantities [Q,R]; NaN where one does not vary."""
     ranks = stats.rankdata(table, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the same
         return np.corrcoef(ranks)
 
 

@@ -25,8 +25,8 @@ CLAIMS = {
         "G2",
         "SimCLR ends closer to the truth than SupCE on most tasks; SupCon progresses slowest.",
         "result 2, figure 2a",
-        "median over tasks of the final progress of SimCLR minus SupCE's; mean progress over epochs and tasks of each "
-        "other method minus SupCon's",
+        "final progress of SimCLR minus SupCE's, the lower median over tasks: positive where it is on most; mean "
+        "progress over epochs and tasks of each other method minus SupCon's",
     ),
     "G3": Claim(
         "G3",
@@ -38,8 +38,8 @@ CLAIMS = {
         "G4",
         "Accuracies on the tasks are comparable, and SimCLR is ahead on some.",
         "table 1",
-        "0.08 (the widest gap of the table) minus the gap between the methods' accuracies, per task; SimCLR minus the "
-        "better of the others on the task where it is furthest ahead with the other seeds",
+        "0.08 (the table's widest gap, 7.3 points, rounded up) minus the gap between the methods' accuracies; "
+        "SimCLR minus the better of the others on the task where it is furthest ahead with the other seeds",
     ),
     "G5": Claim(
         "G5",
@@ -105,7 +105,8 @@ def _progress(result: Result) -> Iterator[Part]:
     along, drawn = result.arrays["progress"][1], result.arrays["progress_drawn"]  # [R,T,E+1], [R,T,rounds,2]
     end = along[at["simclr"]][..., -1] - along[at["supervised"]][..., -1]
     redrawn = drawn[at["simclr"]][..., 0] - drawn[at["supervised"]][..., 0]
-    yield "SimCLR's end minus SupCE's, median task", np.median(end, 1), np.median(redrawn, 1).mean(0)
+    most = (end.shape[1] - 1) // 2  # of the sorted tasks: positive where more than half of them are
+    yield "SimCLR's end minus SupCE's, most tasks", np.sort(end, 1)[:, most], np.sort(redrawn, 1)[:, most].mean(0)
     for other in ("simclr", "supervised"):
         gap = along[at[other]].mean((1, 2)) - along[at["supcon"]].mean((1, 2))
         redrawn = (drawn[at[other]][..., 1] - drawn[at["supcon"]][..., 1]).mean((0, 1))

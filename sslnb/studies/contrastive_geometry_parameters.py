@@ -35,6 +35,8 @@ class Parameters(BaseParameters):
     batch_size: int  # of pretraining
     optimizer: str  # sgd | lars | adam | adamw
     learning_rate: float | None  # per 256 images; None takes the objective's or the optimizer's own
+    supervised_rate: float | None  # the same of the supervised objective; None takes that of all
+    weight_decay: float | None  # None takes the objective's own
     jitter_strength: float  # of two-view objectives
     temperature: float  # of SimCLR and SupCon
     crop_scale: float
@@ -42,7 +44,7 @@ class Parameters(BaseParameters):
     tuning: str  # head: a linear layer on a frozen encoder; full: all weights
     standardized: bool  # heads see features of zero mean and unit variance; the paper's saw them as they are
     epochs: int  # of fine-tuning
-    head_rate: float  # learning rate of fine-tuning
+    head_rate: float  # learning rate of fine-tuning; of whole networks per 256 images, and constant
     head_batch: int  # its batch size
     samples: int  # of each task and split, over which models are compared
     surface_points: int  # along each side of the loss surface, odd
@@ -67,6 +69,8 @@ class Parameters(BaseParameters):
         | {
             "dataset": "digit-scenes",
             "target": "digit-scenes:contrast=0.6,seed=1",
+            "supervised_rate": None,
+            "weight_decay": None,
             "tasks": ("0 1 2 3 4", "5 6 7 8 9", "0 2 4 6 8", "1 3 5 7 9"),
             "task_limit": 600,
             "objectives": ("simclr", "supcon", "supervised"),
@@ -131,6 +135,9 @@ class Parameters(BaseParameters):
         "steps": 39_000,  # 200 epochs of 50,000 images in batches of 256
         "checkpoints": (195, 975, 3900, 9750, 19_500),
         "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "supervised_rate": 0.2,
+        "weight_decay": 1e-4,
         "temperature": 0.07,
         "standardized": False,
         "attack_limit": None,
@@ -160,6 +167,11 @@ class Parameters(BaseParameters):
         expect_known(self.tuning, TUNING, "tuning")
         sizes = {len(task) for task in self.classes}
         expect(len(sizes) == 1 and min(sizes) >= 2, "tasks", "as many classes in each, at least two", self.tasks)
+        for name in ("samples", "surface_images", "attack_limit", "task_limit"):
+            value, wanted = getattr(self, name), f"at least one image of each of {max(sizes)} classes"
+            expect(value is None or value >= max(sizes), name, wanted, value)
+        batch = self.tuning == "head" or self.head_batch >= 2
+        expect(batch, "head_batch", "at least 2 where batch norm learns, too", self.head_batch)
         for name in ("objectives", "others"):
             for method in getattr(self, name):
                 expect_known(method, sorted(OBJECTIVES), name)
@@ -190,4 +202,7 @@ class Parameters(BaseParameters):
     def config(self, method: str, seed: int, images: int) -> PretrainConfig:
         """How one encoder is pretrained on so many images."""
         options = {"temperature": self.temperature} if method in TEMPERED else {}
-        return short_config(self, method, seed, images, options)
+        changes: dict[str, object] = {"weight_decay": self.weight_decay}
+        if method == "supervised" and self.supervised_rate is not None:
+            changes["learning_rate"] = self.supervised_rate
+        return short_config(self, method, seed, images, options, **changes)

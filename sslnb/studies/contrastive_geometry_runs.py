@@ -69,10 +69,15 @@ class Runs:
             for split in SPLITS:
                 have = int(task.split(split).labels.bincount(minlength=len(task.train.classes)).min())
                 expect(have >= self.per_class, "samples", f"at most {have} images of each class", self.per_class)
+        test = data.load(p.dataset, "test", size=p.size)
+        least = 2 * len(test.classes)
+        expect(p.mean_images >= least, "mean_images", f"at least two of each of {least // 2} classes", p.mean_images)
+        present = int(test.labels.bincount(minlength=len(test.classes)).min())
+        expect(present > 0, f"the test split of {p.dataset}", "images of every class", "a class without any")
         if self.given is not None:
-            expect(
-                self.given.in_channels == channels, "encoder", f"one for {channels} channels", self.given.in_channels
-            )
+            got = self.given.in_channels
+            expect(got == channels, "encoder", f"one for {channels} channels", got)
+            extract(self.given, self.tasks[0].validation.images[:2])  # it takes images of this size
 
     @property
     def per_class(self) -> int:
@@ -110,9 +115,10 @@ class Runs:
             width = max(x.shape[1] for x in scaled)
             features[split] = [functional.pad(x, (0, width - x.shape[1])) for x in scaled]
         seeds = [1000 * self.runs[r].seed + t for r, t in cells]
-        how = {"epochs": p.epochs, "learning_rate": p.head_rate, "batch_size": p.head_batch, "seeds": seeds}
+        widths = [self.runs[r].encoder.feature_dim for r, _ in cells]
+        how = {"epochs": p.epochs, "learning_rate": p.head_rate, "batch_size": p.head_batch}
         x, y = stacked(features["train"], [self.tasks[t].train.labels for _, t in cells])
-        heads = train_heads(x, y, len(p.classes[0]), **how)
+        heads = train_heads(x, y, len(p.classes[0]), **how, seeds=seeds, widths=widths)
         found = {split: [[] for _ in self.tasks] for split in SPLITS}
         for g, (r, t) in enumerate(cells):
             encoder, d = self.runs[r].encoder, self.runs[r].encoder.feature_dim
@@ -128,27 +134,40 @@ class Runs:
         return extract(self.runs[r].encoder, images, device=on, precision=device.best_precision(on))
 
     def _full(self) -> dict[str, list[Tensor]]:
-        """Every run fine-tuned whole on every task; one whose loss stops being finite keeps its last predictions."""
-        p = self.parameters
+        """Every run fine-tuned whole on every task; one that diverges on any of them is left out."""
         found = {split: [[] for _ in self.tasks] for split in SPLITS}
-        cells = [(r, t) for r in range(len(self.runs)) for t in range(len(self.tasks))]
-        for r, t in tqdm(cells, desc="fine-tuning", unit="model"):
-            seen = {split: [] for split in SPLITS}
-
-            def look(model: Classifier, t: int = t, seen: dict[str, list[Tensor]] = seen) -> None:
+        sound, models = [], {}
+        for run in tqdm(self.runs, desc="fine-tuning", unit="run"):
+            tuned = [self._tuned(run, t) for t in range(len(self.tasks))]
+            if any(one is None for one in tuned):
+                self.reasons[f"{run.method}, seed {run.seed}"] = "fine-tuning stopped being finite"
+                continue
+            for t, (model, seen) in enumerate(tuned):
+                models[len(sound), t] = model
                 for split in SPLITS:
-                    seen[split].append(extract(model, self.tasks[t].split(split)).softmax(1))
-
-            how = {"batch_size": p.head_batch, "learning_rate": p.head_rate, "crop_scale": 1.0, "flip": 0.0}
-            run, images = self.runs[r], self.tasks[t].train
-            tuned = fine_tune(run.encoder, images, epochs=p.epochs, seed=run.seed, after_epoch=look, **how)
-            if not tuned.converged:
-                self.reasons[f"{run.method}, seed {run.seed}, task {t + 1}"] = "the loss stopped being finite"
-            self.models[r, t] = tuned.model
-            for split in SPLITS:
-                missing = p.epochs + 1 - len(seen[split])
-                found[split][t].append(torch.stack(seen[split] + missing * seen[split][-1:]))
+                    found[split][t].append(torch.stack(seen[split]))
+            sound.append(run)
+        expect(bool(sound), "head_rate", "one at which some run's fine-tuning stays finite", self.parameters.head_rate)
+        self.runs, self.models = sound, models
         return {split: [torch.stack(runs) for runs in tasks] for split, tasks in found.items()}
+
+    def _tuned(self, run: Run, t: int) -> tuple[Classifier, dict[str, list[Tensor]]] | None:
+        """A run fine-tuned on a task, with its predictions [N,K] after each epoch by split; None if it diverged."""
+        p, task = self.parameters, self.tasks[t]
+        seen: dict[str, list[Tensor]] = {split: [] for split in SPLITS}
+
+        def look(model: Classifier) -> None:
+            for split in SPLITS:
+                seen[split].append(extract(model, task.split(split)).softmax(1))
+
+        how = {"batch_size": p.head_batch, "learning_rate": p.head_rate, "crop_scale": 1.0, "flip": 0.0}
+        try:
+            tuned = fine_tune(run.encoder, task.train, epochs=p.epochs, seed=run.seed, after_epoch=look, **how)
+        except ValueError as error:  # of extract, at outputs that are not finite
+            if "finite" not in str(error):
+                raise
+            return None
+        return (tuned.model, seen) if tuned.converged else None
 
     def compared(self, t: int, split: str) -> Tensor:
         """Positions [N] of the images over which models are compared: as many of each class, class by class."""
