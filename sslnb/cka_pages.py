@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 from scipy.cluster import hierarchy
 
 from sslnb.figures import COLOURS, MARKERS, PAGE, label, legend, mean_spread, panels
-from sslnb.layer_maps import across, between_seeds, lag, own, parities, stage
+from sslnb.layer_maps import across, between_seeds, lag, matched_checkerboard, own, parities, stage
 from sslnb.results import Result
 from sslnb.tables import percent, spread, table
 
@@ -346,6 +346,17 @@ def panels_in_numbers(result: Result) -> Markdown:
             rows.append((name_of(method), kind, *cells, _mean(maps[:, odd[:, None], even].reshape(len(maps), -1))))
     head = ("network", "", "odd, same layer", "odd, others", "even, same layer", "even, others", "odd with even")
     return table(head, rows)
+
+
+def checkerboard(result: Result) -> Markdown:
+    """The checkerboard at equal distance between layers, a comparison that was added after the results."""
+    which = np.sort(np.concatenate(parities(result.scalars["layers"])))
+    rows = []
+    for m, method in enumerate(result.scalars["methods"]):
+        contrast = matched_checkerboard(own(result.arrays["cka"], m), which)
+        spread_of = f"\u00a0±\u00a0{contrast.std(ddof=1):.3f}" if len(contrast) > 1 else ""
+        rows.append((name_of(method), f"{contrast.mean():+.3f}{spread_of}"))
+    return table(("network", "CKA two layers apart, minus one and three apart"), rows)
 
 
 def _mean(values: np.ndarray) -> str:

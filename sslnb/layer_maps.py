@@ -44,6 +44,17 @@ def lag(maps: np.ndarray, which: np.ndarray) -> np.ndarray:
     return maps[..., which[:, None], which].argmax(-1) - np.arange(len(which))
 
 
+def matched_checkerboard(maps: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """CKA [...] of layers two apart, which share their parity, minus the mean of that one and three apart.
+
+    Of maps [..., L, L] and the blocks' layers ``which`` [n] in order: unlike means over all pairs, this compares layers
+    that are equally far from each other on average.
+    """
+    along = maps[..., which[:, None], which]
+    one, two, three = (np.diagonal(along, offset, -2, -1).mean(-1) for offset in (1, 2, 3))
+    return two - (one + three) / 2
+
+
 def stage(layer: str) -> str:
     """The stage of the network that a layer belongs to, whatever it is wrapped in."""
     parts = [part for part in layer.split(".") if part not in ("model", "first", "second")]

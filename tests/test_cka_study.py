@@ -12,7 +12,7 @@ from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED, inte
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
 from sslnb.encoders import resnet, save_encoder, untrained
 from sslnb.images import at_most
-from sslnb.layer_maps import across, between_seeds, group_ends, lag, own, pairs, parities, stage
+from sslnb.layer_maps import across, between_seeds, group_ends, lag, matched_checkerboard, own, pairs, parities, stage
 from sslnb.layers import channel_means
 from sslnb.results import Result
 from sslnb.studies.cka import Parameters, Study
@@ -39,7 +39,7 @@ TINY = {
 }
 GROUPS = ["stem", "layer1", "layer2", "layer3", "layer4", "pool"]
 FIGURES = ("within", "between", "lags", "bounds", "groups", "objectives", "training", "shapes", "estimates", "indices")
-TABLES = ("networks", "panels_in_numbers", "closeness", "map_networks")
+TABLES = ("checkerboard", "networks", "panels_in_numbers", "closeness", "map_networks")
 
 
 @pytest.fixture(scope="module")
@@ -394,5 +394,20 @@ def test_parts_of_the_maps() -> None:
         GROUPS,
         [LAYERS.index(n) for n in ("stem", "layer1.1", "layer2.1", "layer3.1", "layer4.1", "pool")],
     )
+    board = np.array([[0.9 - 0.1 * abs(i - j) + 0.2 * ((i - j) % 2 == 0) for j in range(8)] for i in range(8)])
+    assert matched_checkerboard(board, np.arange(8)) == pytest.approx(0.2)
     odd, even = parities(LAYERS)
     assert [LAYERS[i] for i in odd[:2]] == ["layer1.0.residual", "layer1.1.residual"] and LAYERS[even[1]] == "layer1.1"
+
+
+def test_a_recorded_result_is_one_of_the_study() -> None:
+    published = Study(Parameters.of("published"))
+    assert published.run() is published.result and published.result.study == "cka"
+    a, s = published.result.arrays, published.result.scalars
+    assert {claim["claim"] for claim in s["claims"]} == set(CLAIMS) and len(s["seeds"]) >= 3
+    assert len(s["map"]) == 14 + 2  # every objective, an untrained network and the labels
+    for name in FIGURES:
+        getattr(cka_pages, name)(published.result)
+    apart = np.abs(a["estimate"][1] - a["estimate"][1, -1]).max((1, 2))
+    assert apart[s["estimate_sizes"].index(256)] <= 1e-2
+    assert apart[s["estimate_sizes"].index(512)] < apart[s["estimate_sizes"].index(32)]

@@ -452,3 +452,14 @@ def test_curvature_that_is_not_positive_compares_with_nothing() -> None:
 def test_the_area_is_the_mean_accuracy_over_budgets() -> None:
     assert area(np.array([1.0, 0.5, 0.0]), [0, 1, 2]) == pytest.approx(0.5)
     assert area(np.array([1.0, 0.0, 0.0]), [0, 1, 10]) == pytest.approx(0.05)
+
+
+def test_a_recorded_result_is_one_of_the_study() -> None:
+    published = Study(Parameters.of("published"))
+    assert published.run() is published.result and published.result.study == "contrastive_geometry"
+    s = published.result.scalars
+    assert {claim["claim"] for claim in s["claims"]} == set(CLAIMS) and len(s["seeds"]) >= 2
+    assert published.result.arrays["surfaces"].shape[1:] == (51, 51)
+    for name in FIGURES:
+        getattr(geometry_pages, name)(published.result)
+    assert "| paper, % |" in geometry_tables.accuracies(published.result).data
