@@ -261,6 +261,17 @@ def test_one_seed_decides_nothing_but_draws_everything(cache) -> None:
         assert getattr(geometry_pages, name)(result).axes
 
 
+def test_an_encoder_without_gradients_in_its_images_is_measured_but_not_attacked(cache) -> None:
+    result = Study(Parameters.of("quick", **TINY | {"others": ("cmc",), "seeds": (0,)})).run()
+    run = [method for method, _ in result.scalars["runs"]].index("cmc")
+    assert np.isnan(result.arrays["fgsm"][:, run]).all() and np.isfinite(result.arrays["fgsm"][:, :run]).all()
+    assert "cmc, seed 0: attacks" in result.scalars["reasons"] and np.isfinite(result.arrays["progress"]).all()
+    assert result.scalars["related_runs"] == run
+    for name in FIGURES:
+        assert getattr(geometry_pages, name)(result).axes
+    assert not any(re.search(r"\bnan\b", getattr(geometry_tables, name)(result).data) for name in TABLES)
+
+
 def test_another_objective_alone_is_measured_and_decides_nothing(cache) -> None:
     changes = {"objectives": ("byol",), "others": (), "standardized": False}
     result = Study(Parameters.of("quick", **TINY | changes)).run()

@@ -11,16 +11,16 @@ from tqdm.auto import tqdm
 from sslnb import attacks, data, device, trajectory
 from sslnb.claims import bootstrap_weights
 from sslnb.class_means import nearest_class_mean
-from sslnb.encoders import untrained
 from sslnb.features import extract
 from sslnb.images import at_most
 from sslnb.landscape import Flatness, flatness, loss_surface
+from sslnb.objectives import OBJECTIVES
 from sslnb.results import Result
 from sslnb.separability import margins
 from sslnb.studies import contrastive_geometry_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.contrastive_geometry_parameters import Parameters
-from sslnb.studies.contrastive_geometry_runs import SPLITS, Runs
+from sslnb.studies.contrastive_geometry_runs import SPLITS, Run, Runs
 
 COMPONENTS = 3  # of an embedding
 EIGENVALUES = 20  # that are kept
@@ -194,12 +194,16 @@ class Study(BaseStudy):
         budgets, strong = ((0, *values) for values in (p.budgets, p.pgd_budgets))
         shape = (len(self.of.runs), len(p.tasks))
         found = {
-            "fgsm": np.empty((len(SPLITS), *shape, len(budgets))),
-            "fgsm_normalised": np.empty((*shape, len(budgets))),
-            "pgd": np.empty((*shape, len(strong))),
+            "fgsm": np.full((len(SPLITS), *shape, len(budgets)), np.nan),
+            "fgsm_normalised": np.full((*shape, len(budgets)), np.nan),
+            "pgd": np.full((*shape, len(strong)), np.nan),
         }
         for (r, t), model in tqdm(self.of.models.items(), desc="attacks", unit="model"):
             model.to(on)
+            if not _differentiable(model, self._attacked(t, "validation", on)[0][:1]):
+                name = f"{self.of.runs[r].method}, seed {self.of.runs[r].seed}: attacks"
+                self.result.scalars["reasons"][name] = "its conversion of colours has no gradient"
+                continue
             with device.autocast(on, device.best_precision(on)):
                 for i, split in enumerate(SPLITS):
                     x, y = self._attacked(t, split, on)
@@ -233,7 +237,7 @@ class Study(BaseStudy):
         models, on = [], device.best_device()
         for r in tqdm(runs, desc="pretraining's trajectories", unit="run"):
             for at in steps:
-                encoder = self.of.runs[r].kept[at] if at else self._untrained(self.of.runs[r].seed)
+                encoder = self.of.runs[r].kept[at] if at else self._untrained(self.of.runs[r])
                 features = [extract(encoder, images, device=on) for images in (bank, test)]
                 models.append(nearest_class_mean(features[0], bank.labels, features[1]))
         models = torch.stack(models)
@@ -249,10 +253,14 @@ class Study(BaseStudy):
         self.result.scalars["pretraining_images"] = [len(bank), len(test)]
         return self.result
 
-    def _untrained(self, seed: int) -> torch.nn.Module:
-        p = self.parameters
+    def _untrained(self, run: Run) -> torch.nn.Module:
+        """The weights that a run began from."""
+        p, kind = self.parameters, OBJECTIVES[run.method]
+        options = p.config(run.method, run.seed, len(self.of.source)).options
         shape = {"width": p.width, "stem": p.stem, "in_channels": self.of.source.images.shape[1]}
-        return untrained(seed, p.depth, **shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            return kind.build_encoder(p.depth, **shape, **options).eval()
 
     @step
     def relations(self) -> Result:
@@ -268,6 +276,7 @@ class Study(BaseStudy):
             **flat,
         }
         table = np.stack([values[name] for name in QUANTITIES])
+        table = table[:, np.isfinite(table).all(0)]  # runs of which everything is known
         generator = np.random.default_rng(self.parameters.seeds[0])
         count = table.shape[1]
         drawn = [_ranks(table[:, generator.integers(count, size=count)]) for _ in range(1000)]
@@ -275,7 +284,7 @@ class Study(BaseStudy):
             warnings.simplefilter("ignore", RuntimeWarning)  # of one run alone, which has no correlation
             low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
         self.result.arrays |= {"quantities": table, "relations": np.stack([_ranks(table), low, high])}
-        self.result.scalars["quantities"] = list(QUANTITIES)
+        self.result.scalars |= {"quantities": list(QUANTITIES), "related_runs": count}
         return self.result
 
     def _margin(self, r: int, t: int) -> float:
@@ -285,6 +294,15 @@ class Study(BaseStudy):
         weight, bias = (part.detach().cpu() for part in (model.head.weight, model.head.bias))
         found = margins(weight, bias, features, p=2, labels=images.labels)
         return float(found.nanmean() / (features - features.mean(0)).norm(dim=1).mean())
+
+
+def _differentiable(model: torch.nn.Module, x: Tensor) -> bool:
+    """Whether a model's outputs have a gradient in its images [N,C,H,W]."""
+    try:
+        model(x.detach().requires_grad_())
+    except RuntimeError:
+        return False
+    return True
 
 
 def _confusions(p: Tensor, labels: Tensor, classes: int) -> np.ndarray:
