@@ -128,8 +128,8 @@ def joint(result: Result) -> Figure:
         axes[0, i].set_xlabel("first component", fontsize=9)
         values = result.arrays[f"eigenvalues/{split}/joint"][:10]
         for sign, colour, text in ((1, COLOURS[0], "positive"), (-1, COLOURS[1], "negative")):
-            chosen = np.flatnonzero(np.sign(values) == sign)
-            axes[1, i].bar(chosen + 1, np.abs(values[chosen]), color=colour, label=text)
+            signed = np.where(np.sign(values) == sign, np.abs(values), 0)
+            axes[1, i].bar(np.arange(len(values)) + 1, signed, color=colour, label=text)
         axes[1, i].set_xlabel("component", fontsize=9)
     axes[0, 0].set_ylabel("second component", fontsize=9)
     axes[1, 0].set_ylabel("size of the eigenvalue", fontsize=9)
