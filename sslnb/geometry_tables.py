@@ -58,20 +58,35 @@ def _plain(values: np.ndarray) -> str:
     return f"{values.mean():.3g}\u00a0±\u00a0{values.std(ddof=1):.1g}"
 
 
+def _numbered(result: Result, *before: str, unit: str = "") -> tuple[str, ...]:
+    """The head of a table with a column for each task."""
+    return (*before, *(f"task {t + 1}{unit}" for t in range(len(result.scalars["tasks"]))))
+
+
 def accuracies(result: Result) -> Markdown:
-    """The paper's table 1: accuracy at the end of fine-tuning on each task, validation (training) images."""
-    known = result.parameters["target"] == "cifar100"
+    """The paper's table 1: accuracy at the end of fine-tuning on each task, the paper's in brackets.
+
+    Of the objectives that are not compared with all seeds, validation images only.
+    """
     rows = []
-    for t, classes in enumerate(result.scalars["tasks"]):
-        name = f"CIFAR-100 [{','.join(map(str, classes))}]"
-        for method in all_methods(result):
-            runs = of_method(result, method)
-            train, validation = (result.arrays["accuracy"][i, runs, t, -1] for i in (0, 1))
-            printed = reference(PAPER, name, PAPER_METHODS.get(method, ""), "validation_top1") if known else math.nan
-            paper = [f"{printed:.1f}" if math.isfinite(printed) else "–"] if known else []
-            rows.append((f"{t + 1}", label(method), spread(validation), spread(train), *paper))
-    head = ("task", "method", "validation, %", "training, %", *(["paper, %"] if known else []))
-    return table(head, rows)
+    for method in all_methods(result):
+        runs = of_method(result, method)
+        for i, split in reversed(list(enumerate(result.scalars["splits"]))):
+            if split == "validation" or method in result.scalars["methods"]:
+                cells = [spread(result.arrays["accuracy"][i, runs, t, -1]) for t in range(len(result.scalars["tasks"]))]
+                if split == "validation":
+                    cells = [cell + _printed(result, t, method) for t, cell in enumerate(cells)]
+                rows.append((label(method), split, *cells))
+    paper = " (paper)" if result.parameters["target"] == "cifar100" else ""
+    return table(_numbered(result, "method", "images", unit=f", %{paper}"), rows)
+
+
+def _printed(result: Result, t: int, method: str) -> str:
+    """The paper's accuracy of a method on a task, in brackets, where it has one."""
+    name = f"CIFAR-100 [{','.join(map(str, result.scalars['tasks'][t]))}]"
+    known = result.parameters["target"] == "cifar100"
+    value = reference(PAPER, name, PAPER_METHODS.get(method, ""), "validation_top1") if known else math.nan
+    return f" ({value:.1f})" if math.isfinite(value) else ""
 
 
 def tasks(result: Result) -> Markdown:
@@ -88,36 +103,43 @@ def tasks(result: Result) -> Markdown:
 
 
 def ends(result: Result) -> Markdown:
-    """Progress at the end of fine-tuning, by task: square roots on validation and training images; the slip."""
+    """Progress at the end of fine-tuning, by task: square roots on validation and training images; the slip.
+
+    Of the objectives that are not compared with all seeds, the first of these.
+    """
     rows = []
+    kinds = (
+        ("√p, validation", "progress", 1),
+        ("√p, training", "progress", 0),
+        ("raw p, validation", "raw_progress", 1),
+    )
     for method in all_methods(result):
         runs = of_method(result, method)
-        for name, key, split in (
-            ("√p, validation", "progress", 1),
-            ("√p, training", "progress", 0),
-            ("raw p, validation", "raw_progress", 1),
-        ):
+        for name, key, split in kinds if method in result.scalars["methods"] else kinds[:1]:
             cells = [_plain(result.arrays[key][split, runs, t, -1]) for t in range(len(result.scalars["tasks"]))]
             rows.append((label(method), name, *cells))
-    return table(("method", "$t_w$ by", *(f"task {t + 1}" for t in range(len(result.scalars["tasks"])))), rows)
+    return table(_numbered(result, "method", "$t_w$ by"), rows)
 
 
 def areas(result: Result) -> Markdown:
-    """Mean accuracy over the budgets of every attack, on validation images, by task."""
+    """Mean accuracy over the budgets of every attack, by task.
+
+    Of the objectives that are not compared with all seeds, FGSM and PGD on validation images.
+    """
     a = result.arrays
     kinds = (
         ("FGSM", a["fgsm"][1], "budgets"),
+        ("PGD", a["pgd"], "pgd_budgets"),
         ("FGSM on training images", a["fgsm"][0], "budgets"),
         ("FGSM, normalised", a["fgsm_normalised"], "budgets"),
-        ("PGD", a["pgd"], "pgd_budgets"),
     )
     rows = []
     for method in all_methods(result):
         runs = of_method(result, method)
-        for text, values, budgets in kinds:
+        for text, values, budgets in kinds if method in result.scalars["methods"] else kinds[:2]:
             under = np.trapezoid(values[runs], result.scalars[budgets], axis=-1) / result.scalars[budgets][-1]
             rows.append((label(method), text, *(spread(under[:, t]) for t in range(under.shape[1]))))
-    return table(("method", "attack", *(f"task {t + 1}, %" for t in range(len(result.scalars["tasks"])))), rows)
+    return table(_numbered(result, "method", "attack", unit=", %"), rows)
 
 
 def apart(result: Result) -> Markdown:
