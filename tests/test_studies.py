@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import re
 from typing import ClassVar
 
 import numpy as np
@@ -132,6 +133,14 @@ def test_a_notebooks_first_cell_lists_every_parameter_of_its_study_with_a_commen
     listed = {line.partition(" = ")[0]: line.partition("#")[2].strip() for line in cell}
     fields = {field.name for field in dataclasses.fields(studies.get(name).Parameters)}
     assert set(listed) == fields | {"result_path"} and all(listed.values())
+
+
+@pytest.mark.parametrize("name", [*studies.NAMES, *studies.BESIDES])
+def test_labels_of_a_notebook_are_where_its_editions_can_tell_them_apart(name):
+    """A book holds every notebook twice: the runner renames labels that stand on a line of their own."""
+    lines = (base.RECORDED.parents[1] / "notebooks" / f"{name}.md").read_text().splitlines()
+    labelled = [line for line in lines if re.search(r"\$\$ *\([\w-]+\)$", line)]
+    assert all(re.fullmatch(r"\$\$ \([\w-]+\)", line) for line in labelled)
 
 
 def test_a_notebooks_globals_become_parameters_and_a_stray_plain_value_is_refused():
