@@ -23,13 +23,13 @@ HALVINGS = 24  # of [0, 1], to find progress to 3e-8
 
 
 def bhattacharyya(p: Tensor, q: Tensor) -> Tensor:
-    """Distances [T,S] between models p [T,N,K] and q [S,N,K]: d_B = −1/N Σ_i log Σ_c √(p_ic q_ic), in nats; float64.
+    """Distances [T,S] between models p [T,N,K] and q [S,N,K]: d_B = −1/N Σ_i log Σ_c √(p_ic q_ic), in nats.
 
     A sample's affinity Σ_c √(p_ic q_ic) counts as at least ``FLOOR``, so models that never overlap are −log(FLOOR) =
     13.8 apart. Affinities are float32, their logarithms are summed in float64: right to 1e-6; what rounding leaves
-    below 0 is 0. Where q is p (the same tensor), half is computed, the rest mirrored, and the diagonal is 0. Memory:
-    twice T·S float64 and twice the inputs. ``ValueError`` for shapes that do not fit and what are not probabilities.
-    Source: equation 7.
+    below 0 is 0. Results are float32, or float64 where p is. Where q is p (the same tensor), half is computed, the
+    rest mirrored, and the diagonal is 0. Memory: twice T·S float64 and twice the inputs. ``ValueError`` for shapes that
+    do not fit and what are not probabilities. Source: equation 7.
     """
     _expect_probabilities(p, "p", "T", "N", "K")
     same = q is p
@@ -46,7 +46,7 @@ def bhattacharyya(p: Tensor, q: Tensor) -> Tensor:
     if same:  # a block's own two halves differ by rounding
         distances = distances.triu_(1)
         distances = distances + distances.T
-    return distances
+    return distances.to(_result_type(p))
 
 
 def _sum_of_logs(u: Tensor, v: Tensor) -> Tensor:
@@ -87,15 +87,16 @@ def _sine_ratio(share: Tensor, angle: Tensor) -> Tensor:
 
 
 def progress(p: Tensor, labels: Tensor) -> Tensor:
-    """t_w [T] of models p [T,N,K]: the λ in [0, 1] of the nearest point on the geodesic from uniform to truth; float64.
+    """t_w [T] of models p [T,N,K]: the λ in [0, 1] of the nearest point on the geodesic from uniform to truth.
 
-    Nearest in d_B; truth is all probability on ``labels`` [N]. 0 for the uniform model, 1 for truth, to 1e-7. No floor
+    Nearest in d_B; truth is all probability on ``labels`` [N]. 0 for the uniform model, 1 for truth, to 1e-7; computed
+    in float64, the result is float32, or float64 where p is. No floor
     is needed: every point before truth itself overlaps with any model. ``ValueError`` for shapes that do not fit, what
     are not probabilities, labels that are not of K classes, and fewer than two classes.
     Source: equation 6, where "inf" stands for an argmin.
     """
     _expect_progress(p, labels)
-    return _nearest(p.double().sqrt(), labels)
+    return _nearest(p.double().sqrt(), labels).to(_result_type(p))
 
 
 def raw_progress(p: Tensor, labels: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ def raw_progress(p: Tensor, labels: Tensor) -> Tensor:
     It overstates the progress of models that are right on most samples.
     """
     _expect_progress(p, labels)
-    return _nearest(p.double(), labels)
+    return _nearest(p.double(), labels).to(_result_type(p))
 
 
 def _nearest(values: Tensor, labels: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ def _slope(start: Tensor, end: Tensor, turned: Tensor, angle: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class InPCA:
-    """Coordinates [T,components] of T models, and all eigenvalues [T], by falling size; float64.
+    """Coordinates [T,components] of T models, and all eigenvalues [T], by falling size.
 
     A negative eigenvalue is an imaginary axis: along it, squared differences count as negative.
     """
@@ -145,19 +146,19 @@ class InPCA:
 
     def reconstruct(self) -> Tensor:
         """D_ij = Σ_k sign(λ_k) (x_ik − x_jk)², [T,T]: the distances if all components are kept, else their part."""
-        signs = self.eigenvalues[: self.coordinates.shape[1]].sign()
-        products = (self.coordinates * signs) @ self.coordinates.T
+        x, signs = self.coordinates.double(), self.eigenvalues[: self.coordinates.shape[1]].sign()
+        products = (x * signs) @ x.T
         lengths = products.diagonal()
-        return lengths[:, None] + lengths - 2 * products
+        return (lengths[:, None] + lengths - 2 * products).to(self.coordinates.dtype)
 
 
 def inpca(distances: Tensor, components: int = 3) -> InPCA:
     """Models [T] in few dimensions, so that squared differences of coordinates give their distances [T,T].
 
     W = −P D P / 2 with P the centring matrix; coordinates v √|λ| of its eigenvectors v, by falling |λ|; eigenvalues
-    may be negative. Float64. An eigenvector's entry of greatest size is positive. ``ValueError`` for fewer than two
-    models, components outside 1..T, values that are not finite, and distances that are asymmetric or not 0 on the
-    diagonal, by more than 1e-5 of the largest.
+    may be negative. Computed in float64, the result is float32, or float64 where the distances are. An eigenvector's
+    entry of greatest size is positive. ``ValueError`` for fewer than two models, components outside 1..T, values that
+    are not finite, and distances that are asymmetric or not 0 on the diagonal, by more than 1e-5 of the largest.
     Source: Quinn et al. 2019, "Visualizing probabilistic models and data with intensive principal component analysis".
     """
     _expect_distances(distances)
@@ -169,7 +170,13 @@ def inpca(distances: Tensor, components: int = 3) -> InPCA:
     order = eigenvalues.abs().argsort(descending=True, stable=True)
     eigenvalues, vectors = eigenvalues[order], vectors[:, order[:components]]
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return InPCA(vectors * largest.sign() * eigenvalues[:components].abs().sqrt(), eigenvalues)
+    coordinates = vectors * largest.sign() * eigenvalues[:components].abs().sqrt()
+    return InPCA(*(part.to(_result_type(distances)) for part in (coordinates, eigenvalues)))
+
+
+def _result_type(x: Tensor) -> torch.dtype:
+    """Float64 for float64, else float32."""
+    return torch.double if x.dtype == torch.double else torch.float
 
 
 def _roots(p: Tensor) -> Tensor:

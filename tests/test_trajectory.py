@@ -65,7 +65,8 @@ def naive_progress(values: Tensor, labels: Tensor) -> list[float]:
 def test_distances_equal_the_formula():
     p, q = models(5), models(9, seed=1)
     got = bhattacharyya(p, q)
-    assert got.shape == (5, 9) and got.dtype == torch.double
+    assert got.shape == (5, 9) and got.dtype == torch.float
+    assert bhattacharyya(p.double(), q.double()).dtype == torch.double
     np.testing.assert_allclose(got, naive_distances(p, q), atol=1e-6)
     np.testing.assert_allclose(bhattacharyya(p, p), naive_distances(p, p), atol=1e-6)
 
@@ -217,6 +218,8 @@ def test_raw_probabilities_inflate_progress():
 
 def test_all_components_give_the_distances_back():
     p = torch.cat([models(9, 60), truth(some_labels(60))[None]])
+    torch.testing.assert_close(inpca(bhattacharyya(p, p), 10).reconstruct(), bhattacharyya(p, p), atol=1e-5, rtol=0)
+    p = p.double()
     d = bhattacharyya(p, p)
     found = inpca(d, 10)
     assert found.coordinates.shape == (10, 10) and found.eigenvalues.shape == (10,)
@@ -263,11 +266,11 @@ def test_a_negative_axis_is_kept_with_its_sign():
     d = torch.tensor([[0.0, 1, 9], [1, 0, 1], [9, 1, 0]])  # 3 apart although each is 1 from the middle
     found = inpca(d, 2)
     assert found.eigenvalues[0] > 0 > found.eigenvalues[1]
-    torch.testing.assert_close(found.reconstruct(), d.double())
+    torch.testing.assert_close(found.reconstruct(), d)
 
 
 def test_rounding_may_leave_distances_a_little_uneven():
-    d = bhattacharyya(models(9), models(9))
+    d = bhattacharyya(models(9), models(9)).double()
     noise = 1e-6 * torch.rand(9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     uneven, even = inpca(d + noise, 9), inpca(d + (noise + noise.T) / 2, 9)
     torch.testing.assert_close(uneven.eigenvalues, even.eigenvalues, atol=1e-12, rtol=0)
