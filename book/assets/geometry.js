@@ -1,6 +1,14 @@
 // Explorers of contrastive geometry: embedded trajectories and loss surfaces that turn. All numbers are on the page, in
 // the attributes that sslnb/geometry_widgets.py writes.
 
+// White for 0 to blue for 1, and black or white letters, whichever can be read on it.
+function shaded(share) {
+  const rgb = [0, 90, 160].map((blue) => Math.round(255 + share * (blue - 255)));
+  const linear = rgb.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  const light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  return [`rgb(${rgb.join(", ")})`, light > 0.18 ? "black" : "white"];
+}
+
 function cloudExplorer(root) {
   const facts = JSON.parse(root.dataset.facts);
   root.replaceChildren();
@@ -104,8 +112,7 @@ function cloudExplorer(root) {
       const total = row.reduce((sum, n) => sum + n, 0) || 1;
       row.forEach((n) => {
         const cell = element("td", line, { textContent: n });
-        cell.style.background = `rgb(0 114 178 / ${(n / total).toFixed(2)})`;
-        cell.style.color = n / total > 0.5 ? "white" : "inherit";
+        [cell.style.background, cell.style.color] = shaded(n / total);
       });
     });
   }
