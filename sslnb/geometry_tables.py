@@ -50,12 +50,16 @@ def gaps(result: Result) -> Markdown:
 
 
 def _plain(values: np.ndarray) -> str:
+    """Mean over runs with the sample deviation, in three digits and one; large numbers in whole ones."""
     values = values[np.isfinite(values)]
     if not len(values):
         return "–"
-    if len(values) == 1:
-        return f"{values[0]:.3g}"
-    return f"{values.mean():.3g}\u00a0±\u00a0{values.std(ddof=1):.1g}"
+    mean, deviation = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    large = abs(mean) >= 100
+    text = f"{mean:,.0f}" if large else f"{mean:.3g}"
+    if math.isfinite(deviation):
+        text += f"\u00a0±\u00a0{deviation:,.0f}" if large else f"\u00a0±\u00a0{deviation:.1g}"
+    return text
 
 
 def _numbered(result: Result, *before: str, unit: str = "") -> tuple[str, ...]:
