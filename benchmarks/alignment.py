@@ -95,7 +95,7 @@ def layer_similarity() -> list[dict]:
 def _peer(a: nn.Module, b: nn.Module, images: Tensor) -> tuple[float, Tensor]:
     """Seconds that torch_cka takes for one batch, and what it finds.
 
-    Without gradients, which it records unless it is kept from it: with them it needs more memory than 24 GB.
+    Without gradients, which it records unless it is kept from it: with them it did not finish on a machine of 24 GB.
     """
     from torch_cka import CKA
 
