@@ -91,6 +91,14 @@ def between(result: Result) -> Figure:
     return figure
 
 
+def _band(ax: Axes, x: Sequence, values: np.ndarray, m: int, text: str) -> None:
+    """Mean over the first axis of values [P,n], and their range, in the look of a method."""
+    mean, low, high = mean_spread(values)
+    colour = COLOURS[m % len(COLOURS)]
+    ax.plot(x, mean, color=colour, marker=MARKERS[m % len(MARKERS)], markersize=4, label=text)
+    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
 def lags(result: Result) -> Figure:
     """By how many layers the best matching self-supervised layer comes after each supervised one."""
     methods, layers = result.scalars["methods"], result.scalars["layers"]
@@ -99,16 +107,7 @@ def lags(result: Result) -> Figure:
     for ax, which, title in zip(axes[0], (odd, even), PARITY_LABELS[1:], strict=True):
         depth = np.arange(len(which))
         for m, method in enumerate(methods[1:], 1):
-            mean, low, high = mean_spread(lag(across(result.arrays["cka"], m), which))
-            ax.plot(
-                depth,
-                mean,
-                color=COLOURS[m % len(COLOURS)],
-                marker=MARKERS[m % len(MARKERS)],
-                markersize=4,
-                label=name_of(method),
-            )
-            ax.fill_between(depth, low, high, color=COLOURS[m % len(COLOURS)], alpha=0.18, linewidth=0)
+            _band(ax, depth, lag(across(result.arrays["cka"], m), which), m, name_of(method))
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.set_title(title, fontsize=9)
         ax.set_xticks(depth, [layers[i].removesuffix(".residual").removeprefix("layer") for i in which], fontsize=7)
@@ -154,16 +153,7 @@ def groups(result: Result) -> Figure:
     figure, axes = panels(2, height=2.7, sharey=True)
     for ax, key, title in zip(axes[0], ("views", "simplex"), ("two augmented views", "one-hot labels"), strict=True):
         for m, method in enumerate(result.scalars["methods"]):
-            mean, low, high = mean_spread(result.arrays[key][m])
-            ax.plot(
-                names,
-                mean,
-                color=COLOURS[m % len(COLOURS)],
-                marker=MARKERS[m % len(MARKERS)],
-                markersize=4,
-                label=name_of(method),
-            )
-            ax.fill_between(range(len(names)), low, high, color=COLOURS[m % len(COLOURS)], alpha=0.18, linewidth=0)
+            _band(ax, names, result.arrays[key][m], m, name_of(method))
         ax.set_title(title, fontsize=9)
         ax.tick_params(axis="x", labelsize=7)
     axes[0, 0].set_ylabel("CKA", fontsize=9)

@@ -49,7 +49,6 @@ class Study(BaseStudy):
         self.given: Encoder | None = None
         self.source: ImageSet | None = None  # what is pretrained on
         self.test: ImageSet | None = None
-        self.layers: Similarity | None = None
 
     @step
     def representations(self) -> Result:
