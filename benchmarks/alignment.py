@@ -15,7 +15,8 @@ import torch
 from rows import peak_mib, row, seconds
 from torch import Tensor, nn
 
-from sslnb import cka, data, files
+from sslnb import cka, data
+from sslnb.core import files
 from sslnb.encoders import untrained
 from sslnb.features import as_float
 from sslnb.layers import run, watching

@@ -8,7 +8,8 @@ import torch
 from rows import peak_mib, row
 from torch import Tensor, nn
 
-from sslnb import attacks, data, device
+from sslnb import attacks, data
+from sslnb.core import device
 from sslnb.encoders import untrained
 from sslnb.features import as_float
 from sslnb.finetune import Classifier, fine_tune

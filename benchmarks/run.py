@@ -30,7 +30,8 @@ import trajectories
 from rows import row, seconds
 from sklearn.linear_model import LogisticRegression
 
-from sslnb import attacks, augment, data, device, files, separability
+from sslnb import attacks, augment, data, separability
+from sslnb.core import device, files
 from sslnb.digit_scenes import digit_scenes
 from sslnb.features import Standardizer, extract
 from sslnb.pretrain import pretrain

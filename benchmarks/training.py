@@ -8,7 +8,8 @@ import torch
 from rows import row
 from torch import Tensor
 
-from sslnb import data, device
+from sslnb import data
+from sslnb.core import device
 from sslnb.images import ImageSet
 from sslnb.pretrain import PretrainConfig, TrainingRun, pretrain
 

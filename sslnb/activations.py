@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 from sslnb.qscore import highly_activating, q_score
 
 NEAR_ZERO = 0.01  # of a sample's greatest magnitude: what counts as close to nought

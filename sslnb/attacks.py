@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.checks import expect, expect_finite
+from sslnb.core.checks import expect, expect_finite
 from sslnb.encoders import evaluating
 
 NORMS = ("linf", "l2")

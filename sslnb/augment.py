@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.checks import expect, expect_shape
+from sslnb.core.checks import expect, expect_shape
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601-2 luma, torchvision's greyscale
 CHUNK = 128  # images worked on at a time on a CPU, so that they stay in its cache; a GPU takes the whole batch

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from sslnb.checks import expect, nearest
+from sslnb.core.checks import expect, nearest
 
 
 @dataclasses.dataclass(frozen=True)

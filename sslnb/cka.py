@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb.checks import expect, expect_finite
+from sslnb.core.checks import expect, expect_finite
 from sslnb.encoders import evaluating
 from sslnb.layers import layer_names, run, watching, where
 

@@ -10,9 +10,9 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import NullLocator
 from scipy.cluster import hierarchy
 
+from sslnb.core.result import Result
 from sslnb.figures import COLOURS, MARKERS, PAGE, label, legend, mean_spread, panels
 from sslnb.layer_maps import across, between_seeds, lag, matched_checkerboard, own, parities, stage
-from sslnb.results import Result
 from sslnb.tables import percent, spread, table
 
 SHADES = "magma"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 
 CONSTANT = 1e-12  # of the mean squared length: what rounding leaves of features that do not vary
 SCALES = torch.logspace(-3, 4, 141, dtype=torch.double)  # of inverse squared distances, to choose one from

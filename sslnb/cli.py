@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 import yaml
 
-from sslnb import data, distributed, figures, files, objectives, runner, studies
-from sslnb.checks import expect
+from sslnb import data, figures, objectives, runner, studies
+from sslnb.core import distributed, files
+from sslnb.core.checks import expect
 from sslnb.pretrain import PretrainConfig, pretrain
 
 STUDIES = (*studies.NAMES, *studies.BESIDES)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sslnb.augment import GREY, chunk_size
-from sslnb.checks import expect, expect_shape
+from sslnb.core.checks import expect, expect_shape
 
 # Linear RGB to XYZ: IEC 61966-2-1 with white D65, to seven digits. The rows' sums are white's own X, Y and Z.
 RGB_TO_XYZ = (

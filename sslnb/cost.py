@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sslnb import device
+from sslnb.core import device
 from sslnb.images import ImageSet
 from sslnb.pretrain import PretrainConfig, TrainingRun
 

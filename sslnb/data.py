@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sslnb import files, sources
+from sslnb import sources
 from sslnb.catalogue import describe, names
-from sslnb.checks import expect, nearest
+from sslnb.core import files
+from sslnb.core.checks import expect, nearest
 from sslnb.images import (
     SPLITS,
     ImageSet,

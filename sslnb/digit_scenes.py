@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 from sslnb.images import ImageSet, choose_per_class, others
 
 SCENES = {"train": 10_000, "val": 1_000, "test": 2_000}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from sslnb import artifacts, device, objectives
-from sslnb.checks import expect
+from sslnb import objectives
+from sslnb.core import artifacts, device
+from sslnb.core.checks import expect
 from sslnb.encoders import Encoder, read_checkpoint, read_encoder, save_encoder
 from sslnb.images import ImageSet
 from sslnb.pretrain import Initial, PretrainConfig, Pretrained, initial_checksum, pretrain
@@ -15,7 +16,7 @@ from sslnb.regularize import Penalty
 
 # What an encoder depends on, besides the objective's own files.
 CODE = (
-    *("attacks", "augment", "color", "device", "distributed", "encoders", "optim", "patches"),
+    *("attacks", "augment", "color", "core.device", "core.distributed", "encoders", "optim", "patches"),
     *("pretrain", "pretrain_config", "qscore", "rand_augment", "regularize"),
 )
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb import device as devices
-from sslnb.checks import expect, expect_finite, expect_shape
+from sslnb.core import device as devices
+from sslnb.core.checks import expect, expect_finite, expect_shape
 from sslnb.encoders import evaluating
 from sslnb.images import ImageSet
 

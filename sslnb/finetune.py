@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb import device
 from sslnb.augment import Augmentation
-from sslnb.checks import expect
+from sslnb.core import device
+from sslnb.core.checks import expect
 from sslnb.encoders import Encoder, evaluating
 from sslnb.features import Standardizer
 from sslnb.images import ImageSet

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sslnb.core.result import Result
 from sslnb.figures import COLOURS, MARKERS, PAGE, label, legend, mean_spread, panels
-from sslnb.results import Result
 
 SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
 QUANTITY_LABELS = {

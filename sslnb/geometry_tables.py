@@ -5,9 +5,9 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
+from sslnb.core.result import Result, reference
 from sslnb.figures import label
 from sslnb.geometry_pages import SPLIT_LABELS, all_methods, of_method
-from sslnb.results import Result, reference
 from sslnb.tables import spread, table
 
 PAPER = "004"

@@ -10,9 +10,9 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from sslnb.core.result import Result
 from sslnb.figures import COLOURS, PAGE, label
 from sslnb.geometry_pages import all_methods, heights, relief, task_name
-from sslnb.results import Result
 from sslnb.widgets import picture
 
 COLOURINGS = ("method", "task", "seed", "epoch", "progress")

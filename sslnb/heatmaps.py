@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 from sslnb.encoders import Encoder, ResNet, evaluating
 from sslnb.features import as_float
 from sslnb.images import ImageSet

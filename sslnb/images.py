@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from sslnb.checks import expect, expect_labels, nearest
+from sslnb.core.checks import expect, expect_labels, nearest
 
 SPLITS = ("train", "val", "test", "unlabeled")
 _CHUNK = 512  # images resized at a time

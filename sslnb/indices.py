@@ -10,8 +10,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from sslnb.checks import expect, expect_finite, expect_shape
 from sslnb.cka import LEAST, cka_of, linear_cka
+from sslnb.core.checks import expect, expect_finite, expect_shape
 
 RANK = 1e-6  # of the greatest singular value: what is below is rounding, no dimension
 

@@ -5,10 +5,10 @@ import json
 import math
 from pathlib import Path
 
-from sslnb import device, distributed
-from sslnb.checks import expect
+from sslnb.core import device, distributed
+from sslnb.core.checks import expect
+from sslnb.core.result import command, versions
 from sslnb.images import ImageSet
-from sslnb.results import command, versions
 
 
 class Journal:

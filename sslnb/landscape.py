@@ -18,8 +18,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tqdm.auto import tqdm
 
-from sslnb import device
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core import device
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 from sslnb.encoders import Conv
 from sslnb.features import as_float
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sslnb.cka_pages import SHADES, name_of
+from sslnb.core.result import Result
 from sslnb.figures import panels
 from sslnb.layer_maps import parities
-from sslnb.results import Result
 from sslnb.widgets import picture
 
 PARITIES = ("all", "odd", "even")

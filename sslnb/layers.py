@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb import device as devices
-from sslnb.checks import expect, expect_known
+from sslnb.core import device as devices
+from sslnb.core.checks import expect, expect_known
 from sslnb.encoders import Encoder, evaluating
 from sslnb.features import as_float
 

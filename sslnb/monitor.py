@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect, expect_finite, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_shape
 from sslnb.encoders import Encoder
 from sslnb.features import extract
 from sslnb.images import ImageSet

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 from sslnb.images import SPLITS, Source, Split
 
 

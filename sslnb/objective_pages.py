@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sslnb import augment, color, figures, patches
+from sslnb.core.result import Result
 from sslnb.images import ImageSet
 from sslnb.objectives import OBJECTIVES
 from sslnb.pages import mosaic
 from sslnb.pretrain import HISTORY, PretrainConfig, objective_from
 from sslnb.rand_augment import rand_augment
-from sslnb.results import Result
 from sslnb.tables import spread, table
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]

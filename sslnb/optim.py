@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 
 
 class LARS(torch.optim.Optimizer):

@@ -11,8 +11,9 @@ import torch
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
-from sslnb import data, device, files, results
-from sslnb.checks import expect
+from sslnb import data
+from sslnb.core import device, files, result
+from sslnb.core.checks import expect
 from sslnb.images import ImageSet
 from sslnb.tables import table
 
@@ -167,7 +168,7 @@ def _execution(path: Path, folder: Path) -> list[object] | None:
 
 def versions_table() -> Markdown:
     """Versions of Python and of the packages that decide what the numbers and pages are."""
-    return table(("package", "version"), [*results.versions().items(), *((p, version(p)) for p in BOOK_PACKAGES)])
+    return table(("package", "version"), [*result.versions().items(), *((p, version(p)) for p in BOOK_PACKAGES)])
 
 
 def hardware_table() -> Markdown:

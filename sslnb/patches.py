@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_labels, expect_shape
 
 
 def rotations(images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 
 
 @dataclass(frozen=True)

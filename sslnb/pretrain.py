@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb import device, distributed, objectives, optim
-from sslnb.checks import expect
+from sslnb import objectives, optim
+from sslnb.core import device, distributed
+from sslnb.core.checks import expect
+from sslnb.core.files import atomic, beside, keep, sha256
 from sslnb.encoders import Encoder, adopt, read_checkpoint, weights_checksum
-from sslnb.files import atomic, beside, keep, sha256
 from sslnb.images import ImageSet
 from sslnb.journal import Journal
 from sslnb.monitor import Look, Monitor

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sslnb import device, objectives, optim
-from sslnb.checks import expect, expect_known
+from sslnb import objectives, optim
+from sslnb.core import device
+from sslnb.core.checks import expect, expect_known
 from sslnb.encoders import STEMS
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 
 # The grid of Sehwag et al. 2020, section 2.1.
 LEARNING_RATES = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)

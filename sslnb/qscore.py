@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect, expect_finite, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_shape
 
 Features = Tensor | np.ndarray
 CHUNK_BYTES = 2**20  # of features worked on at a time: they stay in a processor's cache

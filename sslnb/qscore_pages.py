@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sslnb.core.result import Result
 from sslnb.figures import COLOURS, MARKERS, PAGE, label, legend, mean_spread, panels, short
-from sslnb.results import Result
 
 LABELS = {"robust": "Supervised, robust"}
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
+from sslnb.core.result import Result, reference, references
 from sslnb.figures import label
 from sslnb.qscore_pages import STAGE_LABELS, name_of
-from sslnb.results import Result, reference, references
 from sslnb.tables import brief, percent, spread, table
 
 PAPER = "001"

@@ -9,8 +9,8 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from sslnb.checks import expect, expect_known, expect_shape
-from sslnb.distributed import gather
+from sslnb.core.checks import expect, expect_known, expect_shape
+from sslnb.core.distributed import gather
 from sslnb.qscore import q_score_penalty
 
 PENALTIES = ("lasso", "qscore")

@@ -8,9 +8,10 @@ import re
 import typing
 from pathlib import Path
 
-from sslnb import artifacts, data, device, files, studies
-from sslnb.files import atomic
-from sslnb.results import Result, command
+from sslnb import data, studies
+from sslnb.core import artifacts, device, files
+from sslnb.core.files import atomic
+from sslnb.core.result import Result, command
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 PAGES = ("data", "status")  # the book's own pages with code in them, executed last: they report on the rest

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 from sslnb.images import cover
 
 MAIN_OBJECT = (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 
 
 def top_k(logits: Tensor, labels: Tensor, k: int = 1) -> float:

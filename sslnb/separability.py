@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 
 NORMS = (1, 2, math.inf)
 DUAL = {1: math.inf, 2: 2.0, math.inf: 1.0}  # 1/p + 1/q = 1

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from sslnb.core.result import Result, reference
 from sslnb.figures import COLOURS, MARKERS, label, legend, mean_spread, panels
-from sslnb.results import Result, reference
 from sslnb.tables import brief, spread, table
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from sslnb import files
+from sslnb.core import files
 
 # What the pages would otherwise take from other people's servers: (glob in node_modules, folder under book/_assets).
 ASSETS = (

@@ -22,9 +22,10 @@ from torch import Tensor
 from torchvision import datasets
 from tqdm.auto import tqdm
 
-from sslnb import files, npz
+from sslnb import npz
 from sslnb.catalogue import SETS
-from sslnb.checks import expect, nearest
+from sslnb.core import files
+from sslnb.core.checks import expect, nearest
 from sslnb.digit_scenes import digit_scenes
 from sslnb.images import SPLITS, Source, Split, choose_per_class, cover, others
 

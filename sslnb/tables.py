@@ -8,8 +8,8 @@ from IPython.display import Markdown
 from myst_nb import glue
 
 from sslnb import figures
-from sslnb.claims import Claim
-from sslnb.results import Result, reference, references
+from sslnb.core.claims import Claim
+from sslnb.core.result import Result, reference, references
 
 PAPER_NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "caltech101": "Caltech101", "flowers102": "Flowers"} | {
     "aircraft": "Aircrafts",

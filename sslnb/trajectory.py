@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 
 FLOOR = 1e-6  # of a sample's affinity, about what float32 tells from 0: one sample is at most −log(FLOOR) = 13.8 away
 GROUP = int(math.log(torch.finfo(torch.float32).tiny) / math.log(FLOOR))  # floors that float32 can hold the product of

@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 
 from sslnb import figures, prediction, qscore, qscore_pages, simclr_rotnet_pages
-from sslnb.checks import expect
-from sslnb.results import Result
+from sslnb.core.checks import expect
+from sslnb.core.result import Result
 
 FRAMES = 13  # budgets of a static explorer; a frame is some 20 KB of the page
 NO_FEATURE = "No feature is discriminative: none is highly activating, or none lies within the band."

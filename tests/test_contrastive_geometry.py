@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from sslnb import attacks, device, geometry_pages, geometry_tables, geometry_widgets, trajectory
-from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb import attacks, geometry_pages, geometry_tables, geometry_widgets, trajectory
+from sslnb.core import device
+from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb.core.result import Result, reference
 from sslnb.data import load
 from sslnb.encoders import save_encoder, untrained
 from sslnb.features import as_float, extract
 from sslnb.landscape import loss_surface
-from sslnb.results import Result, reference
 from sslnb.studies.contrastive_geometry import FLATNESS, QUANTITIES, Parameters, Study
 from sslnb.studies.contrastive_geometry_claims import CLAIMS, area, decide_all
 

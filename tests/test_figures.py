@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sslnb import figures, tables, widgets
-from sslnb.results import Result
+from sslnb.core.result import Result
 from sslnb.studies.separability_claims import CLAIMS
 
 DRAWN = ("training_curves", "probe_grid", "margin_distributions", "mean_margins", "accuracy_against_budget")

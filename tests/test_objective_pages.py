@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from sslnb import objective_pages, pages
+from sslnb.core.result import Result
 from sslnb.data import load
 from sslnb.objectives import OBJECTIVES
-from sslnb.results import Result
 from sslnb.studies import objectives as study
 
 

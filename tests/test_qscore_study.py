@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sslnb import qscore, qscore_pages, qscore_tables, tables, widgets
-from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb.core.result import Result
 from sslnb.encoders import save_encoder, untrained
 from sslnb.images import ImageSet
 from sslnb.probe import LinearProbe
-from sslnb.results import Result
 from sslnb.studies import qscore_pictures as pictures
 from sslnb.studies.qscore import GAUGES, PREDICTORS, STAGES, Parameters, Study
 from sslnb.studies.qscore_claims import CLAIMS, decide_all

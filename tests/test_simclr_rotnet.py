@@ -7,10 +7,10 @@ import torch
 
 from sslnb import simclr_rotnet_pages as pages
 from sslnb import tables, widgets
-from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED
+from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED
+from sslnb.core.result import Result
 from sslnb.encoders import save_encoder, untrained
 from sslnb.features import as_float
-from sslnb.results import Result
 from sslnb.studies.simclr_rotnet import SCORES, Parameters, Study, _normalised
 from sslnb.studies.simclr_rotnet_claims import CLAIMS, decide_all, knee, slope
 

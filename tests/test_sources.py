@@ -22,7 +22,8 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from sslnb import files, sources
+from sslnb import sources
+from sslnb.core import files
 from sslnb.data import describe, load
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from sslnb import studies
-from sslnb.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb.core.result import Result
 from sslnb.encoders import resnet, save_encoder
 from sslnb.objectives import OBJECTIVES
 from sslnb.probe import LinearProbeGrid
-from sslnb.results import Result
 from sslnb.separability import accuracy_at, effective_accuracy
 from sslnb.studies import base, separability
 from sslnb.studies.base import PROFILES, BaseParameters, BaseStudy, step

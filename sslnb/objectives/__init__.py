@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 import sys
 
-from sslnb.checks import expect_known
+from sslnb.core.checks import expect_known
 from sslnb.objectives.base import Objective
 
 OBJECTIVES: dict[str, type[Objective]] = {}

@@ -8,8 +8,8 @@ benchmark table); linear 92.1 after 1,000 epochs (solo-learn's table, online pro
 
 from torch import Tensor
 
-from sslnb.checks import expect, expect_shape
-from sslnb.distributed import gather
+from sslnb.core.checks import expect, expect_shape
+from sslnb.core.distributed import gather
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import TwoViews, in_float32, mlp
 

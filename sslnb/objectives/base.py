@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sslnb.augment import Augmentation, MultiCrop
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 from sslnb.encoders import Encoder, resnet
 
 
@@ -24,7 +24,7 @@ class Objective(nn.Module):
     ``parameters()``, then calls ``after_step``. Momentum encoders, queues, prototypes and memory banks are submodules
     and buffers of the objective, so that checkpoints carry them. Keyword arguments with a default are its options.
     ``per_batch`` draws an augmentation once for a whole batch instead of for each image, which is worse.
-    With several processes a loss is that of the joint batch (``sslnb.distributed.gather``).
+    With several processes a loss is that of the joint batch (``sslnb.core.distributed.gather``).
     """
 
     name: ClassVar[str]

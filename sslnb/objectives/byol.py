@@ -9,8 +9,8 @@ after 200 epochs (lightly's benchmark table); linear 92.6 after 1,000 epochs (so
 import torch
 from torch import Tensor
 
-from sslnb.checks import expect
-from sslnb.distributed import gather
+from sslnb.core.checks import expect
+from sslnb.core.distributed import gather
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import Momentum, TwoViews, mlp, rising
 from sslnb.objectives.simsiam import negative_cosine

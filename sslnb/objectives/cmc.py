@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslnb.augment import Augmentation
-from sslnb.checks import expect
-from sslnb.distributed import gather
+from sslnb.core.checks import expect
+from sslnb.core.distributed import gather
 from sslnb.encoders import ColorStreams, Encoder, color_streams
 from sslnb.objectives.base import MemoryBank, Objective, mlp
 from sslnb.objectives.moco import info_nce

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.checks import expect, expect_shape
-from sslnb.distributed import gather
+from sslnb.core.checks import expect, expect_shape
+from sslnb.core.distributed import gather
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import Momentum, MultiCropViews, by_size, in_float32, mlp, rising
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.checks import expect, expect_shape
-from sslnb.distributed import gather
+from sslnb.core.checks import expect, expect_shape
+from sslnb.core.distributed import gather
 from sslnb.objectives.base import ContrastiveViews, in_float32
 
 __all__ = ["SimCLR", "nt_xent"]

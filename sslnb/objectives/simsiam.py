@@ -9,8 +9,8 @@ after 800 epochs (figure D.1); kNN 76.4 after 200 (lightly's benchmark table).
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.checks import expect, expect_shape
-from sslnb.distributed import gather
+from sslnb.core.checks import expect, expect_shape
+from sslnb.core.distributed import gather
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import TwoViews, in_float32, mlp
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslnb.attacks import pgd
 from sslnb.augment import Augmentation
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import Objective
 

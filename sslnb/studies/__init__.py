@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from sslnb.checks import expect_known
+from sslnb.core.checks import expect_known
 
 NAMES = ("separability", "simclr_rotnet", "qscore", "cka", "contrastive_geometry")
 BESIDES = ("objectives",)  # what is run as a study is, without being one of the five: published only

@@ -8,8 +8,8 @@ import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sslnb.checks import expect, expect_known
-from sslnb.results import Result, provenance
+from sslnb.core.checks import expect, expect_known
+from sslnb.core.result import Result, provenance
 
 PROFILES = ("quick", "small", "paper", "published")
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"

@@ -8,10 +8,12 @@ from scipy.cluster import hierarchy
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import cka, data, device
+from sslnb import cka, data
 from sslnb.augment import Augmentation
-from sslnb.checks import expect
 from sslnb.cka import Similarity, Source
+from sslnb.core import device
+from sslnb.core.checks import expect
+from sslnb.core.result import Result
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
 from sslnb.encoders import Encoder, load_encoder, untrained
 from sslnb.features import extract
@@ -22,7 +24,6 @@ from sslnb.layers import channel_means
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, seeded
 from sslnb.probe import knn_predict, top1
-from sslnb.results import Result
 from sslnb.studies import cka_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.cka_parameters import BANK, Parameters

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from sslnb.claims import Claim, Verdict, combine, decide
+from sslnb.core.claims import Claim, Verdict, combine, decide
+from sslnb.core.result import Result
 from sslnb.figures import label
 from sslnb.layer_maps import across, between_seeds, lag, own, pairs, parities
-from sslnb.results import Result
 
 CLAIMS = {
     "C1": Claim(

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from sslnb.checks import expect, expect_known
 from sslnb.cka import LEAST
+from sslnb.core.checks import expect, expect_known
 from sslnb.encoders import STEMS
 from sslnb.objectives import OBJECTIVES
 from sslnb.objectives.base import Objective

@@ -8,14 +8,15 @@ from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import attacks, data, device, trajectory
-from sslnb.claims import bootstrap_weights
+from sslnb import attacks, data, trajectory
 from sslnb.class_means import nearest_class_mean
+from sslnb.core import device
+from sslnb.core.claims import bootstrap_weights
+from sslnb.core.result import Result
 from sslnb.features import extract
 from sslnb.images import at_most
 from sslnb.landscape import Flatness, flatness, loss_surface
 from sslnb.objectives import OBJECTIVES
-from sslnb.results import Result
 from sslnb.separability import margins
 from sslnb.studies import contrastive_geometry_claims as decisions
 from sslnb.studies.base import BaseStudy, step

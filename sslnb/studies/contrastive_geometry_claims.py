@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from sslnb.claims import Claim, Verdict, combine, decide
+from sslnb.core.claims import Claim, Verdict, combine, decide
+from sslnb.core.result import Result
 from sslnb.figures import label
-from sslnb.results import Result
 
 CLAIMS = {
     "G1": Claim(

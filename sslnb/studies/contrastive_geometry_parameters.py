@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-from sslnb.checks import expect, expect_known
+from sslnb.core.checks import expect, expect_known
 from sslnb.encoders import STEMS
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig

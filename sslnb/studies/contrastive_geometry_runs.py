@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from sslnb import data, device
-from sslnb.checks import expect
+from sslnb import data
+from sslnb.core import device
+from sslnb.core.checks import expect
 from sslnb.encoder_cache import cached_checkpoints
 from sslnb.encoders import Encoder, load_encoder
 from sslnb.features import Standardizer, as_float, extract

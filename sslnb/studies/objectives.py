@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import cost, data, device
-from sslnb.checks import expect, expect_known
+from sslnb import cost, data
+from sslnb.core import device
+from sslnb.core.checks import expect, expect_known
+from sslnb.core.result import Result
 from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders import Encoder, untrained
 from sslnb.features import Standardizer, extract
@@ -18,7 +20,6 @@ from sslnb.monitor import rankme
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import HISTORY, PretrainConfig
 from sslnb.probe import LinearProbeGrid, knn_predict, top1
-from sslnb.results import Result
 from sslnb.studies.base import BaseParameters, BaseStudy, step
 
 REFERENCES = ("random", "pixels")  # rows beside the objectives: an untrained encoder, and no encoder at all

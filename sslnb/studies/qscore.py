@@ -7,13 +7,13 @@ import torch
 from tqdm.auto import tqdm
 
 from sslnb import activations, prediction, qscore
-from sslnb.checks import expect
+from sslnb.core.checks import expect
+from sslnb.core.result import Result
 from sslnb.encoders import Encoder, load_encoder
 from sslnb.images import at_most
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import Pretrained
 from sslnb.regularize import Penalty
-from sslnb.results import Result
 from sslnb.studies import qscore_claims as decisions
 from sslnb.studies import qscore_pictures as pictures
 from sslnb.studies.base import BaseStudy, step

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from sslnb.claims import Claim, Verdict, combine, decide
-from sslnb.results import Result
+from sslnb.core.claims import Claim, Verdict, combine, decide
+from sslnb.core.result import Result
 
 CLAIMS = {
     "Q1": Claim(

@@ -9,8 +9,9 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from sslnb import data, device, qscore
+from sslnb import data, qscore
 from sslnb.activations import subsets
+from sslnb.core import device
 from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders import Encoder
 from sslnb.features import Standardizer, extract

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from sslnb.checks import expect, expect_known
+from sslnb.core.checks import expect, expect_known
 from sslnb.encoders import STEMS, Encoder
 from sslnb.objectives import OBJECTIVES
 from sslnb.optim import OPTIMIZERS

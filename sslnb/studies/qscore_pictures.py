@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from sslnb import activations, prediction, qscore
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 from sslnb.encoders import Encoder
 from sslnb.heatmaps import direction_heatmaps, mask_iou
 from sslnb.images import ImageSet

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import attacks, data, device, separability
-from sslnb.checks import expect
+from sslnb import attacks, data, separability
+from sslnb.core import device
+from sslnb.core.checks import expect
+from sslnb.core.result import Result
 from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders import Encoder, load_encoder, untrained
 from sslnb.features import SCALES, Standardizer, extract
@@ -18,7 +20,6 @@ from sslnb.images import at_most
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig
 from sslnb.probe import LinearProbe, LinearProbeGrid, MLPProbe, knn_predict, top1
-from sslnb.results import Result
 from sslnb.studies import separability_claims as decisions
 from sslnb.studies.base import BaseParameters, BaseStudy, step
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from sslnb.claims import NOT_TESTED, Claim, Verdict, bootstrap_weights, combine, decide, decide_share
-from sslnb.results import Result
+from sslnb.core.claims import NOT_TESTED, Claim, Verdict, bootstrap_weights, combine, decide, decide_share
+from sslnb.core.result import Result
 from sslnb.separability import effective_accuracy
 
 CLAIMS = {

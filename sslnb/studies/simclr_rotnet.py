@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import attacks, cost, data, device
+from sslnb import attacks, cost, data
+from sslnb.core import device
+from sslnb.core.result import Result
 from sslnb.encoders import Encoder, load_encoder
 from sslnb.features import Standardizer, as_float, extract
 from sslnb.finetune import Classifier, fine_tune, label_fraction, with_probe
 from sslnb.images import ImageSet, at_most
 from sslnb.probe import LinearProbe, LinearProbeGrid
-from sslnb.results import Result
 from sslnb.scores import scores
 from sslnb.studies import simclr_rotnet_claims as decisions
 from sslnb.studies.base import BaseStudy, step

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from sslnb.claims import Claim, Verdict, combine, decide
-from sslnb.results import Result
+from sslnb.core.claims import Claim, Verdict, combine, decide
+from sslnb.core.result import Result
 
 CLAIMS = {
     "R1": Claim(

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 
 from sslnb import data
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 from sslnb.encoder_cache import Checkpoints, cached_checkpoints
 from sslnb.encoders import Encoder, adopt, load_encoder, untrained
 from sslnb.images import ImageSet

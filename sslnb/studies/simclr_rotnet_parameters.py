@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
-from sslnb.checks import expect, expect_known
+from sslnb.core.checks import expect, expect_known
 from sslnb.encoders import STEMS
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters

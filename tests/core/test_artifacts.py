@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sslnb import artifacts
+from sslnb.core import artifacts
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sslnb import files
+from sslnb.core import files
 
 
 def test_a_file_appears_whole_with_its_folders_and_ordinary_permissions(tmp_path):

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sslnb import distributed, objectives
+from sslnb import objectives
+from sslnb.core import distributed
 from sslnb.encoders import read_checkpoint, read_encoder, weights_checksum
 from sslnb.images import ImageSet
 from sslnb.objectives import OBJECTIVES

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sslnb import device
+from sslnb.core import device
 
 
 def test_the_best_device_exists_and_computes():

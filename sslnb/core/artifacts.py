@@ -5,7 +5,7 @@ import importlib
 import json
 from pathlib import Path
 
-from sslnb.files import cache_root
+from sslnb.core.files import cache_root
 
 
 def code_version(*modules: str) -> str:

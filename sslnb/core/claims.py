@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import stats
 
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 
 REPLICATED, NOT_REPLICATED = "replicated", "not replicated"
 UNDECIDED, NOT_TESTED = "undecided", "not tested at this scale"

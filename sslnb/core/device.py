@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from sslnb.checks import expect
+from sslnb.core.checks import expect
 
 
 def best_device() -> torch.device:

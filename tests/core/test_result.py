@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from sslnb import results, studies
-from sslnb.files import sha256
-from sslnb.results import Result, provenance, reference, references, versions
+from sslnb import studies
+from sslnb.core import result
+from sslnb.core.files import sha256
+from sslnb.core.result import Result, provenance, reference, references, versions
 
 
 def whole() -> Result:
@@ -175,7 +176,7 @@ def test_provenance_holds_no_absolute_path(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/home/ada/.venv/bin/sslnb", *arguments])
     text = json.dumps(provenance())
     assert "/home/ada" not in text and "/data/" not in text
-    assert str(Path(results.__file__).parents[1]) not in text and str(Path.home()) not in text
+    assert str(Path(result.__file__).parents[1]) not in text and str(Path.home()) not in text
     assert "my.pt" in text  # the file's own name may stay
 
 
@@ -227,7 +228,7 @@ def test_an_unknown_paper_is_refused():
 
 
 def test_recorded_results_load_and_name_parameters_that_exist():
-    recorded = sorted((Path(__file__).resolve().parents[1] / "book" / "results").glob("*.json"))
+    recorded = sorted((Path(__file__).resolve().parents[2] / "book" / "results").glob("*.json"))
     assert recorded
     for path in recorded:
         found = Result.load(path)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sslnb.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 
 
 def test_a_refusal_names_the_argument_the_expectation_and_what_came():

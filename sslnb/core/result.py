@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sslnb import device
-from sslnb.checks import expect, expect_known
-from sslnb.files import atomic, sha256
+from sslnb.core import device
+from sslnb.core.checks import expect, expect_known
+from sslnb.core.files import atomic, sha256
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
 
@@ -150,7 +150,7 @@ class Reference:
 def references(paper: str) -> list[Reference]:
     """The printed numbers of one paper; ``paper`` is the start of its file name, such as ``"000"``."""
     expect_known(paper, ("000", "001", "002", "003", "004"), "paper")
-    text = importlib.resources.files("sslnb").joinpath("reference_values.csv").read_text(encoding="utf-8")
+    text = importlib.resources.files("sslnb.core").joinpath("reference_values.csv").read_text(encoding="utf-8")
     rows = [row for row in csv.DictReader(text.splitlines()) if row["paper_file"].startswith(paper)]
     keys = ("table", "dataset", "method", "metric")
     return [Reference(row["paper_file"], *(row[k] for k in keys), float(row["value"]), row["note"]) for row in rows]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sslnb.claims import (
+from sslnb.core.claims import (
     NOT_REPLICATED,
     NOT_TESTED,
     REPLICATED,
