@@ -32,7 +32,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sslnb import attacks, augment, data, separability
 from sslnb.core import device, files
-from sslnb.digit_scenes import digit_scenes
+from sslnb.data.digit_scenes import digit_scenes
 from sslnb.features import Standardizer, extract
 from sslnb.pretrain import pretrain
 from sslnb.probe import LEARNING_RATES, WEIGHT_DECAYS, LinearProbeGrid, knn_predict, top1

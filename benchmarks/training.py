@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sslnb import data
 from sslnb.core import device
-from sslnb.images import ImageSet
+from sslnb.data.images import ImageSet
 from sslnb.pretrain import PretrainConfig, TrainingRun, pretrain
 
 BATCH = 256

@@ -16,6 +16,7 @@ import yaml
 from sslnb import data, figures, objectives, runner, studies
 from sslnb.core import distributed, files
 from sslnb.core.checks import expect
+from sslnb.data import catalogue
 from sslnb.pretrain import PretrainConfig, pretrain
 
 STUDIES = (*studies.NAMES, *studies.BESIDES)
@@ -67,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_pretrain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", default="digit-scenes", help=f"one of {', '.join(data.names())}, or npz:, folder:")
+    parser.add_argument(
+        "--dataset", default="digit-scenes", help=f"one of {', '.join(catalogue.names())}, or npz:, folder:"
+    )
     parser.add_argument("--split", default="train", choices=("train", "unlabeled"), help="default: train")
     where = (
         "checkpoint to write or go on from, with its log FILE.jsonl and curves FILE.png; default: a speaking name here"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sslnb.core import device
-from sslnb.images import ImageSet
+from sslnb.data.images import ImageSet
 from sslnb.pretrain import PretrainConfig, TrainingRun
 
 

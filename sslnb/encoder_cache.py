@@ -9,8 +9,8 @@ import torch
 from sslnb import objectives
 from sslnb.core import artifacts, device
 from sslnb.core.checks import expect
+from sslnb.data.images import ImageSet
 from sslnb.encoders import Encoder, read_checkpoint, read_encoder, save_encoder
-from sslnb.images import ImageSet
 from sslnb.pretrain import Initial, PretrainConfig, Pretrained, initial_checksum, pretrain
 from sslnb.regularize import Penalty
 

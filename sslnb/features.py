@@ -8,8 +8,8 @@ from tqdm.auto import tqdm
 
 from sslnb.core import device as devices
 from sslnb.core.checks import expect, expect_finite, expect_shape
+from sslnb.data.images import ImageSet
 from sslnb.encoders import evaluating
-from sslnb.images import ImageSet
 
 SCALES = ("unit_norm", "unit_variance")
 

@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 from sslnb.augment import Augmentation
 from sslnb.core import device
 from sslnb.core.checks import expect
+from sslnb.data.images import ImageSet
 from sslnb.encoders import Encoder, evaluating
 from sslnb.features import Standardizer
-from sslnb.images import ImageSet
 from sslnb.pretrain import batches_of, seeded
 from sslnb.probe import LinearProbe
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.data.images import ImageSet
 from sslnb.encoders import Encoder, ResNet, evaluating
 from sslnb.features import as_float
-from sslnb.images import ImageSet
 
 SMALL = 256  # pixels of a map, up to which it is enlarged by a matrix product
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_shape
+from sslnb.data.images import ImageSet
 from sslnb.encoders import Encoder
 from sslnb.features import extract
-from sslnb.images import ImageSet
 from sslnb.probe import knn_predict, top1
 
 BANK, HELD_OUT = 1000, 500  # images that are looked at: of the training set, and held out

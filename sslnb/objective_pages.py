@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sslnb import augment, color, figures, patches
 from sslnb.core.result import Result
-from sslnb.images import ImageSet
+from sslnb.data.images import ImageSet
 from sslnb.objectives import OBJECTIVES
 from sslnb.pages import mosaic
 from sslnb.pretrain import HISTORY, PretrainConfig, objective_from

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from sslnb import data
 from sslnb.core import device, files, result
 from sslnb.core.checks import expect
-from sslnb.images import ImageSet
+from sslnb.data import catalogue
+from sslnb.data.images import ImageSet
 from sslnb.tables import table
 
 BOOK_PACKAGES = ("sslnb", "ipywidgets", "papermill", "myst-nb", "jupyter-book", "sphinx")  # besides those of a result
@@ -101,7 +102,7 @@ def at_hand(root: Path | None = None) -> list[str]:
     root = files.data_root() if root is None else Path(root)
     return [
         name
-        for name in data.names()
+        for name in catalogue.names()
         if name == "digit-scenes" or (root / f"{name}.npz").is_file() or (root / name).is_dir()
     ]
 
@@ -110,9 +111,9 @@ def known_samples(count: int = 12, *, size: int = 64, root: Path | None = None) 
     """``count`` training images, of as many classes, for every set at hand; a set that cannot be read is left out."""
     samples = {}
     for name in at_hand(root):
-        known = data.describe(name).classes
+        known = catalogue.describe(name).classes
         spread = [known * i // count for i in range(count)] if known >= count else list(range(known))
-        side = min(size, data.describe(name).size or size)
+        side = min(size, catalogue.describe(name).size or size)
         try:
             found = data.load(name, "train", root=root, classes=spread, limit=count, size=side)
         except _UNREADABLE:
@@ -123,7 +124,7 @@ def known_samples(count: int = 12, *, size: int = 64, root: Path | None = None) 
 
 def absent_sets(samples: Iterable[str]) -> Markdown:
     """A sentence that names the known sets of which there is no sample."""
-    absent = [f"`{name}`" for name in data.names() if name not in samples]
+    absent = [f"`{name}`" for name in catalogue.names() if name not in samples]
     if not absent:
         return Markdown("Every known set was found on the machine that built this copy of the book.")
     return Markdown(f"Not found on the machine that built this copy of the book: {', '.join(absent)}.")
@@ -132,8 +133,8 @@ def absent_sets(samples: Iterable[str]) -> Markdown:
 def data_table() -> Markdown:
     """Every known set: its classes, official counts per split, side of the pictures, terms of use, and homepage."""
     rows = []
-    for name in data.names():
-        one = data.describe(name)
+    for name in catalogue.names():
+        one = catalogue.describe(name)
         counts = " / ".join(f"{count:,}" if count else "–" for count in (one.train, one.val, one.test))
         counts += f", and {one.unlabeled:,} unlabeled" if one.unlabeled else ""
         side = f"{one.size} px" if one.size else "varies"

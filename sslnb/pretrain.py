@@ -16,8 +16,8 @@ from sslnb import objectives, optim
 from sslnb.core import device, distributed
 from sslnb.core.checks import expect
 from sslnb.core.files import atomic, beside, keep, sha256
+from sslnb.data.images import ImageSet
 from sslnb.encoders import Encoder, adopt, read_checkpoint, weights_checksum
-from sslnb.images import ImageSet
 from sslnb.journal import Journal
 from sslnb.monitor import Look, Monitor
 from sslnb.pretrain_config import PretrainConfig

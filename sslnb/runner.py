@@ -8,10 +8,11 @@ import re
 import typing
 from pathlib import Path
 
-from sslnb import data, studies
+from sslnb import studies
 from sslnb.core import artifacts, device, files
 from sslnb.core.files import atomic
 from sslnb.core.result import Result, command
+from sslnb.data import catalogue
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 PAGES = ("data", "status")  # the book's own pages with code in them, executed last: they report on the rest
@@ -112,7 +113,7 @@ def book(root: Path, *, force: bool = False) -> Path:
         source = root / "book" / f"{page}.md"
         ran = sorted(executed.glob("*/*.key")) if page == "status" else []
         facts = [path.read_text() for path in ran if path.parent.name in EDITIONS]
-        key = _key(source, root / "benchmarks", facts, data.names(), str(files.data_root()))
+        key = _key(source, root / "benchmarks", facts, catalogue.names(), str(files.data_root()))
         _execute_if_stale(source, executed / "pages" / f"{page}.ipynb", key, {}, "", force)
     return site.build(root, force=force)
 

@@ -10,9 +10,9 @@ from sslnb import cka_pages, layer_widgets
 from sslnb.cka import centred_gram, cka_matrix, linear_cka
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED, interval
 from sslnb.core.result import Result
+from sslnb.data.images import at_most
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
 from sslnb.encoders import resnet, save_encoder, untrained
-from sslnb.images import at_most
 from sslnb.layer_maps import across, between_seeds, group_ends, lag, matched_checkerboard, own, pairs, parities, stage
 from sslnb.layers import channel_means
 from sslnb.studies.cka import Parameters, Study

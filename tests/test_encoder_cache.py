@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from sslnb import encoder_cache, optim
+from sslnb.data.images import ImageSet
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain, encoder_artifact
 from sslnb.encoders import adopt, resnet, torchvision_encoder, weights_checksum
-from sslnb.images import ImageSet
 from sslnb.objectives import OBJECTIVES, files_of
 from sslnb.pretrain import PretrainConfig, pretrain
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from sslnb.data import load
+from sslnb.data.images import ImageSet
 from sslnb.encoders import resnet, untrained, weights_checksum
 from sslnb.features import Standardizer, as_float, extract
 from sslnb.finetune import fine_tune, label_fraction, with_probe
-from sslnb.images import ImageSet
 from sslnb.probe import LinearProbeGrid
 from sslnb.scores import top_k
 

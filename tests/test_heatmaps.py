@@ -4,7 +4,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from sslnb import heatmaps
-from sslnb.digit_scenes import digit_scenes
+from sslnb.data.digit_scenes import digit_scenes
 from sslnb.encoders import resnet, torchvision_encoder, untrained
 from sslnb.features import as_float
 from sslnb.heatmaps import direction_heatmaps, feature_heatmaps, mask_iou

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from sslnb.images import ImageSet
+from sslnb.data.images import ImageSet
 from sslnb.journal import Journal, read
 from sslnb.pretrain import PretrainConfig, pretrain
 

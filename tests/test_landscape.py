@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sslnb import landscape
-from sslnb.digit_scenes import digit_scenes
+from sslnb.data.digit_scenes import digit_scenes
 from sslnb.encoders import evaluating, resnet, torchvision_encoder
 from sslnb.features import as_float
 from sslnb.finetune import Classifier

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sslnb import cli, data, monitor
 from sslnb import pretrain as module
+from sslnb.data.images import ImageSet
 from sslnb.encoders import read_checkpoint, resnet
 from sslnb.features import extract
-from sslnb.images import ImageSet
 from sslnb.monitor import COLLAPSED, Look, Monitor, feature_deviation, rankme, ridge_accuracy
 from sslnb.objectives import OBJECTIVES
 from sslnb.objectives.base import TwoViews

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 import sslnb
 from sslnb import objectives
 from sslnb.color import lab_to_rgb
+from sslnb.data.images import ImageSet
 from sslnb.encoders import load_encoder, weights_checksum
 from sslnb.features import extract
-from sslnb.images import ImageSet
 from sslnb.objectives import (
     OBJECTIVES,
     Objective,

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from sslnb.data.images import ImageSet
 from sslnb.encoders import read_checkpoint, weights_checksum
-from sslnb.images import ImageSet
 from sslnb.optim import (
     LARS,
     LEARNING_RATES,

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from sslnb import qscore
+from sslnb.data.images import ImageSet
 from sslnb.encoder_cache import cached_pretrain, encoder_artifact
 from sslnb.encoders import read_checkpoint, weights_checksum
-from sslnb.images import ImageSet
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, objective_from, pretrain, seeded
 from sslnb.regularize import Penalty, Regularized, lasso_penalty

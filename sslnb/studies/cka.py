@@ -14,10 +14,10 @@ from sslnb.cka import Similarity, Source
 from sslnb.core import device
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
+from sslnb.data.images import ImageSet, at_most
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
 from sslnb.encoders import Encoder, load_encoder, untrained
 from sslnb.features import extract
-from sslnb.images import ImageSet, at_most
 from sslnb.indices import INDICES
 from sslnb.layer_maps import group_ends
 from sslnb.layers import channel_means

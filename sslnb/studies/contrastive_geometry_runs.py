@@ -11,12 +11,12 @@ from tqdm.auto import tqdm
 from sslnb import data
 from sslnb.core import device
 from sslnb.core.checks import expect
+from sslnb.data.images import ImageSet, at_most
 from sslnb.encoder_cache import cached_checkpoints
 from sslnb.encoders import Encoder, load_encoder
 from sslnb.features import Standardizer, as_float, extract
 from sslnb.finetune import Classifier, fine_tune, with_head
 from sslnb.heads import stacked, train_heads
-from sslnb.images import ImageSet, at_most
 from sslnb.studies.contrastive_geometry_parameters import Parameters
 
 SPLITS = ("train", "validation")  # what the paper's figures were drawn from, and what its text says they were

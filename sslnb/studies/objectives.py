@@ -12,10 +12,10 @@ from sslnb import cost, data
 from sslnb.core import device
 from sslnb.core.checks import expect, expect_known
 from sslnb.core.result import Result
+from sslnb.data.images import at_most
 from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders import Encoder, untrained
 from sslnb.features import Standardizer, extract
-from sslnb.images import at_most
 from sslnb.monitor import rankme
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import HISTORY, PretrainConfig

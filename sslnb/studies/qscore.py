@@ -9,8 +9,8 @@ from tqdm.auto import tqdm
 from sslnb import activations, prediction, qscore
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
+from sslnb.data.images import at_most
 from sslnb.encoders import Encoder, load_encoder
-from sslnb.images import at_most
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import Pretrained
 from sslnb.regularize import Penalty

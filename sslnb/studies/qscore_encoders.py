@@ -12,10 +12,10 @@ from torch import Tensor
 from sslnb import data, qscore
 from sslnb.activations import subsets
 from sslnb.core import device
+from sslnb.data.images import ImageSet, at_most
 from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders import Encoder
 from sslnb.features import Standardizer, extract
-from sslnb.images import ImageSet, at_most
 from sslnb.pretrain import Pretrained
 from sslnb.probe import LinearProbe, LinearProbeGrid
 from sslnb.regularize import Penalty

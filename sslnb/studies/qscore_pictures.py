@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sslnb import activations, prediction, qscore
 from sslnb.core.checks import expect
+from sslnb.data.images import ImageSet
 from sslnb.encoders import Encoder
 from sslnb.heatmaps import direction_heatmaps, mask_iou
-from sslnb.images import ImageSet
 from sslnb.studies.qscore_encoders import Judged, active, band, features_of
 from sslnb.studies.qscore_parameters import Parameters
 

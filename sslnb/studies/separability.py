@@ -13,10 +13,12 @@ from sslnb import attacks, data, separability
 from sslnb.core import device
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
+from sslnb.data import catalogue
+from sslnb.data.images import at_most, stratified
+from sslnb.data.splits import find
 from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders import Encoder, load_encoder, untrained
 from sslnb.features import SCALES, Standardizer, extract
-from sslnb.images import at_most
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig
 from sslnb.probe import LinearProbe, LinearProbeGrid, MLPProbe, knn_predict, top1
@@ -173,7 +175,7 @@ class Study(BaseStudy):
         """Train, or take from the cache, one encoder per objective and seed."""
         p = self.parameters
         for name in p.datasets:
-            data.find(name)  # refused now rather than after hours of training
+            find(name)  # refused now rather than after hours of training
         own = load_encoder(p.encoder).eval() if p.encoder else None
         source = data.load(p.dataset, "train", size=p.size, limit=p.limit)
         shape = {"width": p.width, "stem": p.stem, "in_channels": source.images.shape[1]}
@@ -260,7 +262,7 @@ class Study(BaseStudy):
     def _attacked(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The test features that PGD attacks: a stratified choice, the same for every encoder."""
         limit = self.parameters.attack_limit
-        chosen = data.stratified(y, limit, 0) if len(y.unique()) <= limit < len(y) else torch.arange(len(y))[:limit]
+        chosen = stratified(y, limit, 0) if len(y.unique()) <= limit < len(y) else torch.arange(len(y))[:limit]
         return x[chosen], y[chosen]
 
     def _pgd(self, model: torch.nn.Module, x: Tensor, y: Tensor, budgets: Tensor, norm: str, seed: int) -> Tensor:
@@ -353,7 +355,7 @@ class Study(BaseStudy):
 def mean_per_class(dataset: str) -> bool:
     """Whether the papers report a set's accuracy as the mean over its classes; False for sets of the user's own."""
     name = dataset.partition(":")[0]
-    return name in data.names() and data.describe(name).mean_per_class
+    return name in catalogue.names() and catalogue.describe(name).mean_per_class
 
 
 def _module(probe: LinearProbe) -> torch.nn.Module:

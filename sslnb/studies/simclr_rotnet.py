@@ -11,10 +11,11 @@ from tqdm.auto import tqdm
 from sslnb import attacks, cost, data
 from sslnb.core import device
 from sslnb.core.result import Result
+from sslnb.data.images import ImageSet, at_most
+from sslnb.data.splits import find
 from sslnb.encoders import Encoder, load_encoder
 from sslnb.features import Standardizer, as_float, extract
 from sslnb.finetune import Classifier, fine_tune, label_fraction, with_probe
-from sslnb.images import ImageSet, at_most
 from sslnb.probe import LinearProbe, LinearProbeGrid
 from sslnb.scores import scores
 from sslnb.studies import simclr_rotnet_claims as decisions
@@ -255,7 +256,7 @@ class Study(BaseStudy):
     def transfer(self) -> Result:
         """Linear probes on the other data set: over steps both ways, and over batch sizes and image sizes one way."""
         p, source = self.parameters, self.encoders.source
-        has_more = "unlabeled" in data.find(p.target).splits and p.target_classes is None
+        has_more = "unlabeled" in find(p.target).splits and p.target_classes is None
         same = {"size": p.sizes[0], "classes": p.target_classes}
         labelled = at_most(data.load(p.target, "train", **same), p.limit)
         elsewhere = at_most(data.load(p.target, "unlabeled", size=p.sizes[0]), p.limit) if has_more else labelled

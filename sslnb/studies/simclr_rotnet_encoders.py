@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from sslnb import data
 from sslnb.core.checks import expect
+from sslnb.data.images import ImageSet
 from sslnb.encoder_cache import Checkpoints, cached_checkpoints
 from sslnb.encoders import Encoder, adopt, load_encoder, untrained
-from sslnb.images import ImageSet
 from sslnb.studies.simclr_rotnet_parameters import Parameters
 
 

@@ -132,7 +132,7 @@ def test_scripts_are_fetched_once(book: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_only_what_is_at_hand_is_shown_and_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslnb.sources._download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr("sslnb.data.sources._download", lambda *_: pytest.fail("downloaded"))
     (tmp_path / "dtd").mkdir()  # there, and empty
     (tmp_path / "cifar10.npz").write_bytes(b"not an archive")
     samples = sslnb.pages.known_samples(4, root=tmp_path)

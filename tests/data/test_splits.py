@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sslnb import images as images_module
-from sslnb.data import ImageSet, describe, load, names, resize, stratified
+from sslnb.data import ImageSet, load
+from sslnb.data import images as images_module
+from sslnb.data.catalogue import describe, names
+from sslnb.data.images import resize, stratified
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -245,7 +247,7 @@ def test_bad_arguments_are_refused_by_name(toy, arguments, message):
 def test_digit_scenes_take_their_parameters_from_the_name():
     plain, varied = load("digit-scenes", "val"), load("digit-scenes:backgrounds=16,contrast=0.5,scenes=50", "val")
     assert len(plain) == 1000 and len(varied) == 50
-    from sslnb.digit_scenes import digit_scenes
+    from sslnb.data.digit_scenes import digit_scenes
 
     assert varied.checksum() == digit_scenes("val", backgrounds=16, contrast=0.5, scenes=50).checksum()
     assert plain.masks is not None

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect
-from sslnb.images import cover
+from sslnb.data.images import cover
 
 MAIN_OBJECT = (
     "main_object"  # what an annotator answers for a core feature; the others are of backgrounds and neighbours

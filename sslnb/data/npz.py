@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sslnb.core.checks import expect
-from sslnb.images import SPLITS, Source, Split
+from sslnb.data.images import SPLITS, Source, Split
 
 
 def source(path: Path) -> Source:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sslnb.core.checks import expect
-from sslnb.images import ImageSet, choose_per_class, others
+from sslnb.data.images import ImageSet, choose_per_class, others
 
 SCENES = {"train": 10_000, "val": 1_000, "test": 2_000}
 SIDE = 32  # px of a scene

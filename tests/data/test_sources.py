@@ -22,9 +22,9 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from sslnb import sources
 from sslnb.core import files
-from sslnb.data import describe, load
+from sslnb.data import load, sources
+from sslnb.data.catalogue import describe
 
 
 def write_npz(path: Path, **changes: np.ndarray | None) -> Path:

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sslnb import sources
-from sslnb.catalogue import describe, names
 from sslnb.core import files
 from sslnb.core.checks import expect, nearest
-from sslnb.images import (
+from sslnb.data import sources
+from sslnb.data.catalogue import describe, names
+from sslnb.data.images import (
     SPLITS,
     ImageSet,
     Source,

@@ -2,9 +2,9 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency
 
-from sslnb import digit_scenes as module
 from sslnb.data import ImageSet
-from sslnb.digit_scenes import background_crops, digit_scenes, glyph_ids
+from sslnb.data import digit_scenes as module
+from sslnb.data.digit_scenes import background_crops, digit_scenes, glyph_ids
 
 
 def windows(backgrounds: int) -> torch.Tensor:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from sslnb.data.salient_imagenet import load_salient_imagenet
 from sslnb.encoders import untrained
 from sslnb.heatmaps import direction_heatmaps, mask_iou
-from sslnb.salient_imagenet import load_salient_imagenet
 
 ANSWERS = "discover_spurious_features.csv"
 

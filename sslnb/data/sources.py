@@ -22,12 +22,12 @@ from torch import Tensor
 from torchvision import datasets
 from tqdm.auto import tqdm
 
-from sslnb import npz
-from sslnb.catalogue import SETS
 from sslnb.core import files
 from sslnb.core.checks import expect, nearest
-from sslnb.digit_scenes import digit_scenes
-from sslnb.images import SPLITS, Source, Split, choose_per_class, cover, others
+from sslnb.data import npz
+from sslnb.data.catalogue import SETS
+from sslnb.data.digit_scenes import digit_scenes
+from sslnb.data.images import SPLITS, Source, Split, choose_per_class, cover, others
 
 DEFAULT_SIDE = 224  # px, for the known sets whose pictures differ in size: what their papers evaluate at
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
