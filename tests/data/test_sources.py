@@ -359,7 +359,7 @@ def test_without_a_network_the_message_says_what_failed_why_and_what_to_do(tmp_p
 def test_what_a_killed_download_left_is_cleared_by_the_next(tmp_path, cifar_server):
     root = tmp_path / "root"
     kill_when_ready(
-        "import pathlib, time\nfrom sslnb import sources\n"
+        "import pathlib, time\nfrom sslnb.data import sources\n"
         "def build(at, split, get):\n"
         f"    (at / 'half').write_bytes(b'half'); pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)\n"
         "sources._RECIPES['cifar10'] = sources._Recipe({'train': 'train'}, build)\n"
