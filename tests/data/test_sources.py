@@ -277,7 +277,7 @@ def test_a_killed_process_leaves_no_half_written_file(tmp_path, previous):
     if previous:
         target.write_bytes(previous)
     kill_when_ready(
-        "import time, pathlib\nfrom sslnb import files\n"
+        "import time, pathlib\nfrom sslnb.core import files\n"
         f"with files.atomic({str(target)!r}) as partial:\n"
         f"    partial.write_bytes(b'half'); pathlib.Path({str(ready)!r}).touch(); time.sleep(60)",
         ready,
