@@ -30,13 +30,14 @@ import trajectories
 from rows import row, seconds
 from sklearn.linear_model import LogisticRegression
 
-from sslnb import attacks, augment, data, separability
+from sslnb import attacks, data, separability
 from sslnb.core import device, files
 from sslnb.data.digit_scenes import digit_scenes
 from sslnb.features import Standardizer, extract
 from sslnb.pretrain import pretrain
 from sslnb.probe import LEARNING_RATES, WEIGHT_DECAYS, LinearProbeGrid, knn_predict, top1
 from sslnb.studies.separability import Parameters
+from sslnb.views import augment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results.json")

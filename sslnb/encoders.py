@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sslnb.color import rgb_to_lab, rgb_to_ydbdr
 from sslnb.core.checks import expect, expect_known
 from sslnb.core.files import atomic
+from sslnb.views.color_spaces import rgb_to_lab, rgb_to_ydbdr
 
 # How to convert, and what to divide by so that channels are about 1 wide.
 COLOR_SPACES = {"lab": (rgb_to_lab, 100.0), "ydbdr": (rgb_to_ydbdr, 1.0)}

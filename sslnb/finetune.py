@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb.augment import Augmentation
 from sslnb.core import device
 from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet
@@ -18,6 +17,7 @@ from sslnb.encoders import Encoder, evaluating
 from sslnb.features import Standardizer
 from sslnb.pretrain import batches_of, seeded
 from sslnb.probe import LinearProbe
+from sslnb.views.augment import Augmentation
 
 
 class Classifier(nn.Module):

@@ -10,14 +10,15 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sslnb import augment, color, figures, patches
+from sslnb import figures
 from sslnb.core.result import Result
 from sslnb.data.images import ImageSet
 from sslnb.objectives import OBJECTIVES
 from sslnb.pages import mosaic
 from sslnb.pretrain import HISTORY, PretrainConfig, objective_from
-from sslnb.rand_augment import rand_augment
 from sslnb.tables import spread, table
+from sslnb.views import augment, color_spaces, patches
+from sslnb.views.rand_augment import rand_augment
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -98,8 +99,8 @@ TRANSFORMS: Mapping[str, Transform] = {
     "rotation": _turned,
     "jigsaw": _jigsaw,
     "RandAugment": lambda batch, generator: rand_augment(batch.float() / 255, generator=generator),
-    "L, a, b": _channels(color.rgb_to_lab, torch.tensor([0.0, -50, -50]), torch.tensor([100.0, 50, 50])),
-    "Y, Db, Dr": _channels(color.rgb_to_ydbdr, torch.tensor([0.0, -0.7, -0.7]), torch.tensor([1.0, 0.7, 0.7])),
+    "L, a, b": _channels(color_spaces.rgb_to_lab, torch.tensor([0.0, -50, -50]), torch.tensor([100.0, 50, 50])),
+    "Y, Db, Dr": _channels(color_spaces.rgb_to_ydbdr, torch.tensor([0.0, -0.7, -0.7]), torch.tensor([1.0, 0.7, 0.7])),
 }
 
 

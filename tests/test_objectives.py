@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import sslnb
 from sslnb import objectives
-from sslnb.color import lab_to_rgb
 from sslnb.data.images import ImageSet
 from sslnb.encoders import load_encoder, weights_checksum
 from sslnb.features import extract
@@ -35,8 +34,9 @@ from sslnb.objectives import (
     vicreg,
 )
 from sslnb.objectives.base import MemoryBank, Momentum, by_size, in_float32, mlp, rising
-from sslnb.patches import rotations
 from sslnb.pretrain import PretrainConfig, pretrain
+from sslnb.views.color_spaces import lab_to_rgb
+from sslnb.views.patches import rotations
 
 VIEWS = {"crop_scale": (0.5, 1.0), "flip": 0.0}
 every_objective = pytest.mark.parametrize("name", sorted(OBJECTIVES))

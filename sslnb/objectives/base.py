@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sslnb.augment import Augmentation, MultiCrop
 from sslnb.core.checks import expect
 from sslnb.encoders import Encoder, resnet
+from sslnb.views.augment import Augmentation, MultiCrop
 
 
 class Objective(nn.Module):

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.augment import Augmentation
 from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
 from sslnb.encoders import ColorStreams, Encoder, color_streams
 from sslnb.objectives.base import MemoryBank, Objective, mlp
 from sslnb.objectives.moco import info_nce
+from sslnb.views.augment import Augmentation
 
 __all__ = ["CMC"]
 

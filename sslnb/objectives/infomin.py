@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sslnb.objectives.cmc import CMC
 from sslnb.objectives.moco import MoCo
-from sslnb.rand_augment import rand_augment
+from sslnb.views.rand_augment import rand_augment
 
 __all__ = ["InfoMin", "InfoMinColor"]
 

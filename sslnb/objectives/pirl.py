@@ -14,7 +14,7 @@ from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import MemoryBank, TwoViews, in_float32
-from sslnb.patches import jigsaw, joined
+from sslnb.views.patches import jigsaw, joined
 
 __all__ = ["PIRL", "nce"]
 

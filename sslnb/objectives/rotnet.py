@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.augment import Augmentation
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import Objective
-from sslnb.patches import rotation_labels, rotations
+from sslnb.views.augment import Augmentation
+from sslnb.views.patches import rotation_labels, rotations
 
 __all__ = ["RotNet"]
 

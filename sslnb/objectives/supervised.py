@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslnb.attacks import pgd
-from sslnb.augment import Augmentation
 from sslnb.core.checks import expect
 from sslnb.encoders import Encoder
 from sslnb.objectives.base import Objective
+from sslnb.views.augment import Augmentation
 
 __all__ = ["Supervised"]
 

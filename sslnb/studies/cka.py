@@ -9,7 +9,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb import cka, data
-from sslnb.augment import Augmentation
 from sslnb.cka import Similarity, Source
 from sslnb.core import device
 from sslnb.core.checks import expect
@@ -27,6 +26,7 @@ from sslnb.probe import knn_predict, top1
 from sslnb.studies import cka_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.cka_parameters import BANK, Parameters
+from sslnb.views.augment import Augmentation
 
 SHOWN = 4  # images of the explorer
 

@@ -9,20 +9,18 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
-from sslnb import augment
-from sslnb.augment import (
-    Augmentation,
-    MultiCrop,
+from sslnb.views import color
+from sslnb.views.augment import Augmentation, MultiCrop
+from sslnb.views.color import (
     color_jitter,
-    crop_boxes,
     default_kernel_size,
     gaussian_blur,
     random_gaussian_blur,
     random_greyscale_,
     random_solarize_,
-    resized_crop,
     solarize_,
 )
+from sslnb.views.crops import crop_boxes, resized_crop
 
 STRENGTHS = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 ADJUSTMENTS = ("adjust_brightness_", "adjust_contrast_", "adjust_saturation_", "adjust_hue_")
@@ -163,7 +161,7 @@ def palette() -> Tensor:
 )
 def test_colour_adjustments_equal_those_of_torchvision(name, factors, tolerance):
     images = palette()
-    adjust, theirs = getattr(augment, f"adjust_{name}_"), getattr(reference, f"adjust_{name}")
+    adjust, theirs = getattr(color, f"adjust_{name}_"), getattr(reference, f"adjust_{name}")
     expected = torch.stack([theirs(image, float(factor)) for image, factor in zip(images, factors, strict=True)])
     found = adjust(images, factors)
     assert found.data_ptr() == images.data_ptr()  # in place
@@ -173,8 +171,8 @@ def test_colour_adjustments_equal_those_of_torchvision(name, factors, tolerance)
 def test_greyscale_is_the_luma_of_itu_601():
     images = palette().double()
     luma = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
-    torch.testing.assert_close(augment.greyscale(images), luma)
-    assert (augment.greyscale(images) - reference.rgb_to_grayscale(images)).abs().max() < 1.1e-4  # it has 0.2989
+    torch.testing.assert_close(color.greyscale(images), luma)
+    assert (color.greyscale(images) - reference.rgb_to_grayscale(images)).abs().max() < 1.1e-4  # it has 0.2989
 
 
 @pytest.mark.parametrize("name", ["contrast", "saturation"])
@@ -184,7 +182,7 @@ def test_contrast_and_saturation_blend_with_the_luma(name):
     towards = luma.mean((1, 2, 3), keepdim=True) if name == "contrast" else luma
     f = factors.view(-1, 1, 1, 1)
     expected = (f * images + (1 - f) * towards).clamp(0, 1)
-    torch.testing.assert_close(getattr(augment, f"adjust_{name}_")(images, factors), expected)
+    torch.testing.assert_close(getattr(color, f"adjust_{name}_")(images, factors), expected)
 
 
 @pytest.fixture
@@ -193,7 +191,7 @@ def spied(monkeypatch):
     seen: dict[int, list[tuple[str, float]]] = {}
 
     def recorder(name: str):
-        @functools.wraps(getattr(augment, name))
+        @functools.wraps(getattr(color, name))
         def record(images: Tensor, factor: Tensor) -> Tensor:
             for image, value in zip((images[:, 0, 0, 0] * 256).round().int().tolist(), factor.tolist(), strict=True):
                 seen.setdefault(image, []).append((name, value))
@@ -202,7 +200,7 @@ def spied(monkeypatch):
         return record
 
     for name in ADJUSTMENTS:
-        monkeypatch.setattr(augment, name, recorder(name))
+        monkeypatch.setattr(color, name, recorder(name))
     return seen
 
 
@@ -258,7 +256,7 @@ def test_jitter_with_the_recorded_factors_and_order_is_what_torchvision_gives(mo
     images, steps = noise(24, 8, 8, seed=6), {}
 
     def traced(name: str):
-        original = getattr(augment, name)
+        original = getattr(color, name)
 
         @functools.wraps(original)
         def trace(share: Tensor, factor: Tensor) -> Tensor:
@@ -269,7 +267,7 @@ def test_jitter_with_the_recorded_factors_and_order_is_what_torchvision_gives(mo
         return trace
 
     for name in ADJUSTMENTS:
-        monkeypatch.setattr(augment, name, traced(name))
+        monkeypatch.setattr(color, name, traced(name))
     found = color_jitter(images.clone(), **STRENGTHS, generator=seeded(3))
     candidates = []  # what torchvision makes of every image with every recorded recipe
     for recipe in steps.values():
@@ -324,7 +322,7 @@ def test_impossible_strengths_are_refused(changes, message):
 def test_greyscale_hits_each_sample_with_its_probability_and_all_channels_at_once():
     images = noise(3000, 2, 2, seed=8)
     found = random_greyscale_(images.clone(), 0.2, seeded(1))
-    grey = augment.greyscale(images).expand_as(images)
+    grey = color.greyscale(images).expand_as(images)
     hit = (found == grey).flatten(1).all(1)
     assert torch.equal(found[~hit], images[~hit])
     assert stats.binomtest(int(hit.sum()), 3000, 0.2).pvalue > 1e-3
@@ -373,7 +371,7 @@ def blurred(monkeypatch):
         calls.extend((i, s, kernel_size) for i, s in zip(numbers, sigma.tolist(), strict=True))
         return images + 1
 
-    monkeypatch.setattr(augment, "gaussian_blur", record)
+    monkeypatch.setattr(color, "gaussian_blur", record)
     return calls
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sslnb.augment import GREY, chunk_size
 from sslnb.core.checks import expect, expect_shape
+from sslnb.views.chunks import chunk_size
+from sslnb.views.color import GREY
 
 # Linear RGB to XYZ: IEC 61966-2-1 with white D65, to seven digits. The rows' sums are white's own X, Y and Z.
 RGB_TO_XYZ = (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslnb.color import lab_to_rgb, rgb_to_lab, rgb_to_ydbdr
+from sslnb.views.color_spaces import lab_to_rgb, rgb_to_lab, rgb_to_ydbdr
 
 # Published CIELAB values (D65, 2°) of sRGB colours, to two digits
 KNOWN = {

@@ -5,8 +5,8 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from sslnb import rand_augment as module
-from sslnb.rand_augment import GEOMETRIC, OPERATIONS, SIGNED, apply_operations, rand_augment, strengths
+from sslnb.views import rand_augment as module
+from sslnb.views.rand_augment import GEOMETRIC, OPERATIONS, SIGNED, apply_operations, rand_augment, strengths
 
 THEIRS = v2.RandAugment()
 SPACE = THEIRS._AUGMENTATION_SPACE

@@ -6,7 +6,7 @@ import torchvision.transforms.v2.functional as reference
 from scipy import stats
 from torch import Tensor
 
-from sslnb.patches import jigsaw, joined, rotate90, rotation_labels, rotations
+from sslnb.views.patches import jigsaw, joined, rotate90, rotation_labels, rotations
 
 
 def seeded(seed: int = 0) -> torch.Generator:

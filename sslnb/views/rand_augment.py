@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.augment import adjust_brightness_, adjust_contrast_, adjust_saturation_, solarize_
 from sslnb.core.checks import expect, expect_labels, expect_shape
+from sslnb.views.color import adjust_brightness_, adjust_contrast_, adjust_saturation_, solarize_
 
 # In the order of torchvision; the five after the first are geometric, the nine after the first go both ways.
 OPERATIONS = (

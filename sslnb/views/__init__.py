@@ -1,0 +1,1 @@
+"""Batched augmentation: whole batches on their own device, with parameters of each image's own."""
