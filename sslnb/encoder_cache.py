@@ -14,12 +14,6 @@ from sslnb.encoders import Encoder, read_checkpoint, read_encoder, save_encoder
 from sslnb.pretrain import Initial, PretrainConfig, Pretrained, initial_checksum, pretrain
 from sslnb.regularize import Penalty
 
-# What an encoder depends on, besides the objective's own files.
-CODE = (
-    *("attacks", "augment", "color", "core.device", "core.distributed", "encoders", "optim", "patches"),
-    *("pretrain", "pretrain_config", "qscore", "rand_augment", "regularize"),
-)
-
 
 def encoder_artifact(
     config: PretrainConfig,
@@ -30,8 +24,8 @@ def encoder_artifact(
 ) -> Path:
     """Where the shared cache keeps the encoder of this configuration, data, code, weights to begin from, penalty."""
     config = config.resolved(on or device.best_device())
-    files = objectives.files_of(objectives.get(config.objective))
-    code = artifacts.code_version(*(f"sslnb.{name}" for name in CODE), *files)
+    # The loop finds objectives at run time, so that theirs has to be named.
+    code = artifacts.code_version(pretrain.__module__, objectives.get(config.objective).__module__)
     facts = {"config": dataclasses.asdict(config), "data": images.checksum(), "code": code}
     facts |= {"initial": initial_checksum(initial), "penalty": penalty and penalty.facts()}
     return artifacts.path("encoders", f"{config.objective}-{images.name.replace(':', '-')}", **facts)

@@ -5,7 +5,6 @@ Loss functions are usable alone: ``from sslnb.objectives import nt_xent``.
 
 import importlib
 import pkgutil
-import sys
 
 from sslnb.core.checks import expect_known
 from sslnb.objectives.base import Objective
@@ -24,15 +23,3 @@ def get(name: str) -> type[Objective]:
     """The objective called ``name``; ``ValueError`` names the nearest known one."""
     expect_known(name, sorted(OBJECTIVES), "objective")
     return OBJECTIVES[name]
-
-
-def files_of(kind: type[Objective]) -> set[str]:
-    """Modules of this package that hold an objective's code: its own, and those whose names that one uses."""
-    found: set[str] = set()
-    waiting = {base.__module__ for base in kind.__mro__ if base.__module__.startswith("sslnb.")}
-    while waiting:
-        module = waiting.pop()
-        found.add(module)
-        homes = {getattr(thing, "__module__", None) or "" for thing in vars(sys.modules[module]).values()}
-        waiting |= {home for home in homes if home.startswith(f"{__name__}.")} - found
-    return found

@@ -1,5 +1,4 @@
 import re
-from types import SimpleNamespace
 
 import pytest
 
@@ -23,15 +22,47 @@ def test_a_key_sees_into_nested_parameters_but_not_their_order():
     assert artifacts.key(config={"a": 1, "b": {"c": 2, "d": 4}}) != key
 
 
-def test_the_code_version_changes_with_any_source_file(monkeypatch, tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / f"{name}.py").write_text(f"x = {name!r}\n")
-    module = lambda name: SimpleNamespace(__file__=str(tmp_path / f"{name}.py"))  # noqa: E731
-    monkeypatch.setattr(artifacts.importlib, "import_module", module)
-    before = artifacts.code_version("one", "two")
-    assert artifacts.code_version("two", "one") == before
-    (tmp_path / "two.py").write_text("x = 2\n")
-    assert artifacts.code_version("one", "two") != before
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of a name of its own: ``top`` imports ``part`` by way of ``middle``, and nothing imports ``apart``."""
+    name = f"made_{tmp_path.name}".replace("-", "_")
+    root = tmp_path / name
+    (root / "sub").mkdir(parents=True)
+    texts = {
+        "__init__": "",
+        "sub/__init__": "",
+        "top": f"import json\nfrom {name} import middle\nx = middle.x\n",
+        "middle": f'def x():\n    """Old."""\n    from {name}.sub.part import value\n    return value\n',
+        "sub/part": "value = 1\n",
+        "sub/apart": "value = 2\n",
+    }
+    for file, text in texts.items():
+        (root / f"{file}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    return root
+
+
+def test_the_import_closure_follows_imports_of_the_own_package_wherever_they_stand(package):
+    name = package.name
+    assert artifacts.import_closure(f"{name}.top") == {f"{name}.{m}" for m in ("top", "middle", "sub.part")}
+    assert artifacts.import_closure(f"{name}.sub.apart") == {f"{name}.sub.apart"}
+    with pytest.raises(ValueError, match="modules: expected the name of a module with source code, got 'made_"):
+        artifacts.import_closure(f"{name}.absent")
+
+
+@pytest.mark.parametrize("changed", ["top", "middle", "sub/part"])
+def test_the_code_version_changes_with_code_that_is_imported_at_any_depth(package, changed):
+    before = artifacts.code_version(f"{package.name}.top")
+    file = package / f"{changed}.py"
+    file.write_text(file.read_text() + "y = 1\n")
+    assert artifacts.code_version(f"{package.name}.top") != before
+
+
+def test_the_code_version_does_not_change_with_comments_docstrings_layout_or_other_files(package):
+    before = artifacts.code_version(f"{package.name}.top")
+    (package / "middle.py").write_text("# why\n\n" + (package / "middle.py").read_text().replace("Old", "New"))
+    (package / "sub" / "apart.py").write_text("value = 3\n")
+    assert artifacts.code_version(f"{package.name}.top") == before
 
 
 def test_an_artifact_lives_in_the_cache_under_its_kind_name_and_key(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 
-from sslnb.views import color
+from sslnb.views import augment, color
 from sslnb.views.augment import Augmentation, MultiCrop
 from sslnb.views.color import (
     color_jitter,
