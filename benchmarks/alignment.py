@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from sslnb import cka, data
 from sslnb.core import files
-from sslnb.encoders import untrained
-from sslnb.features import as_float
-from sslnb.layers import run, watching
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import as_float
+from sslnb.features.layers import run, watching
 
 BATCH = 256
 BATCHES = 2  # ours; everything is per batch, so that more of them only take longer

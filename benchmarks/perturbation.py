@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from sslnb import attacks, data
 from sslnb.core import device
-from sslnb.encoders import untrained
-from sslnb.features import as_float
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import as_float
 from sslnb.finetune import Classifier, fine_tune
 
 IMAGES = 1000  # of the 10,000 of CIFAR-10's test split: the ratio does not depend on how many batches there are

@@ -11,8 +11,8 @@ import torch
 from rows import peak_mib, row, seconds
 
 from sslnb import data, qscore
-from sslnb.encoders import untrained
-from sslnb.features import as_float
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import as_float
 from sslnb.heatmaps import feature_heatmaps
 
 SAMPLES, FEATURES = 128_000, 2048  # a tenth of ImageNet, of a ResNet-50's width: 1 GB

@@ -33,9 +33,12 @@ from sklearn.linear_model import LogisticRegression
 from sslnb import attacks, data, separability
 from sslnb.core import device, files
 from sslnb.data.digit_scenes import digit_scenes
-from sslnb.features import Standardizer, extract
+from sslnb.features.extract import extract
+from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS, LinearProbeGrid
+from sslnb.features.nearest import knn_predict
+from sslnb.features.scores import top1
+from sslnb.features.standardize import Standardizer
 from sslnb.pretrain import pretrain
-from sslnb.probe import LEARNING_RATES, WEIGHT_DECAYS, LinearProbeGrid, knn_predict, top1
 from sslnb.studies.separability import Parameters
 from sslnb.views import augment
 

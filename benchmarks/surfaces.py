@@ -9,8 +9,8 @@ from rows import row
 from torch import nn
 
 from sslnb import data
-from sslnb.encoders import untrained
-from sslnb.features import as_float
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import as_float
 from sslnb.finetune import Classifier
 from sslnb.landscape import loss_surface
 

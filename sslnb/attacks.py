@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslnb.core.checks import expect, expect_finite
-from sslnb.encoders import evaluating
+from sslnb.encoders.encoder import evaluating
 
 NORMS = ("linf", "l2")
 Bounds = tuple[float, float]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect, expect_finite
-from sslnb.encoders import evaluating
-from sslnb.layers import layer_names, run, watching, where
+from sslnb.encoders.encoder import evaluating
+from sslnb.features.layers import layer_names, run, watching, where
 
 LEAST = 4  # samples: with fewer the unbiased estimator divides by zero
 COLUMNS = 4096  # features of a batch that are centred and multiplied at a time: 4 MB of 256 samples stay in the cache

@@ -10,7 +10,8 @@ from sslnb import objectives
 from sslnb.core import artifacts, device
 from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet
-from sslnb.encoders import Encoder, read_checkpoint, read_encoder, save_encoder
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.load import read_checkpoint, read_encoder, save_encoder
 from sslnb.pretrain import Initial, PretrainConfig, Pretrained, initial_checksum, pretrain
 from sslnb.regularize import Penalty
 

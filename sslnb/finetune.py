@@ -13,10 +13,10 @@ from tqdm.auto import tqdm
 from sslnb.core import device
 from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet
-from sslnb.encoders import Encoder, evaluating
-from sslnb.features import Standardizer
+from sslnb.encoders.encoder import Encoder, evaluating
+from sslnb.features.linear import LinearProbe
+from sslnb.features.standardize import Standardizer
 from sslnb.pretrain import batches_of, seeded
-from sslnb.probe import LinearProbe
 from sslnb.views.augment import Augmentation
 
 

@@ -9,8 +9,9 @@ from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 from sslnb.data.images import ImageSet
-from sslnb.encoders import Encoder, ResNet, evaluating
-from sslnb.features import as_float
+from sslnb.encoders.encoder import Encoder, evaluating
+from sslnb.encoders.resnet import ResNet
+from sslnb.features.extract import as_float
 
 SMALL = 256  # pixels of a map, up to which it is enlarged by a matrix product
 

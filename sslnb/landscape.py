@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from sslnb.core import device
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
-from sslnb.encoders import Conv
-from sslnb.features import as_float
+from sslnb.encoders.resnet import Conv
+from sslnb.features.extract import as_float
 
 # Values of a batch's largest layer output. A CPU works fastest on what stays in its cache; a GPU wants much at once.
 LAYER_VALUES = {"cpu": 2**21, "accelerator": 2**27}

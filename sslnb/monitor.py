@@ -8,9 +8,10 @@ from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_shape
 from sslnb.data.images import ImageSet
-from sslnb.encoders import Encoder
-from sslnb.features import extract
-from sslnb.probe import knn_predict, top1
+from sslnb.encoders.encoder import Encoder
+from sslnb.features.extract import extract
+from sslnb.features.nearest import knn_predict
+from sslnb.features.scores import top1
 
 BANK, HELD_OUT = 1000, 500  # images that are looked at: of the training set, and held out
 NEIGHBOURS = 20

@@ -17,7 +17,9 @@ from sslnb.core import device, distributed
 from sslnb.core.checks import expect
 from sslnb.core.files import atomic, beside, keep, sha256
 from sslnb.data.images import ImageSet
-from sslnb.encoders import Encoder, adopt, read_checkpoint, weights_checksum
+from sslnb.encoders.encoder import Encoder, weights_checksum
+from sslnb.encoders.load import read_checkpoint
+from sslnb.encoders.resnet import adopt
 from sslnb.journal import Journal
 from sslnb.monitor import Look, Monitor
 from sslnb.pretrain_config import PretrainConfig
@@ -285,7 +287,7 @@ def pretrain(
     kept as ``PATH.previous``; an existing file is resumed from (to the bit-identical result on the same CPU), or
     returned at once when it is complete. ``held_out`` images (of the validation split) give kNN and linear accuracy
     along the way, for at most 5 % of the time besides the first and the last look. Weights start from those of an
-    ``initial`` encoder, where one is given (``sslnb.encoders.adopt``), or with heads and memories from the path of a
+    ``initial`` encoder, where one is given (:func:`adopt`), or with heads and memories from the path of a
     run's checkpoint; schedules start anew. A ``penalty`` on the encoder's features is added to the loss. ``log`` gets
     one JSON line per epoch after one that says what was run. ``stop_after`` ends the call after so many steps, its
     state saved. A run whose

@@ -9,7 +9,7 @@ import torch
 from sslnb import objectives, optim
 from sslnb.core import device
 from sslnb.core.checks import expect, expect_known
-from sslnb.encoders import STEMS
+from sslnb.encoders.resnet import STEMS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sslnb import cka
 from sslnb.cka import Source, batches, centred_gram, cka_matrix, linear_cka, similarity
-from sslnb.encoders import resnet, untrained
+from sslnb.encoders.resnet import resnet, untrained
 
 
 def draw(n: int, d: int, seed: int = 0) -> Tensor:

@@ -12,9 +12,10 @@ from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED,
 from sslnb.core.result import Result
 from sslnb.data.images import at_most
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
-from sslnb.encoders import resnet, save_encoder, untrained
+from sslnb.encoders.load import save_encoder
+from sslnb.encoders.resnet import resnet, untrained
+from sslnb.features.layers import channel_means
 from sslnb.layer_maps import across, between_seeds, group_ends, lag, matched_checkerboard, own, pairs, parities, stage
-from sslnb.layers import channel_means
 from sslnb.studies.cka import Parameters, Study
 from sslnb.studies.cka_claims import CLAIMS, decide_all, per_seed
 

@@ -13,8 +13,9 @@ from sslnb.core import device
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
 from sslnb.core.result import Result, reference
 from sslnb.data import load
-from sslnb.encoders import save_encoder, untrained
-from sslnb.features import as_float, extract
+from sslnb.encoders.load import save_encoder
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import as_float, extract
 from sslnb.landscape import loss_surface
 from sslnb.studies.contrastive_geometry import FLATNESS, QUANTITIES, Parameters, Study
 from sslnb.studies.contrastive_geometry_claims import CLAIMS, area, decide_all

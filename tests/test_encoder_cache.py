@@ -8,7 +8,9 @@ from sslnb import encoder_cache, optim
 from sslnb.core.artifacts import import_closure
 from sslnb.data.images import ImageSet
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain, encoder_artifact
-from sslnb.encoders import adopt, resnet, torchvision_encoder, weights_checksum
+from sslnb.encoders.encoder import weights_checksum
+from sslnb.encoders.load import torchvision_encoder
+from sslnb.encoders.resnet import adopt, resnet
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, pretrain
 

@@ -5,11 +5,13 @@ import torch
 
 from sslnb.data import load
 from sslnb.data.images import ImageSet
-from sslnb.encoders import resnet, untrained, weights_checksum
-from sslnb.features import Standardizer, as_float, extract
+from sslnb.encoders.encoder import weights_checksum
+from sslnb.encoders.resnet import resnet, untrained
+from sslnb.features.extract import as_float, extract
+from sslnb.features.linear import LinearProbeGrid
+from sslnb.features.scores import top_k
+from sslnb.features.standardize import Standardizer
 from sslnb.finetune import fine_tune, label_fraction, with_probe
-from sslnb.probe import LinearProbeGrid
-from sslnb.scores import top_k
 
 CPU = torch.device("cpu")
 

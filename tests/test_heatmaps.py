@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from sslnb import heatmaps
 from sslnb.data.digit_scenes import digit_scenes
-from sslnb.encoders import resnet, torchvision_encoder, untrained
-from sslnb.features import as_float
+from sslnb.encoders.load import torchvision_encoder
+from sslnb.encoders.resnet import resnet, untrained
+from sslnb.features.extract import as_float
 from sslnb.heatmaps import direction_heatmaps, feature_heatmaps, mask_iou
 
 

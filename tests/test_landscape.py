@@ -9,8 +9,10 @@ from torch.func import functional_call
 
 from sslnb import landscape
 from sslnb.data.digit_scenes import digit_scenes
-from sslnb.encoders import evaluating, resnet, torchvision_encoder
-from sslnb.features import as_float
+from sslnb.encoders.encoder import evaluating
+from sslnb.encoders.load import torchvision_encoder
+from sslnb.encoders.resnet import resnet
+from sslnb.features.extract import as_float
 from sslnb.finetune import Classifier
 from sslnb.landscape import (
     Flatness,

@@ -16,13 +16,15 @@ from torch import Tensor
 from sslnb import cli, data, monitor
 from sslnb import pretrain as module
 from sslnb.data.images import ImageSet
-from sslnb.encoders import read_checkpoint, resnet
-from sslnb.features import extract
+from sslnb.encoders.load import read_checkpoint
+from sslnb.encoders.resnet import resnet
+from sslnb.features.extract import extract
+from sslnb.features.nearest import knn_predict
+from sslnb.features.scores import top1
 from sslnb.monitor import COLLAPSED, Look, Monitor, feature_deviation, rankme, ridge_accuracy
 from sslnb.objectives import OBJECTIVES
 from sslnb.objectives.base import TwoViews
 from sslnb.pretrain import PretrainConfig, pretrain
-from sslnb.probe import knn_predict, top1
 
 CPU = torch.device("cpu")
 tried = settings(deadline=None, max_examples=25)

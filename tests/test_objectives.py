@@ -17,8 +17,9 @@ from torch import Tensor, nn
 import sslnb
 from sslnb import objectives
 from sslnb.data.images import ImageSet
-from sslnb.encoders import load_encoder, weights_checksum
-from sslnb.features import extract
+from sslnb.encoders.encoder import weights_checksum
+from sslnb.encoders.load import load_encoder
+from sslnb.features.extract import extract
 from sslnb.objectives import (
     OBJECTIVES,
     Objective,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sslnb.data.images import ImageSet
-from sslnb.encoders import read_checkpoint, weights_checksum
+from sslnb.encoders.encoder import weights_checksum
+from sslnb.encoders.load import read_checkpoint
 from sslnb.optim import (
     LARS,
     LEARNING_RATES,

@@ -15,8 +15,9 @@ import sslnb
 from sslnb import optim
 from sslnb import pretrain as module
 from sslnb.data.images import ImageSet
-from sslnb.encoders import read_checkpoint, read_encoder, save_encoder, weights_checksum
-from sslnb.features import extract
+from sslnb.encoders.encoder import weights_checksum
+from sslnb.encoders.load import read_checkpoint, read_encoder, save_encoder
+from sslnb.features.extract import extract
 from sslnb.objectives import OBJECTIVES
 from sslnb.optim import LEARNING_RATES, cosine_with_warmup
 from sslnb.pretrain import (

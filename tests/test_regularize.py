@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from sslnb import qscore
 from sslnb.data.images import ImageSet
 from sslnb.encoder_cache import cached_pretrain, encoder_artifact
-from sslnb.encoders import read_checkpoint, weights_checksum
+from sslnb.encoders.encoder import weights_checksum
+from sslnb.encoders.load import read_checkpoint
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, objective_from, pretrain, seeded
 from sslnb.regularize import Penalty, Regularized, lasso_penalty

@@ -9,8 +9,9 @@ from sslnb import simclr_rotnet_pages as pages
 from sslnb import tables, widgets
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED
 from sslnb.core.result import Result
-from sslnb.encoders import save_encoder, untrained
-from sslnb.features import as_float
+from sslnb.encoders.load import save_encoder
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import as_float
 from sslnb.studies.simclr_rotnet import SCORES, Parameters, Study, _normalised
 from sslnb.studies.simclr_rotnet_claims import CLAIMS, decide_all, knee, slope
 

@@ -11,9 +11,10 @@ import torch
 from sslnb import studies
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
 from sslnb.core.result import Result
-from sslnb.encoders import resnet, save_encoder
+from sslnb.encoders.load import save_encoder
+from sslnb.encoders.resnet import resnet
+from sslnb.features.linear import LinearProbeGrid
 from sslnb.objectives import OBJECTIVES
-from sslnb.probe import LinearProbeGrid
 from sslnb.separability import accuracy_at, effective_accuracy
 from sslnb.studies import base, separability
 from sslnb.studies.base import PROFILES, BaseParameters, BaseStudy, step

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sslnb.core.checks import expect
-from sslnb.encoders import Encoder, resnet
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.resnet import resnet
 from sslnb.views.augment import Augmentation, MultiCrop
 
 

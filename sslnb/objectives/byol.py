@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
-from sslnb.encoders import Encoder
+from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.base import Momentum, TwoViews, mlp, rising
 from sslnb.objectives.simsiam import negative_cosine
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
-from sslnb.encoders import ColorStreams, Encoder, color_streams
+from sslnb.encoders.color_streams import ColorStreams, color_streams
+from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.base import MemoryBank, Objective, mlp
 from sslnb.objectives.moco import info_nce
 from sslnb.views.augment import Augmentation

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
-from sslnb.encoders import Encoder
+from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.base import MemoryBank, TwoViews, in_float32
 from sslnb.views.patches import jigsaw, joined
 

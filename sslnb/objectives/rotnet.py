@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.encoders import Encoder
+from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.base import Objective
 from sslnb.views.augment import Augmentation
 from sslnb.views.patches import rotation_labels, rotations

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
-from sslnb.encoders import Encoder
+from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.base import TwoViews, in_float32, mlp
 
 __all__ = ["SimSiam", "negative_cosine"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslnb.attacks import pgd
 from sslnb.core.checks import expect
-from sslnb.encoders import Encoder
+from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.base import Objective
 from sslnb.views.augment import Augmentation
 

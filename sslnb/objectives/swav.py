@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
-from sslnb.encoders import Encoder
+from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.base import MultiCropViews, by_size, in_float32, mlp
 
 __all__ = ["SwAV", "sinkhorn", "swav"]

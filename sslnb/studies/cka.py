@@ -15,14 +15,17 @@ from sslnb.core.checks import expect
 from sslnb.core.result import Result
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
-from sslnb.encoders import Encoder, load_encoder, untrained
-from sslnb.features import extract
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.load import load_encoder
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import extract
+from sslnb.features.layers import channel_means
+from sslnb.features.nearest import knn_predict
+from sslnb.features.scores import top1
 from sslnb.indices import INDICES
 from sslnb.layer_maps import group_ends
-from sslnb.layers import channel_means
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, seeded
-from sslnb.probe import knn_predict, top1
 from sslnb.studies import cka_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.cka_parameters import BANK, Parameters

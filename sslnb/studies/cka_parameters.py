@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from sslnb.cka import LEAST
 from sslnb.core.checks import expect, expect_known
-from sslnb.encoders import STEMS
+from sslnb.encoders.resnet import STEMS
 from sslnb.objectives import OBJECTIVES
 from sslnb.objectives.base import Objective
 from sslnb.pretrain import PretrainConfig

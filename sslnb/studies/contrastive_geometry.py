@@ -9,12 +9,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb import attacks, data, trajectory
-from sslnb.class_means import nearest_class_mean
 from sslnb.core import device
 from sslnb.core.claims import bootstrap_weights
 from sslnb.core.result import Result
 from sslnb.data.images import at_most
-from sslnb.features import extract
+from sslnb.features.extract import extract
+from sslnb.features.nearest import nearest_class_mean
 from sslnb.landscape import Flatness, flatness, loss_surface
 from sslnb.objectives import OBJECTIVES
 from sslnb.separability import margins

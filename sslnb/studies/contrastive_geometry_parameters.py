@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from sslnb.core.checks import expect, expect_known
-from sslnb.encoders import STEMS
+from sslnb.encoders.resnet import STEMS
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters

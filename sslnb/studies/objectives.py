@@ -14,12 +14,16 @@ from sslnb.core.checks import expect, expect_known
 from sslnb.core.result import Result
 from sslnb.data.images import at_most
 from sslnb.encoder_cache import cached_pretrain
-from sslnb.encoders import Encoder, untrained
-from sslnb.features import Standardizer, extract
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import extract
+from sslnb.features.linear import LinearProbeGrid
+from sslnb.features.nearest import knn_predict
+from sslnb.features.scores import top1
+from sslnb.features.standardize import Standardizer
 from sslnb.monitor import rankme
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import HISTORY, PretrainConfig
-from sslnb.probe import LinearProbeGrid, knn_predict, top1
 from sslnb.studies.base import BaseParameters, BaseStudy, step
 
 REFERENCES = ("random", "pixels")  # rows beside the objectives: an untrained encoder, and no encoder at all

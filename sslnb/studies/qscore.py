@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sslnb import activations, prediction, qscore
+from sslnb import activations, qscore
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
 from sslnb.data.images import at_most
-from sslnb.encoders import Encoder, load_encoder
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.load import load_encoder
+from sslnb.features import prediction
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import Pretrained
 from sslnb.regularize import Penalty

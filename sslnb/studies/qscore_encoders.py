@@ -14,10 +14,11 @@ from sslnb.activations import subsets
 from sslnb.core import device
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoder_cache import cached_pretrain
-from sslnb.encoders import Encoder
-from sslnb.features import Standardizer, extract
+from sslnb.encoders.encoder import Encoder
+from sslnb.features.extract import extract
+from sslnb.features.linear import LinearProbe, LinearProbeGrid
+from sslnb.features.standardize import Standardizer
 from sslnb.pretrain import Pretrained
-from sslnb.probe import LinearProbe, LinearProbeGrid
 from sslnb.regularize import Penalty
 from sslnb.studies.qscore_parameters import Parameters
 

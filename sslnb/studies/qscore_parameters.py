@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 
 from sslnb.core.checks import expect, expect_known
-from sslnb.encoders import STEMS, Encoder
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.resnet import STEMS
 from sslnb.objectives import OBJECTIVES
 from sslnb.optim import OPTIMIZERS
 from sslnb.pretrain import PretrainConfig

@@ -17,11 +17,17 @@ from sslnb.data import catalogue
 from sslnb.data.images import at_most, stratified
 from sslnb.data.splits import find
 from sslnb.encoder_cache import cached_pretrain
-from sslnb.encoders import Encoder, load_encoder, untrained
-from sslnb.features import SCALES, Standardizer, extract
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.load import load_encoder
+from sslnb.encoders.resnet import untrained
+from sslnb.features.extract import extract
+from sslnb.features.linear import LinearProbe, LinearProbeGrid
+from sslnb.features.mlp import MLPProbe
+from sslnb.features.nearest import knn_predict
+from sslnb.features.scores import top1
+from sslnb.features.standardize import SCALES, Standardizer
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig
-from sslnb.probe import LinearProbe, LinearProbeGrid, MLPProbe, knn_predict, top1
 from sslnb.studies import separability_claims as decisions
 from sslnb.studies.base import BaseParameters, BaseStudy, step
 

@@ -13,11 +13,13 @@ from sslnb.core import device
 from sslnb.core.result import Result
 from sslnb.data.images import ImageSet, at_most
 from sslnb.data.splits import find
-from sslnb.encoders import Encoder, load_encoder
-from sslnb.features import Standardizer, as_float, extract
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.load import load_encoder
+from sslnb.features.extract import as_float, extract
+from sslnb.features.linear import LinearProbe, LinearProbeGrid
+from sslnb.features.scores import scores
+from sslnb.features.standardize import Standardizer
 from sslnb.finetune import Classifier, fine_tune, label_fraction, with_probe
-from sslnb.probe import LinearProbe, LinearProbeGrid
-from sslnb.scores import scores
 from sslnb.studies import simclr_rotnet_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.simclr_rotnet_encoders import Encoders, expect_usable

@@ -5,7 +5,7 @@ import math
 from typing import ClassVar
 
 from sslnb.core.checks import expect, expect_known
-from sslnb.encoders import STEMS
+from sslnb.encoders.resnet import STEMS
 from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from sslnb import objectives
 from sslnb.core import distributed
 from sslnb.data.images import ImageSet
-from sslnb.encoders import read_checkpoint, read_encoder, weights_checksum
+from sslnb.encoders.encoder import weights_checksum
+from sslnb.encoders.load import read_checkpoint, read_encoder
 from sslnb.objectives import OBJECTIVES
 from sslnb.pretrain import PretrainConfig, pretrain, seeded
 from sslnb.regularize import Penalty, Regularized

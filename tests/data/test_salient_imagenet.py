@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from sslnb.data.salient_imagenet import load_salient_imagenet
-from sslnb.encoders import untrained
+from sslnb.encoders.resnet import untrained
 from sslnb.heatmaps import direction_heatmaps, mask_iou
 
 ANSWERS = "discover_spurious_features.csv"

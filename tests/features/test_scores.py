@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score, top_k_accuracy_score
 
-from sslnb.scores import auc, scores, top_k
+from sslnb.features.scores import auc, scores, top_k
 
 
 def outputs(n: int = 60, classes: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

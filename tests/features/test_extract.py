@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sslnb.data import ImageSet
-from sslnb.encoders import Encoder, resnet
-from sslnb.features import Standardizer, as_float, extract
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.resnet import resnet
+from sslnb.features.extract import as_float, extract
+from sslnb.features.standardize import Standardizer
 
 tried = settings(deadline=None, max_examples=25)
 

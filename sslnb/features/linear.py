@@ -6,28 +6,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.features.scores import above_chance, top1
 
 # The grid of Sehwag et al. 2020, section 2.1.
 LEARNING_RATES = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3, 1e-2)
 CHUNK = 4096  # samples whose logits or similarities are held at a time
-
-
-def top1(predicted: Tensor, labels: Tensor, *, per_class: bool = False) -> float:
-    """Accuracy, or the mean of the classes' own accuracies."""
-    right = (predicted == labels).double()
-    if not per_class:
-        return float(right.mean())
-    return float(torch.stack([right[labels == label].mean() for label in labels.unique()]).mean())
-
-
-def above_chance(accuracy: float, labels: Tensor) -> bool:
-    """Whether an accuracy is more than two standard errors above always naming the commonest class."""
-    chance = float(labels.bincount().max()) / len(labels)
-    return math.isfinite(accuracy) and accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
 
 
 @dataclass(frozen=True)
@@ -62,7 +49,7 @@ class LinearProbe:
 
 
 @dataclass(frozen=True)
-class _Splits:
+class Splits:
     """Checked training and validation features with the number of classes."""
 
     train: Tensor
@@ -72,7 +59,7 @@ class _Splits:
     classes: int
 
     @staticmethod
-    def checked(train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> "_Splits":
+    def checked(train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> "Splits":
         expect_shape(train, "train", "N", "d")
         expect_shape(val, "val", "N", train.shape[1])
         expect_shape(train_labels, "train_labels", len(train))
@@ -85,7 +72,7 @@ class _Splits:
         classes = int(present.max()) + 1
         expect_labels(train_labels, classes, "train_labels")
         expect_labels(val_labels, classes, "val_labels")
-        return _Splits(train, train_labels, val, val_labels, classes)
+        return Splits(train, train_labels, val, val_labels, classes)
 
     def together(self) -> tuple[Tensor, Tensor]:
         return torch.cat([self.train, self.val]), torch.cat([self.train_labels, self.val_labels])
@@ -113,7 +100,7 @@ class LinearProbeGrid:
             expect(len(values) > 0 and min(values) >= 0, name, "at least one value, none negative", values)
         for name in ("epochs", "batch_size"):
             expect(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        splits = _Splits.checked(train, train_labels, val, val_labels)
+        splits = Splits.checked(train, train_labels, val, val_labels)
         rates, decays = (torch.as_tensor(v, device=train.device) for v in (self.learning_rates, self.weight_decays))
         grid = rates.repeat_interleave(len(decays)), decays.repeat(len(rates))
         scores = self.scores(*self.train(train, train_labels, *grid, splits.classes), val, val_labels)
@@ -174,80 +161,3 @@ class LinearProbeGrid:
             right += (logits.argmax(2) == labels[:, None]).sum(0)
         finite = torch.isfinite(weight).all(2).all(1) & torch.isfinite(bias).all(1)
         return torch.where(finite, right / len(x), math.nan)
-
-
-class MLPProbe(nn.Module):
-    """A classifier with one hidden layer, d → hidden → K, trained with Adam; the learning rate is chosen on val."""
-
-    def __init__(
-        self, hidden: int = 256, learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3), epochs: int = 30, seed: int = 0
-    ) -> None:
-        super().__init__()
-        expect(hidden >= 1, "hidden", "at least 1", hidden)
-        expect(epochs >= 1, "epochs", "at least 1", epochs)
-        expect(len(learning_rates) > 0, "learning_rates", "at least one value", learning_rates)
-        self.hidden, self.learning_rates, self.epochs, self.seed = hidden, tuple(learning_rates), epochs, seed
-        self.layers: nn.Module = nn.Identity()
-        self.learning_rate, self.converged = math.nan, False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [N,K] of features [N,d]."""
-        return self.layers(x)
-
-    @torch.no_grad()
-    def accuracy(self, x: Tensor, y: Tensor, per_class: bool = False) -> float:
-        """Share of right predictions; with ``per_class`` the mean over classes of each one's share."""
-        return top1(torch.cat([self(part).argmax(1) for part in x.split(CHUNK)]), y, per_class=per_class)
-
-    def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> "MLPProbe":
-        """Train with each learning rate, keep the best on val, train it again on both; returns itself."""
-        splits = _Splits.checked(train, train_labels, val, val_labels)
-        scores = []
-        for rate in self.learning_rates:
-            self.layers = self._trained(train, train_labels, rate, splits.classes)
-            scores.append(self.accuracy(val, val_labels))
-        self.learning_rate = self.learning_rates[max(range(len(scores)), key=scores.__getitem__)]
-        self.converged = above_chance(max(scores), val_labels)
-        self.layers = self._trained(*splits.together(), self.learning_rate, splits.classes)
-        return self
-
-    def _trained(self, x: Tensor, y: Tensor, rate: float, classes: int, batch_size: int = 256) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            layers = nn.Sequential(nn.Linear(x.shape[1], self.hidden), nn.ReLU(), nn.Linear(self.hidden, classes))
-        layers.to(x.device)
-        optimizer = torch.optim.Adam(layers.parameters(), lr=rate)
-        steps = self.epochs * math.ceil(len(x) / batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(self.epochs):
-            for batch in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
-                optimizer.zero_grad()
-                F.cross_entropy(layers(x[batch]), y[batch]).backward()
-                optimizer.step()
-                schedule.step()
-        return layers.requires_grad_(False)
-
-
-def knn_predict(train: Tensor, train_labels: Tensor, x: Tensor, *, k: int = 200, temperature: float = 0.1) -> Tensor:
-    """Classes [N] by weighted k nearest neighbours in cosine similarity.
-
-    Features [M,d] and [N,d]; a neighbour of similarity s votes exp(s / temperature). With fewer than k training
-    samples all of them vote. Source: Wu et al. 2018 (instance discrimination), section 3.4.
-    """
-    expect_shape(train, "train", "M", "d")
-    expect_shape(train_labels, "train_labels", len(train))
-    expect_shape(x, "x", "N", train.shape[1])
-    expect(k >= 1 and len(train) > 0, "k", "at least 1, and at least one training sample", f"{k} of {len(train)}")
-    expect(temperature > 0, "temperature", "a positive value", temperature)
-    expect_finite(train, "train")
-    expect_finite(x, "x")
-    expect_labels(train_labels, int(train_labels.max()) + 1, "train_labels")
-    bank, classes = F.normalize(train, dim=1), int(train_labels.max()) + 1
-    out = []
-    for part in x.split(CHUNK):
-        similarity, neighbour = (F.normalize(part, dim=1) @ bank.T).topk(min(k, len(bank)), dim=1)
-        votes = torch.zeros(len(part), classes, device=x.device)
-        votes.scatter_add_(1, train_labels[neighbour], ((similarity - similarity[:, :1]) / temperature).exp())
-        out.append(votes.argmax(1))
-    return torch.cat(out)

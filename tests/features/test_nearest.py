@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestCentroid
 
-from sslnb.class_means import nearest_class_mean
+from sslnb.features.nearest import nearest_class_mean
 
 
 def clusters(n: int, apart: float = 3.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,9 +1,11 @@
 """Predictions of an encoder that has no classifier yet: by the nearest class mean of its features."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.features.linear import CHUNK
 
 CONSTANT = 1e-12  # of the mean squared length: what rounding leaves of features that do not vary
 SCALES = torch.logspace(-3, 4, 141, dtype=torch.double)  # of inverse squared distances, to choose one from
@@ -38,3 +40,27 @@ def nearest_class_mean(train: Tensor, labels: Tensor, x: Tensor) -> Tensor:
     likely = torch.stack([torch.log_softmax(-scale * own / spread, 1)[at, labels].mean() for scale in SCALES])
     scale = SCALES[int(likely.argmax())]
     return torch.softmax(-scale * torch.cdist(x, means).square() / spread, 1).float()
+
+
+def knn_predict(train: Tensor, train_labels: Tensor, x: Tensor, *, k: int = 200, temperature: float = 0.1) -> Tensor:
+    """Classes [N] by weighted k nearest neighbours in cosine similarity.
+
+    Features [M,d] and [N,d]; a neighbour of similarity s votes exp(s / temperature). With fewer than k training
+    samples all of them vote. Source: Wu et al. 2018 (instance discrimination), section 3.4.
+    """
+    expect_shape(train, "train", "M", "d")
+    expect_shape(train_labels, "train_labels", len(train))
+    expect_shape(x, "x", "N", train.shape[1])
+    expect(k >= 1 and len(train) > 0, "k", "at least 1, and at least one training sample", f"{k} of {len(train)}")
+    expect(temperature > 0, "temperature", "a positive value", temperature)
+    expect_finite(train, "train")
+    expect_finite(x, "x")
+    expect_labels(train_labels, int(train_labels.max()) + 1, "train_labels")
+    bank, classes = F.normalize(train, dim=1), int(train_labels.max()) + 1
+    out = []
+    for part in x.split(CHUNK):
+        similarity, neighbour = (F.normalize(part, dim=1) @ bank.T).topk(min(k, len(bank)), dim=1)
+        votes = torch.zeros(len(part), classes, device=x.device)
+        votes.scatter_add_(1, train_labels[neighbour], ((similarity - similarity[:, :1]) / temperature).exp())
+        out.append(votes.argmax(1))
+    return torch.cat(out)

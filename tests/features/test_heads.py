@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sslnb.heads import PADDING, stacked, train_heads
+from sslnb.features.heads import PADDING, stacked, train_heads
 
 
 def problems(groups: int = 3, n: int = 40, d: int = 6, classes: int = 3) -> tuple[Tensor, Tensor]:

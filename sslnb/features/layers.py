@@ -9,8 +9,8 @@ from tqdm.auto import tqdm
 
 from sslnb.core import device as devices
 from sslnb.core.checks import expect, expect_known
-from sslnb.encoders import Encoder, evaluating
-from sslnb.features import as_float
+from sslnb.encoders.encoder import Encoder, evaluating
+from sslnb.features.extract import as_float
 
 See = Callable[[str, Tensor], None]  # is told a layer's name and its output for a batch
 

@@ -6,17 +6,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from sslnb.encoders import (
-    Encoder,
-    build,
-    load_encoder,
-    read_checkpoint,
-    read_encoder,
-    resnet,
-    save_encoder,
-    torchvision_encoder,
-    weights_checksum,
-)
+from sslnb.encoders.encoder import Encoder, weights_checksum
+from sslnb.encoders.load import build, load_encoder, read_checkpoint, read_encoder, save_encoder, torchvision_encoder
+from sslnb.encoders.resnet import resnet
 
 
 def images(n: int = 3, side: int = 32, channels: int = 3) -> Tensor:

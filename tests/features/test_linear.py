@@ -12,9 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from sslnb import probe as module
-from sslnb.features import Standardizer
-from sslnb.probe import LinearProbe, LinearProbeGrid, MLPProbe, above_chance, knn_predict, top1
+from sslnb.features import linear as module
+from sslnb.features.linear import LinearProbe, LinearProbeGrid
+from sslnb.features.mlp import MLPProbe
+from sslnb.features.nearest import knn_predict
+from sslnb.features.scores import above_chance, top1
+from sslnb.features.standardize import Standardizer
 
 tried = settings(deadline=None, max_examples=25)
 Data = tuple[Tensor, Tensor]

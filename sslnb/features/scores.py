@@ -1,11 +1,27 @@
 """Scores of a classifier's outputs: top-k accuracy and area under the ROC curve."""
 
+import math
 from collections.abc import Sequence
 
+import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+
+
+def top1(predicted: Tensor, labels: Tensor, *, per_class: bool = False) -> float:
+    """Accuracy, or the mean of the classes' own accuracies."""
+    right = (predicted == labels).double()
+    if not per_class:
+        return float(right.mean())
+    return float(torch.stack([right[labels == label].mean() for label in labels.unique()]).mean())
+
+
+def above_chance(accuracy: float, labels: Tensor) -> bool:
+    """Whether an accuracy is more than two standard errors above always naming the commonest class."""
+    chance = float(labels.bincount().max()) / len(labels)
+    return math.isfinite(accuracy) and accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / len(labels))
 
 
 def top_k(logits: Tensor, labels: Tensor, k: int = 1) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
-from sslnb.prediction import curves, predicts
+from sslnb.features.prediction import curves, predicts
 
 
 def scored(n: int = 400, gap: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

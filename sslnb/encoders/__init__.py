@@ -1,0 +1,1 @@
+"""Encoders: images in, features out, every layer with a name."""

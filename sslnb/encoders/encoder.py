@@ -1,0 +1,76 @@
+"""What every encoder is: images in, features out, layers by name; and other people's networks as encoders."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+class Encoder(nn.Module):
+    """An image encoder: x [N,C,H,W] in [0, 1] → features [N,feature_dim].
+
+    ``layer_names`` lists the layers in the order of computation, each the path of a submodule
+    (``encoder.get_submodule(name)``); ``spec`` is what :func:`build` needs to make the architecture again. Images are
+    normalised inside, by buffers that a checkpoint carries along: whoever calls an encoder passes plain pixels.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        layer_names: tuple[str, ...],
+        spec: dict,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:
+        super().__init__()
+        self.feature_dim, self.layer_names, self.spec = feature_dim, layer_names, spec
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    @property
+    def in_channels(self) -> int:
+        return self.mean.shape[1]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Features of normalised images; a subclass's own."""
+        raise TypeError(f"{type(self).__name__} must define embed(x)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x: expected shape [N, {self.in_channels}, H, W], got shape {list(x.shape)}")
+        return self.embed((x - self.mean) / self.std).flatten(1)
+
+
+class Wrapped(Encoder):
+    """Somebody else's network, as ``model``; its layers are its modules down to two levels."""
+
+    def __init__(self, model: nn.Module, feature_dim: int, **description: object) -> None:
+        names = (n for n, m in model.named_modules() if n and n.count(".") <= 1 and not isinstance(m, nn.Identity))
+        super().__init__(feature_dim, tuple(f"model.{n}" for n in names), **description)
+        self.model = model
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+def weights_checksum(encoder: nn.Module) -> str:
+    """SHA-256 over all weights and buffers by name: equal exactly when two encoders are bit-identical."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

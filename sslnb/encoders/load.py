@@ -1,0 +1,103 @@
+"""Encoders: images in, features out, every layer with a name."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sslnb.core.checks import expect
+from sslnb.core.files import atomic
+from sslnb.encoders.color_streams import color_streams
+from sslnb.encoders.encoder import Encoder, Wrapped
+from sslnb.encoders.resnet import resnet
+
+# Per-channel mean and deviation of ImageNet, as torchvision's weights expect them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_encoder(spec: str) -> Encoder:
+    """Encoder named by ``"resnet18"``, ``"torchvision:resnet50"``, ``"timm:NAME"`` or ``"checkpoint:PATH"``.
+
+    ``resnetNN`` starts at random; torchvision and timm bring their default pretrained weights, which they download
+    on first use; a checkpoint is one that ``sslnb pretrain`` or :func:`save_encoder` wrote. Raises ``ValueError``
+    for anything else, naming the forms.
+    """
+    kind, _, rest = spec.partition(":")
+    if not rest and kind in ("resnet18", "resnet34", "resnet50"):
+        return resnet(int(kind.removeprefix("resnet")))
+    loaders = {"torchvision": torchvision_encoder, "timm": timm_encoder, "checkpoint": read_encoder}
+    forms = "'resnet18', 'resnet34', 'resnet50', 'torchvision:NAME', 'timm:NAME' or 'checkpoint:PATH'"
+    expect(kind in loaders and bool(rest), "spec", forms, repr(spec))
+    return loaders[kind](rest)
+
+
+def torchvision_encoder(name: str, *, pretrained: bool = True) -> Encoder:
+    """One of torchvision's ImageNet classifiers with its last linear layer taken off."""
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    expect(name in known, "spec", "a model that torchvision.models.list_models() lists", repr(name))
+    model = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
+    linear = [n for n, module in model.named_modules() if isinstance(module, nn.Linear)]
+    expect(bool(linear), "spec", "a model that ends in a linear layer", repr(name))
+    last = linear[-1]
+    parent, _, child = last.rpartition(".")
+    feature_dim = model.get_submodule(last).in_features
+    setattr(model.get_submodule(parent), child, nn.Identity())
+    spec = {"family": "torchvision", "name": name}
+    return Wrapped(model, feature_dim, spec=spec, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def timm_encoder(name: str, *, pretrained: bool = True) -> Encoder:
+    """One of timm's models with pooled features; ``ValueError`` when timm is not installed."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(f"spec: 'timm:{name}' needs the package timm: pip install timm") from error
+    expect(timm.is_model(name), "spec", "a model that timm.list_models() lists", repr(name))
+    model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    config = timm.data.resolve_model_data_config(model)
+    spec = {"family": "timm", "name": name}
+    return Wrapped(model, model.num_features, spec=spec, mean=config["mean"], std=config["std"])
+
+
+def save_encoder(encoder: Encoder, path: Path | str, **extra: object) -> None:
+    """Write an encoder, its architecture and any ``extra`` plain values so that :func:`read_encoder` finds them."""
+    with atomic(path) as partial:
+        torch.save({"spec": encoder.spec, "encoder": encoder.state_dict(), **extra}, partial)
+
+
+def read_encoder(path: Path | str) -> Encoder:
+    """Encoder from a file written by :func:`save_encoder` or by a finished or running ``sslnb pretrain``.
+
+    Raises ``ValueError`` naming the file when it is missing, cut short, or not a checkpoint of this package.
+    """
+    state = read_checkpoint(path)
+    expect("spec" in state and "encoder" in state, f"checkpoint {path}", "keys 'spec' and 'encoder'", sorted(state))
+    encoder = build(state["spec"])
+    try:
+        encoder.load_state_dict(state["encoder"])
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {path}: expected weights of {state['spec']}, got others: {error}") from error
+    return encoder.eval()
+
+
+def read_checkpoint(path: Path | str) -> dict:
+    """Contents of a checkpoint: tensors and plain values only. ``ValueError`` names a missing or damaged file."""
+    if not Path(path).is_file():
+        raise ValueError(f"checkpoint: expected a file, got {path}, which does not exist")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a file that is cut short
+        raise ValueError(f"checkpoint {path}: expected a whole file of plain tensors, got: {error}") from error
+    expect(isinstance(state, dict), f"checkpoint {path}", "a dictionary", type(state).__name__)
+    return state
+
+
+def build(spec: dict) -> Encoder:
+    """Encoder of the architecture that ``Encoder.spec`` describes, without trained weights."""
+    options = {key: value for key, value in spec.items() if key != "family"}
+    ours = {"resnet": resnet, "color_streams": color_streams}
+    makers = ours | {"torchvision": torchvision_encoder, "timm": timm_encoder}
+    expect(spec.get("family") in makers, "spec", f"a family of {sorted(makers)}", spec.get("family"))
+    return makers[spec["family"]](**options if spec["family"] in ours else {**options, "pretrained": False})

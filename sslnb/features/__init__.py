@@ -1,0 +1,1 @@
+"""What a frozen encoder gives, and what linear and nearest-neighbour classifiers read out of it."""

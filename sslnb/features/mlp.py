@@ -1,0 +1,65 @@
+"""A probe with one hidden layer."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslnb.core.checks import expect
+from sslnb.features.linear import CHUNK, Splits
+from sslnb.features.scores import above_chance, top1
+
+
+class MLPProbe(nn.Module):
+    """A classifier with one hidden layer, d → hidden → K, trained with Adam; the learning rate is chosen on val."""
+
+    def __init__(
+        self, hidden: int = 256, learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3), epochs: int = 30, seed: int = 0
+    ) -> None:
+        super().__init__()
+        expect(hidden >= 1, "hidden", "at least 1", hidden)
+        expect(epochs >= 1, "epochs", "at least 1", epochs)
+        expect(len(learning_rates) > 0, "learning_rates", "at least one value", learning_rates)
+        self.hidden, self.learning_rates, self.epochs, self.seed = hidden, tuple(learning_rates), epochs, seed
+        self.layers: nn.Module = nn.Identity()
+        self.learning_rate, self.converged = math.nan, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N,K] of features [N,d]."""
+        return self.layers(x)
+
+    @torch.no_grad()
+    def accuracy(self, x: Tensor, y: Tensor, per_class: bool = False) -> float:
+        """Share of right predictions; with ``per_class`` the mean over classes of each one's share."""
+        return top1(torch.cat([self(part).argmax(1) for part in x.split(CHUNK)]), y, per_class=per_class)
+
+    def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> "MLPProbe":
+        """Train with each learning rate, keep the best on val, train it again on both; returns itself."""
+        splits = Splits.checked(train, train_labels, val, val_labels)
+        scores = []
+        for rate in self.learning_rates:
+            self.layers = self._trained(train, train_labels, rate, splits.classes)
+            scores.append(self.accuracy(val, val_labels))
+        self.learning_rate = self.learning_rates[max(range(len(scores)), key=scores.__getitem__)]
+        self.converged = above_chance(max(scores), val_labels)
+        self.layers = self._trained(*splits.together(), self.learning_rate, splits.classes)
+        return self
+
+    def _trained(self, x: Tensor, y: Tensor, rate: float, classes: int, batch_size: int = 256) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            layers = nn.Sequential(nn.Linear(x.shape[1], self.hidden), nn.ReLU(), nn.Linear(self.hidden, classes))
+        layers.to(x.device)
+        optimizer = torch.optim.Adam(layers.parameters(), lr=rate)
+        steps = self.epochs * math.ceil(len(x) / batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        generator = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.epochs):
+            for batch in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
+                optimizer.zero_grad()
+                F.cross_entropy(layers(x[batch]), y[batch]).backward()
+                optimizer.step()
+                schedule.step()
+        return layers.requires_grad_(False)
