@@ -15,11 +15,12 @@ import torch
 from rows import peak_mib, row, seconds
 from torch import Tensor, nn
 
-from sslnb import cka, data
+from sslnb import data
 from sslnb.core import files
 from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import as_float
 from sslnb.features.layers import run, watching
+from sslnb.metrics import cka
 
 BATCH = 256
 BATCHES = 2  # ours; everything is per batch, so that more of them only take longer

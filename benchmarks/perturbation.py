@@ -8,11 +8,12 @@ import torch
 from rows import peak_mib, row
 from torch import Tensor, nn
 
-from sslnb import attacks, data
+from sslnb import data
 from sslnb.core import device
 from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import as_float
-from sslnb.finetune import Classifier, fine_tune
+from sslnb.metrics import attacks
+from sslnb.training.finetune import Classifier, fine_tune
 
 IMAGES = 1000  # of the 10,000 of CIFAR-10's test split: the ratio does not depend on how many batches there are
 BUDGETS = [0.0611 * i / 9 for i in range(10)]  # pixels; as far as the report's 0.275 in normalised units

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from rows import peak_mib, row, seconds
 
-from sslnb import data, qscore
+from sslnb import data
 from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import as_float
-from sslnb.heatmaps import feature_heatmaps
+from sslnb.metrics import qscore
+from sslnb.metrics.heatmaps import feature_heatmaps
 
 SAMPLES, FEATURES = 128_000, 2048  # a tenth of ImageNet, of a ResNet-50's width: 1 GB
 BATCH = 256

@@ -30,7 +30,7 @@ import trajectories
 from rows import row, seconds
 from sklearn.linear_model import LogisticRegression
 
-from sslnb import attacks, data, separability
+from sslnb import data
 from sslnb.core import device, files
 from sslnb.data.digit_scenes import digit_scenes
 from sslnb.features.extract import extract
@@ -38,8 +38,10 @@ from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS, LinearProbeGrid
 from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
 from sslnb.features.standardize import Standardizer
-from sslnb.pretrain import pretrain
+from sslnb.metrics import attacks
+from sslnb.metrics import margins as separability
 from sslnb.studies.separability import Parameters
+from sslnb.training.loop import pretrain
 from sslnb.views import augment
 
 ROOT = Path(__file__).resolve().parents[1]

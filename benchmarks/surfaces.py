@@ -11,8 +11,8 @@ from torch import nn
 from sslnb import data
 from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import as_float
-from sslnb.finetune import Classifier
-from sslnb.landscape import loss_surface
+from sslnb.metrics.surface import loss_surface
+from sslnb.training.finetune import Classifier
 
 POINTS, IMAGES, CLASSES = 51, 512, 5
 # Points of a side that are timed for each stem, of the POINTS that the time is for, and how often.

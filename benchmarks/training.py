@@ -11,7 +11,7 @@ from torch import Tensor
 from sslnb import data
 from sslnb.core import device
 from sslnb.data.images import ImageSet
-from sslnb.pretrain import PretrainConfig, TrainingRun, pretrain
+from sslnb.training.loop import PretrainConfig, TrainingRun, pretrain
 
 BATCH = 256
 

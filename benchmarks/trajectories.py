@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from rows import peak_mib, row, seconds
 
-from sslnb.trajectory import bhattacharyya, inpca, progress
+from sslnb.metrics.trajectory import bhattacharyya, inpca, progress
 
 RUNS, EPOCHS, SAMPLES, CLASSES = 48, 30, 500, 5  # 1,440 models
 PAIRS = 20_000  # of 1,036,080 that the loop over pairs is timed on

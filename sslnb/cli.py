@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 import yaml
 
-from sslnb import data, figures, objectives, runner, studies
+from sslnb import data, figures, runner, studies
 from sslnb.core import distributed, files
 from sslnb.core.checks import expect
 from sslnb.data import catalogue
-from sslnb.pretrain import PretrainConfig, pretrain
+from sslnb.objectives import registry
+from sslnb.training.loop import PretrainConfig, pretrain
 
 STUDIES = (*studies.NAMES, *studies.BESIDES)
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
@@ -92,7 +93,7 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
         if kind is bool:
             parser.add_argument(flag, action="store_true", help="default: no")
         elif name == "objective":
-            parser.add_argument(flag, choices=sorted(objectives.OBJECTIVES), **described)
+            parser.add_argument(flag, choices=sorted(registry.OBJECTIVES), **described)
         else:
             parser.add_argument(flag, type=kind, **described)
 
@@ -107,7 +108,7 @@ def _pretrain_fields() -> dict[str, tuple[type, object]]:
 
 def _pretrain(arguments: argparse.Namespace) -> None:
     if arguments.options == ["help"]:
-        for name, default in objectives.get(arguments.objective).options().items():
+        for name, default in registry.get(arguments.objective).options().items():
             print(f"{name} = {default!r}")
         return
     values = {name: getattr(arguments, name) for name in _pretrain_fields()}

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from sslnb.core.result import Result
 from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS
-from sslnb.objectives import OBJECTIVES
+from sslnb.objectives.registry import OBJECTIVES
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; the markers repeat the distinction.
 COLOURS = ("#0072B2", "#D55E00", "#767676", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -13,10 +13,10 @@ from torch import Tensor
 from sslnb import figures
 from sslnb.core.result import Result
 from sslnb.data.images import ImageSet
-from sslnb.objectives import OBJECTIVES
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.pages import mosaic
-from sslnb.pretrain import HISTORY, PretrainConfig, objective_from
 from sslnb.tables import spread, table
+from sslnb.training.loop import HISTORY, PretrainConfig, objective_from
 from sslnb.views import augment, color_spaces, patches
 from sslnb.views.rand_augment import rand_augment
 

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sslnb import figures, qscore, qscore_pages, simclr_rotnet_pages
+from sslnb import figures, qscore_pages, simclr_rotnet_pages
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
 from sslnb.features import prediction
+from sslnb.metrics import qscore
 
 FRAMES = 13  # budgets of a static explorer; a frame is some 20 KB of the page
 NO_FEATURE = "No feature is discriminative: none is highly activating, or none lies within the band."

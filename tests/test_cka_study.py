@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from sslnb import cka_pages, layer_widgets
-from sslnb.cka import centred_gram, cka_matrix, linear_cka
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED, interval
 from sslnb.core.result import Result
 from sslnb.data.images import at_most
-from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
 from sslnb.encoders.load import save_encoder
 from sslnb.encoders.resnet import resnet, untrained
 from sslnb.features.layers import channel_means
 from sslnb.layer_maps import across, between_seeds, group_ends, lag, matched_checkerboard, own, pairs, parities, stage
+from sslnb.metrics.cka import centred_gram, cka_matrix, linear_cka
 from sslnb.studies.cka import Parameters, Study
 from sslnb.studies.cka_claims import CLAIMS, decide_all, per_seed
+from sslnb.training.cache import cached_checkpoints, cached_pretrain
 
 TINY = {
     "others": ("vicreg",),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from sslnb import attacks, geometry_pages, geometry_tables, geometry_widgets, trajectory
+from sslnb import geometry_pages, geometry_tables, geometry_widgets
 from sslnb.core import device
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
 from sslnb.core.result import Result, reference
@@ -16,7 +16,8 @@ from sslnb.data import load
 from sslnb.encoders.load import save_encoder
 from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import as_float, extract
-from sslnb.landscape import loss_surface
+from sslnb.metrics import attacks, trajectory
+from sslnb.metrics.surface import loss_surface
 from sslnb.studies.contrastive_geometry import FLATNESS, QUANTITIES, Parameters, Study
 from sslnb.studies.contrastive_geometry_claims import CLAIMS, area, decide_all
 

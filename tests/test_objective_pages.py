@@ -7,7 +7,7 @@ import torch
 from sslnb import objective_pages, pages
 from sslnb.core.result import Result
 from sslnb.data import load
-from sslnb.objectives import OBJECTIVES
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies import objectives as study
 
 

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from sslnb import qscore, qscore_pages, qscore_tables, tables, widgets
+from sslnb import qscore_pages, qscore_tables, tables, widgets
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
 from sslnb.core.result import Result
 from sslnb.data.images import ImageSet
 from sslnb.encoders.load import save_encoder
 from sslnb.encoders.resnet import untrained
 from sslnb.features.linear import LinearProbe
+from sslnb.metrics import qscore
 from sslnb.studies import qscore_pictures as pictures
 from sslnb.studies.qscore import GAUGES, PREDICTORS, STAGES, Parameters, Study
 from sslnb.studies.qscore_claims import CLAIMS, decide_all

@@ -14,8 +14,8 @@ from sslnb.core.result import Result
 from sslnb.encoders.load import save_encoder
 from sslnb.encoders.resnet import resnet
 from sslnb.features.linear import LinearProbeGrid
-from sslnb.objectives import OBJECTIVES
-from sslnb.separability import accuracy_at, effective_accuracy
+from sslnb.metrics.margins import accuracy_at, effective_accuracy
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies import base, separability
 from sslnb.studies.base import PROFILES, BaseParameters, BaseStudy, step
 from sslnb.studies.separability import BUDGETS, NORMS, Parameters, Study, run

@@ -11,7 +11,8 @@ from torch import Tensor
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.base import TwoViews, in_float32, mlp
+from sslnb.objectives.parts import in_float32, mlp
+from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["BarlowTwins", "barlow_twins"]
 

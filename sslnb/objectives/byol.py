@@ -12,8 +12,9 @@ from torch import Tensor
 from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.base import Momentum, TwoViews, mlp, rising
+from sslnb.objectives.parts import Momentum, mlp, rising
 from sslnb.objectives.simsiam import negative_cosine
+from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["BYOL"]
 

@@ -15,8 +15,9 @@ from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
 from sslnb.encoders.color_streams import ColorStreams, color_streams
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.base import MemoryBank, Objective, mlp
 from sslnb.objectives.moco import info_nce
+from sslnb.objectives.objective import Objective
+from sslnb.objectives.parts import MemoryBank, mlp
 from sslnb.views.augment import Augmentation
 
 __all__ = ["CMC"]

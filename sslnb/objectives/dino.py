@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.base import Momentum, MultiCropViews, by_size, in_float32, mlp, rising
+from sslnb.objectives.parts import Momentum, by_size, in_float32, mlp, rising
+from sslnb.objectives.two_views import MultiCropViews
 
 __all__ = ["DINO", "dino"]
 

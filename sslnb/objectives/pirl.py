@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.base import MemoryBank, TwoViews, in_float32
+from sslnb.objectives.parts import MemoryBank, in_float32
+from sslnb.objectives.two_views import TwoViews
 from sslnb.views.patches import jigsaw, joined
 
 __all__ = ["PIRL", "nce"]

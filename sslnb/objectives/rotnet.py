@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.base import Objective
+from sslnb.objectives.objective import Objective
 from sslnb.views.augment import Augmentation
 from sslnb.views.patches import rotation_labels, rotations
 

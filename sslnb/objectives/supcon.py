@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
-from sslnb.objectives.base import ContrastiveViews, in_float32
+from sslnb.objectives.parts import in_float32
+from sslnb.objectives.two_views import ContrastiveViews
 
 __all__ = ["SupCon", "sup_con"]
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.attacks import pgd
 from sslnb.core.checks import expect
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.base import Objective
+from sslnb.metrics.attacks import pgd
+from sslnb.objectives.objective import Objective
 from sslnb.views.augment import Augmentation
 
 __all__ = ["Supervised"]

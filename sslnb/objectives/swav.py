@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.base import MultiCropViews, by_size, in_float32, mlp
+from sslnb.objectives.parts import by_size, in_float32, mlp
+from sslnb.objectives.two_views import MultiCropViews
 
 __all__ = ["SwAV", "sinkhorn", "swav"]
 

@@ -8,13 +8,12 @@ from scipy.cluster import hierarchy
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import cka, data
-from sslnb.cka import Similarity, Source
+from sslnb import data
 from sslnb.core import device
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
+from sslnb.core.seeds import seeded
 from sslnb.data.images import ImageSet, at_most
-from sslnb.encoder_cache import cached_checkpoints, cached_pretrain
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
 from sslnb.encoders.resnet import untrained
@@ -22,13 +21,16 @@ from sslnb.features.extract import extract
 from sslnb.features.layers import channel_means
 from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
-from sslnb.indices import INDICES
 from sslnb.layer_maps import group_ends
-from sslnb.objectives import OBJECTIVES
-from sslnb.pretrain import PretrainConfig, seeded
+from sslnb.metrics import cka
+from sslnb.metrics.cka import Similarity, Source
+from sslnb.metrics.indices import INDICES
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies import cka_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.cka_parameters import BANK, Parameters
+from sslnb.training.cache import cached_checkpoints, cached_pretrain
+from sslnb.training.loop import PretrainConfig
 from sslnb.views.augment import Augmentation
 
 SHOWN = 4  # images of the explorer

@@ -3,14 +3,14 @@
 import dataclasses
 from typing import ClassVar
 
-from sslnb.cka import LEAST
 from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.resnet import STEMS
-from sslnb.objectives import OBJECTIVES
-from sslnb.objectives.base import Objective
-from sslnb.pretrain import PretrainConfig
+from sslnb.metrics.cka import LEAST
+from sslnb.objectives.objective import Objective
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies.base import BaseParameters
 from sslnb.studies.short import QUICK, SMALL, short_config
+from sslnb.training.loop import PretrainConfig
 
 SUPERVISED = "supervised"  # what every other objective is compared with
 TEMPERED = ("simclr", "supcon")

@@ -8,16 +8,18 @@ from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import attacks, data, trajectory
+from sslnb import data
 from sslnb.core import device
 from sslnb.core.claims import bootstrap_weights
 from sslnb.core.result import Result
 from sslnb.data.images import at_most
 from sslnb.features.extract import extract
 from sslnb.features.nearest import nearest_class_mean
-from sslnb.landscape import Flatness, flatness, loss_surface
-from sslnb.objectives import OBJECTIVES
-from sslnb.separability import margins
+from sslnb.metrics import attacks, trajectory
+from sslnb.metrics.curvature import Flatness, flatness
+from sslnb.metrics.margins import margins
+from sslnb.metrics.surface import loss_surface
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies import contrastive_geometry_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.contrastive_geometry_parameters import Parameters

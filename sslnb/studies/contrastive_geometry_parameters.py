@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.resnet import STEMS
-from sslnb.objectives import OBJECTIVES
-from sslnb.pretrain import PretrainConfig
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies.base import BaseParameters
 from sslnb.studies.cka_parameters import TEMPERED
 from sslnb.studies.short import QUICK, SMALL, short_config
+from sslnb.training.loop import PretrainConfig
 
 TUNING = ("head", "full")
 PAPER_TASKS = ("0 1 2 3 4", "6 11 16 21 26", "56 58 62 66 68", "95 96 97 98 99")

@@ -12,14 +12,14 @@ from sslnb import data
 from sslnb.core import device
 from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet, at_most
-from sslnb.encoder_cache import cached_checkpoints
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
 from sslnb.features.extract import as_float, extract
 from sslnb.features.heads import stacked, train_heads
 from sslnb.features.standardize import Standardizer
-from sslnb.finetune import Classifier, fine_tune, with_head
 from sslnb.studies.contrastive_geometry_parameters import Parameters
+from sslnb.training.cache import cached_checkpoints
+from sslnb.training.finetune import Classifier, fine_tune, with_head
 
 SPLITS = ("train", "validation")  # what the paper's figures were drawn from, and what its text says they were
 

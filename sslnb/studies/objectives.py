@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import cost, data
+from sslnb import data
 from sslnb.core import device
 from sslnb.core.checks import expect, expect_known
 from sslnb.core.result import Result
 from sslnb.data.images import at_most
-from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import extract
@@ -21,10 +20,12 @@ from sslnb.features.linear import LinearProbeGrid
 from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
 from sslnb.features.standardize import Standardizer
-from sslnb.monitor import rankme
-from sslnb.objectives import OBJECTIVES
-from sslnb.pretrain import HISTORY, PretrainConfig
+from sslnb.metrics.labelfree import rankme
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies.base import BaseParameters, BaseStudy, step
+from sslnb.training import cost
+from sslnb.training.cache import cached_pretrain
+from sslnb.training.loop import HISTORY, PretrainConfig
 
 REFERENCES = ("random", "pixels")  # rows beside the objectives: an untrained encoder, and no encoder at all
 PARTS = tuple(field.name for field in dataclasses.fields(cost.StepCost))

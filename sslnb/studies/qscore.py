@@ -6,21 +6,21 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sslnb import activations, qscore
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
 from sslnb.data.images import at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
 from sslnb.features import prediction
-from sslnb.objectives import OBJECTIVES
-from sslnb.pretrain import Pretrained
-from sslnb.regularize import Penalty
+from sslnb.metrics import activations, qscore
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies import qscore_claims as decisions
 from sslnb.studies import qscore_pictures as pictures
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.qscore_encoders import SUBSETS, VARIANTS, Encoders, Judged, band, trained_on
 from sslnb.studies.qscore_parameters import Parameters
+from sslnb.training.loop import Pretrained
+from sslnb.training.penalty import Penalty
 
 PREDICTORS = ("qscore", "norm", "max", "neighbour", "confidence")  # the last one needs labels: a probe's own
 BANDS = ("lower tail", "discriminative", "upper tail")

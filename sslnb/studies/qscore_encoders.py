@@ -9,18 +9,19 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from sslnb import data, qscore
-from sslnb.activations import subsets
+from sslnb import data
 from sslnb.core import device
 from sslnb.data.images import ImageSet, at_most
-from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders.encoder import Encoder
 from sslnb.features.extract import extract
 from sslnb.features.linear import LinearProbe, LinearProbeGrid
 from sslnb.features.standardize import Standardizer
-from sslnb.pretrain import Pretrained
-from sslnb.regularize import Penalty
+from sslnb.metrics import qscore
+from sslnb.metrics.activations import subsets
 from sslnb.studies.qscore_parameters import Parameters
+from sslnb.training.cache import cached_pretrain
+from sslnb.training.loop import Pretrained
+from sslnb.training.penalty import Penalty
 
 VARIANTS = ("plain", "lasso", "qscore")  # what training on adds to the loss
 SUBSETS = ("discriminative", "random", "pca", "lower", "upper")  # which features a probe keeps

@@ -9,11 +9,11 @@ import torch
 from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.resnet import STEMS
-from sslnb.objectives import OBJECTIVES
-from sslnb.optim import OPTIMIZERS
-from sslnb.pretrain import PretrainConfig
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies.base import BaseParameters
 from sslnb.studies.short import QUICK, SMALL, short_config
+from sslnb.training.loop import PretrainConfig
+from sslnb.training.optim import OPTIMIZERS
 
 ROBUST = "robust"  # the supervised objective, trained adversarially
 METHODS = (*sorted(OBJECTIVES), ROBUST)

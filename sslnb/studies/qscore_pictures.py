@@ -7,12 +7,12 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from sslnb import activations, qscore
 from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import Encoder
 from sslnb.features import prediction
-from sslnb.heatmaps import direction_heatmaps, mask_iou
+from sslnb.metrics import activations, qscore
+from sslnb.metrics.heatmaps import direction_heatmaps, mask_iou
 from sslnb.studies.qscore_encoders import Judged, active, band, features_of
 from sslnb.studies.qscore_parameters import Parameters
 

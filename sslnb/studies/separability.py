@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import attacks, data, separability
+from sslnb import data
 from sslnb.core import device
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
 from sslnb.data import catalogue
 from sslnb.data.images import at_most, stratified
 from sslnb.data.splits import find
-from sslnb.encoder_cache import cached_pretrain
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
 from sslnb.encoders.resnet import untrained
@@ -26,10 +25,12 @@ from sslnb.features.mlp import MLPProbe
 from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
 from sslnb.features.standardize import SCALES, Standardizer
-from sslnb.objectives import OBJECTIVES
-from sslnb.pretrain import PretrainConfig
+from sslnb.metrics import attacks, margins
+from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies import separability_claims as decisions
 from sslnb.studies.base import BaseParameters, BaseStudy, step
+from sslnb.training.cache import cached_pretrain
+from sslnb.training.loop import PretrainConfig
 
 NORMS = {"l1": 1, "l2": 2, "linf": math.inf}
 ATTACKED = ("l2", "linf")  # the norms of the paper's budgets
@@ -290,7 +291,7 @@ class Study(BaseStudy):
         for at, probe in self.probes.items():
             x, y = self._test(at)
             for i, p in enumerate(norms if probe.converged else []):
-                margin = separability.margins(probe.weight, probe.bias, x, p=p, labels=y).numpy()
+                margin = margins.margins(probe.weight, probe.bias, x, p=p, labels=y).numpy()
                 mean[*at, i], largest[*at, i] = np.nanmean(margin), np.nanmax(margin)
                 if at[3] == 0:  # the first scale is the paper's text: its single margins are drawn and bootstrapped
                     kept[at[2]][*at[:2], i] = margin
@@ -313,12 +314,12 @@ class Study(BaseStudy):
             x, y = self._test(at)
             for i, norm in enumerate(ATTACKED if probe.converged else []):
                 exactly = {"p": NORMS[norm], "per_class": self._per_class(at[2])}
-                curves[*at, i] = separability.robust_accuracy(probe.weight, probe.bias, x, y, budgets[i], **exactly)
+                curves[*at, i] = margins.robust_accuracy(probe.weight, probe.bias, x, y, budgets[i], **exactly)
                 if at[2:] == (0, 0):
                     some = self._attacked(x, y)
                     pgd[*at[:2], i] = self._pgd(_module(probe), *some, dots[i], norm, at[1])
                     same = {"p": NORMS[norm]}
-                    exact[*at[:2], i] = separability.robust_accuracy(probe.weight, probe.bias, *some, dots[i], **same)
+                    exact[*at[:2], i] = margins.robust_accuracy(probe.weight, probe.bias, *some, dots[i], **same)
         self.result.arrays |= {"budgets": budgets.numpy(), "curves": curves}
         self.result.arrays |= {"dots": dots.numpy(), "pgd": pgd, "exact_at_dots": exact}
         return self.result
@@ -352,7 +353,7 @@ class Study(BaseStudy):
         norm_auc = effective.copy()
         for at in np.ndindex(effective.shape):
             if np.isfinite(curves[at]).all():
-                found = separability.effective_accuracy(curves[at], budgets[at[-1]])
+                found = margins.effective_accuracy(curves[at], budgets[at[-1]])
                 effective[at], norm_auc[at] = found.effective, found.norm_auc
         self.result.arrays |= {"effective": effective, "norm_auc": norm_auc}
         return self.result

@@ -11,7 +11,7 @@ import numpy as np
 
 from sslnb.core.claims import NOT_TESTED, Claim, Verdict, bootstrap_weights, combine, decide, decide_share
 from sslnb.core.result import Result
-from sslnb.separability import effective_accuracy
+from sslnb.metrics.margins import effective_accuracy
 
 CLAIMS = {
     "S1": Claim(

@@ -2,7 +2,7 @@
 
 import math
 
-from sslnb.pretrain import PretrainConfig
+from sslnb.training.loop import PretrainConfig
 
 # Slow encoders, queues and prototypes for short trainings: the objectives' own defaults are for hundreds of epochs.
 SHORT = {"byol": {"momentum": 0.98}, "moco": {"momentum": 0.98, "queue_size": 2048}} | {

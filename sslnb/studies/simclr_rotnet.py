@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import attacks, cost, data
+from sslnb import data
 from sslnb.core import device
 from sslnb.core.result import Result
 from sslnb.data.images import ImageSet, at_most
@@ -19,11 +19,13 @@ from sslnb.features.extract import as_float, extract
 from sslnb.features.linear import LinearProbe, LinearProbeGrid
 from sslnb.features.scores import scores
 from sslnb.features.standardize import Standardizer
-from sslnb.finetune import Classifier, fine_tune, label_fraction, with_probe
+from sslnb.metrics import attacks
 from sslnb.studies import simclr_rotnet_claims as decisions
 from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.simclr_rotnet_encoders import Encoders, expect_usable
 from sslnb.studies.simclr_rotnet_parameters import Parameters
+from sslnb.training import cost
+from sslnb.training.finetune import Classifier, fine_tune, label_fraction, with_probe
 
 SCORES = ("top1", "top2", "top3", "auc")  # last axis of most arrays
 UNITS = ("normalised", "pixel")  # of the attacks' budgets

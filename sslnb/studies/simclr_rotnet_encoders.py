@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from sslnb import data
 from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet
-from sslnb.encoder_cache import Checkpoints, cached_checkpoints
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
 from sslnb.encoders.resnet import adopt, untrained
 from sslnb.studies.simclr_rotnet_parameters import Parameters
+from sslnb.training.cache import Checkpoints, cached_checkpoints
 
 
 class Encoders:

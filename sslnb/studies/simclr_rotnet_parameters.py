@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.resnet import STEMS
-from sslnb.pretrain import PretrainConfig
 from sslnb.studies.base import BaseParameters
+from sslnb.training.loop import PretrainConfig
 
 # The published code's departures from the text: supervised weights to begin from, one augmentation for a whole batch,
 # SimCLR's stem without padding where RotNet has ImageNet's, a learning rate that is cut.

@@ -18,14 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sslnb import objectives
 from sslnb.core import distributed
+from sslnb.core.seeds import seeded
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import weights_checksum
 from sslnb.encoders.load import read_checkpoint, read_encoder
-from sslnb.objectives import OBJECTIVES
-from sslnb.pretrain import PretrainConfig, pretrain, seeded
-from sslnb.regularize import Penalty, Regularized
+from sslnb.objectives import registry
+from sslnb.objectives.registry import OBJECTIVES
+from sslnb.training.loop import PretrainConfig, pretrain
+from sslnb.training.penalty import Penalty, Regularized
 
 CPU = torch.device("cpu")
 WORLD, BATCH, IMAGES = 2, 16, 24
@@ -65,7 +66,7 @@ def without_kinks() -> Iterator[pytest.MonkeyPatch]:
 def two_steps(name: str, rank: int | None) -> dict:
     """Loss and gradient of one step on the joint batch, everything after it, and the loss of a second step."""
     name, _, penalty = name.partition("+")
-    kind = objectives.get(name)
+    kind = registry.get(name)
     torch.manual_seed(0)
     encoder = kind.build_encoder(18, width=4, stem="cifar", in_channels=3)
     objective = kind(encoder, 4, IMAGES, crop_scale=(0.5, 1.0), flip=0.5).train()
@@ -311,8 +312,8 @@ def test_a_joint_batch_norm_of_one_process_is_a_batch_norm(seed, n, channels, sh
 
 
 def test_joint_batch_norms_keep_the_parameters_that_an_optimizer_holds_and_what_takes_no_gradient():
-    objective = objectives.get("moco")(
-        objectives.get("moco").build_encoder(18, width=4, stem="cifar", in_channels=3), 4, 8, crop_scale=(1, 1), flip=0
+    objective = registry.get("moco")(
+        registry.get("moco").build_encoder(18, width=4, stem="cifar", in_channels=3), 4, 8, crop_scale=(1, 1), flip=0
     ).eval()
     before = dict(objective.named_parameters())
     distributed.with_joint_batch_norm(objective, CPU)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sslnb.data.salient_imagenet import load_salient_imagenet
 from sslnb.encoders.resnet import untrained
-from sslnb.heatmaps import direction_heatmaps, mask_iou
+from sslnb.metrics.heatmaps import direction_heatmaps, mask_iou
 
 ANSWERS = "discover_spurious_features.csv"
 

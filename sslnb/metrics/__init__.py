@@ -1,0 +1,1 @@
+"""What is measured on encoders, features and predictions: tensors in, tensors out."""

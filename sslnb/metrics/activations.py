@@ -1,0 +1,101 @@
+"""What activations tell about a representation, about classes, and about samples.
+
+Kalibhat et al. 2024 (Q-Score), and the simple scores that it should be compared with. Features are [N,d] tensors.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import Tensor
+
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.metrics.qscore import highly_activating, q_score
+
+NEAR_ZERO = 0.01  # of a sample's greatest magnitude: what counts as close to nought
+CHUNK = 4096  # samples compared with the training set at a time
+
+
+def near_zero_share(h: Tensor) -> float:
+    """Share of all activations whose magnitude is under 1 % of the greatest one of their sample (figure A.1)."""
+    _expect_features(h)
+    magnitude = h.abs()
+    return float((magnitude < NEAR_ZERO * magnitude.amax(1, keepdim=True)).double().mean())
+
+
+def excess_kurtosis(h: Tensor) -> float:
+    """Mean over samples of the fourth standardized moment of their features, minus 3: 0 for a normal distribution."""
+    _expect_features(h)
+    varied = h[h.amax(1) > h.amin(1)]  # a constant sample has no shape
+    return float(stats.kurtosis(varied.double().numpy(), axis=1).mean()) if len(varied) else math.nan
+
+
+def class_rates(h: Tensor, labels: Tensor, classes: int, epsilon: float = 4.0) -> Tensor:
+    """Share [d,K] of each class's samples in which a feature is highly activating; NaN for a class without samples."""
+    _expect_features(h)
+    expect_shape(labels, "labels", len(h))
+    expect_labels(labels, classes)
+    members = F.one_hot(labels, classes).double()
+    return highly_activating(h, epsilon).double().T @ members / members.sum(0)
+
+
+def mutual_information(rates: Tensor, labels: Tensor) -> Tensor:
+    """Bits [d] that knowing whether a feature is highly activating tells about the class.
+
+    From :func:`class_rates` [d,K] on samples with these labels [N]: H(active) − H(active | class).
+    """
+    expect_shape(rates, "rates", "d", "K")
+    expect_labels(labels, rates.shape[1])
+    share = labels.bincount(minlength=rates.shape[1]).double() / len(labels)
+    rates = torch.where(share > 0, rates, 0.0)
+    return (_entropy(rates @ share) - _entropy(rates) @ share).clamp(min=0)
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """Entropy in bits of a coin that shows heads with probability p."""
+    return (torch.special.entr(p) + torch.special.entr(1 - p)) / torch.tensor(2.0, dtype=p.dtype).log()
+
+
+def subsets(rate: Tensor, share: float, *, random: int = 4, seed: int = 0) -> dict[str, Tensor]:
+    """Masks [d] (``random``: [random,d]) that keep a share of the features, by their activation rate [d].
+
+    ``discriminative`` keeps the middle of the sorted rates, ``lower`` and ``upper`` one end, ``random`` any. Source:
+    figures 2 and A.7.
+    """
+    expect_shape(rate, "rate", "d")
+    expect_finite(rate, "rate")
+    expect(0 < share <= 1, "share", "a value in (0, 1]", share)
+    expect(random >= 1, "random", "at least 1", random)
+    d = len(rate)
+    kept, order = max(1, round(share * d)), rate.argsort(stable=True)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.stack([_mask(d, torch.randperm(d, generator=generator)[:kept]) for _ in range(random)])
+    low = (d - kept) // 2
+    ends = {"discriminative": order[low : low + kept], "lower": order[:kept], "upper": order[d - kept :]}
+    return {name: _mask(d, chosen) for name, chosen in ends.items()} | {"random": drawn}
+
+
+def _mask(d: int, chosen: Tensor) -> Tensor:
+    return torch.zeros(d, dtype=torch.bool).index_fill(0, chosen, True)
+
+
+def sample_scores(h: Tensor, train: Tensor, mask: Tensor | None, epsilon: float = 4.0) -> dict[str, Tensor]:
+    """Scores [N] of samples that need no label, greater where a sample should be easier.
+
+    ``qscore``, where there are discriminative features ``mask`` [d]; the trivial ones: the feature's ``norm``, its
+    greatest activation (``max``), and ``neighbour``, the cosine similarity to the nearest of the ``train`` features
+    [M,d], which is 1 minus the distance.
+    """
+    _expect_features(h)
+    expect_shape(train, "train", "M", h.shape[1])
+    unit, bank = F.normalize(h, dim=1), F.normalize(train, dim=1)
+    nearest = torch.cat([(part @ bank.T).amax(1) for part in unit.split(CHUNK)])
+    trivial = {"norm": h.norm(dim=1), "max": h.amax(1), "neighbour": nearest}
+    return trivial if mask is None else {"qscore": q_score(h, mask, epsilon)} | trivial
+
+
+def _expect_features(h: Tensor) -> None:
+    expect_shape(h, "h", "N", "d")
+    expect(h.numel() > 0, "h", "at least one sample and feature", list(h.shape))
+    expect_finite(h, "h")

@@ -1,0 +1,159 @@
+"""How the loss curves around a model's weights: the Hessian's largest eigenvalue and trace, and flatness in numbers."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sslnb.core.checks import expect
+from sslnb.metrics.surface import evaluation_copy, losses_along, random_direction
+
+OFFSETS = 4  # points on either side of a line, the last one at the radius
+
+
+@dataclass(frozen=True)
+class Eigenvalue:
+    """Largest eigenvalue λ with its residual ‖Hv − λv‖, v of length 1: some eigenvalue is at most that far from it."""
+
+    value: float
+    residual: float
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Mean over random probes, and its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Flatness:
+    """The loss at the weights; its mean and largest rise around them (see :func:`flatness`); its curvature."""
+
+    loss: float
+    rise: float
+    sharpness: float
+    eigenvalue: Eigenvalue
+    trace: Trace
+
+
+def top_eigenvalue(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    iterations: int = 100,
+    tolerance: float = 1e-3,
+    generator: torch.Generator | None = None,
+) -> Eigenvalue:
+    """Largest (not largest in magnitude) eigenvalue of the Hessian of the mean cross-entropy in all parameters.
+
+    Power iteration, which finds the eigenvalue of largest magnitude; unless that is clearly positive, again on the
+    Hessian plus its norm times the identity, whose dominant eigenvalue belongs to the largest. Each takes at most
+    ``iterations`` products with the Hessian, and has converged when the residual is at most ``tolerance`` · |λ|. The
+    eigenvalue depends on how weights are scaled (Dinh et al. 2017). ``ValueError`` as in :func:`loss_surface`.
+    """
+    expect(iterations >= 1, "iterations", "at least 1", iterations)
+    expect(tolerance > 0, "tolerance", "a number above 0", tolerance)
+    product, like = _hessian(model, images, labels)
+    # Both are drawn, so that what is drawn afterwards does not depend on how this ends.
+    starts = torch.randn(2, len(like), generator=generator).to(like)
+    found, norm = _power_iteration(product, starts[0], 0.0, iterations, tolerance)
+    if found.value >= 0 and found.residual <= found.value / 2:  # what dominates is positive
+        return found
+    shifted = _power_iteration(product, starts[1], norm, iterations, tolerance)[0]
+    return max(found, shifted, key=lambda one: one.value)  # both are lower bounds of the largest
+
+
+def _power_iteration(
+    product: Callable[[Tensor], Tensor], start: Tensor, shift: float, iterations: int, tolerance: float
+) -> tuple[Eigenvalue, float]:
+    """Dominant eigenvalue of H + shift · 1, less the shift; and the last ‖Hv‖: without shift, about the norm of H."""
+    v = start / start.norm()
+    for _ in tqdm(range(iterations), desc="power iteration", leave=False, delay=1):
+        hv = product(v)
+        value = float(v @ hv)
+        residual = float((hv - value * v).norm())
+        if not residual > tolerance * abs(value):  # NaN ends it too
+            break
+        v = hv + shift * v
+        v = v / v.norm()
+    return Eigenvalue(value, residual, residual <= tolerance * abs(value)), float(hv.norm())
+
+
+def hessian_trace(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    probes: int = 20,
+    generator: torch.Generator | None = None,
+) -> Trace:
+    """Trace of the Hessian of the mean cross-entropy in all parameters: mean of zᵀHz over z of random signs.
+
+    ``ValueError`` for fewer than two probes, and as in :func:`loss_surface`. Source: Hutchinson 1990.
+    """
+    expect(probes >= 2, "probes", "at least 2", probes)
+    product, like = _hessian(model, images, labels)
+    found = torch.empty(probes, dtype=torch.double)
+    for i in tqdm(range(probes), desc="trace", leave=False, delay=1):
+        signs = (2 * torch.randint(0, 2, like.shape, generator=generator) - 1).to(like)
+        found[i] = float(signs @ product(signs))
+    return Trace(float(found.mean()), float(found.std()) / math.sqrt(probes))
+
+
+def _hessian(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """Product [P] of the Hessian with a vector [P], and the weights as such a vector."""
+    model, batches = evaluation_copy(model, images, labels)
+    weights = list(model.requires_grad_(True).parameters())
+    sizes = [weight.numel() for weight in weights]
+
+    def product(vector: Tensor) -> Tensor:
+        along = [part.view(weight.shape) for part, weight in zip(vector.split(sizes), weights, strict=True)]
+        found = torch.zeros_like(vector)
+        for x, y in batches:
+            loss = F.cross_entropy(model(x), y, reduction="sum") / len(images)
+            gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+            slope = sum((g * v).sum() for g, v in zip(gradients, along, strict=True))
+            second = torch.autograd.grad(slope, weights, materialize_grads=True)
+            found += torch.cat([part.flatten() for part in second])
+        return found
+
+    return product, torch.cat([weight.detach().flatten() for weight in weights])
+
+
+def flatness(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    radius: float = 0.25,
+    directions: int = 10,
+    iterations: int = 100,
+    probes: int = 20,
+    generator: torch.Generator | None = None,
+) -> Flatness:
+    """Rise of the loss near the weights, and the Hessian's largest eigenvalue and trace.
+
+    ``rise`` is the mean, over random directions d as in :func:`random_directions` and both signs, of
+    loss(w ± radius · d) − loss(w): a radius of 0.25 changes each filter by a quarter of its length. ``sharpness`` is
+    the largest such rise at a quarter, a half, three quarters and all of the radius: a lower bound of the largest
+    within it, which an attack on the weights would look for. NaN where one of the losses is not finite, and
+    unlike the curvature they do not depend on how filters are scaled. ``ValueError`` as in :func:`loss_surface`.
+    """
+    expect(math.isfinite(radius) and radius > 0, "radius", "a number above 0", radius)
+    expect(directions >= 1, "directions", "at least 1", directions)
+    offsets = [(radius * i / OFFSETS,) for i in range(-OFFSETS, OFFSETS + 1)]
+    lines = [random_direction(model, generator) for _ in range(directions)]
+    losses = torch.stack([losses_along(model, images, labels, [line], offsets) for line in lines])
+    loss = losses[0, OFFSETS]
+    rises = losses - loss
+    eigenvalue = top_eigenvalue(model, images, labels, iterations=iterations, generator=generator)
+    trace = hessian_trace(model, images, labels, probes=probes, generator=generator)
+    return Flatness(float(loss), float(rises[:, [0, -1]].mean()), float(rises.max()), eigenvalue, trace)

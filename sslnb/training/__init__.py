@@ -1,0 +1,1 @@
+"""One training loop for any objective, and what goes on around it."""
