@@ -20,7 +20,6 @@ from sslnb.encoders.encoder import weights_checksum
 from sslnb.encoders.load import load_encoder
 from sslnb.features.extract import extract
 from sslnb.objectives import (
-    Objective,
     barlow_twins,
     dino,
     info_nce,
@@ -33,6 +32,7 @@ from sslnb.objectives import (
     swav,
     vicreg,
 )
+from sslnb.objectives.objective import Objective
 from sslnb.objectives.parts import MemoryBank, Momentum, by_size, in_float32, mlp, rising
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.training.loop import PretrainConfig, pretrain

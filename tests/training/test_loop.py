@@ -110,7 +110,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[3]))
-import test_pretrain as tests
+import test_loop as tests
 from sslnb.training import loop as module
 
 module.SAVE_EVERY_S = -1.0  # after every step
