@@ -30,7 +30,7 @@ import trajectories
 from rows import row, seconds
 from sklearn.linear_model import LogisticRegression
 
-from sslnb import data
+from sslnb import data, metrics
 from sslnb.core import device, files
 from sslnb.data.digit_scenes import digit_scenes
 from sslnb.features.extract import extract
@@ -39,8 +39,8 @@ from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
 from sslnb.features.standardize import Standardizer
 from sslnb.metrics import attacks
-from sslnb.metrics import margins as separability
-from sslnb.studies.separability import Parameters
+from sslnb.metrics.margins import NORMS
+from sslnb.studies.separability.parameters import Parameters
 from sslnb.training.loop import pretrain
 from sslnb.views import augment
 
@@ -64,8 +64,8 @@ def margins() -> list[dict]:
     weight, bias = torch.randn(1000, 2048, generator=generator), torch.zeros(1000)
     features = torch.randn(50_000, 2048, generator=generator)
     started = time.perf_counter()
-    for p in separability.NORMS:
-        separability.margins(weight, bias, features, p=p)
+    for p in NORMS:
+        metrics.margins(weight, bias, features, p=p)
     took = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     what = "margins, 3 norms, 50,000 × 2,048, 1,000 classes"
@@ -114,7 +114,7 @@ def robust_accuracy() -> list[dict]:
     probe = LinearProbeGrid(epochs=10).fit(*splits["train"], *splits["val"])
     x, y = splits["test"]
     budgets = torch.linspace(0, 1, 20)
-    exactly = lambda: separability.robust_accuracy(probe.weight, probe.bias, x, y, budgets, p=2)  # noqa: E731
+    exactly = lambda: metrics.robust_accuracy(probe.weight, probe.bias, x, y, budgets, p=2)  # noqa: E731
     ours, exact = seconds(exactly), exactly()
     model = torch.nn.Linear(x.shape[1], 10)
     model.load_state_dict({"weight": probe.weight, "bias": probe.bias})

@@ -13,11 +13,14 @@ from pathlib import Path
 import torch
 import yaml
 
-from sslnb import data, figures, runner, studies
+from sslnb import data, studies
+from sslnb.book import runner
+from sslnb.book.sweep import sweep
 from sslnb.core import distributed, files
 from sslnb.core.checks import expect
 from sslnb.data import catalogue
 from sslnb.objectives import registry
+from sslnb.report import history
 from sslnb.training.loop import PretrainConfig, pretrain
 
 STUDIES = (*studies.NAMES, *studies.BESIDES)
@@ -136,7 +139,7 @@ def _train(config: PretrainConfig, arguments: argparse.Namespace, on: torch.devi
     expect(run.converged, "pretraining", "a sound run", f"{run.reason}; the last good state, if any, is in {out}")
     curves = out.with_suffix(".png")
     with files.atomic(curves) as partial:
-        figures.training_history({config.objective: run.history}).savefig(partial, dpi=150)
+        history.training_history({config.objective: run.history}).savefig(partial, dpi=150)
     last = {name: values[-1] for name, values in run.history.items()}
     seen = f", validation kNN {100 * last['knn']:.1f} %" if math.isfinite(last["knn"]) else ""
     print(f"loss {last['loss']:.4f} after {len(run.history['loss'])} epochs{seen}")
@@ -156,7 +159,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
     fixed = {"profile": arguments.profile} | _assignments(arguments.parameters, "-p")
     twice = sorted(set(grid) & set(fixed))
     expect(not twice, "-p", "names that -g does not vary", twice)
-    rows = runner.sweep(arguments.study, grid, arguments.out, fixed=fixed, scheduler=arguments.scheduler)
+    rows = sweep(arguments.study, grid, arguments.out, fixed=fixed, scheduler=arguments.scheduler)
     for row in rows:
         print(json.dumps(row))
     failed = sum("error" in row for row in rows)

@@ -23,6 +23,15 @@ def code_version(*modules: str) -> str:
     return digest.hexdigest()
 
 
+def package_version() -> str:
+    """SHA-256 over all code of this package."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + _code(path))
+    return digest.hexdigest()
+
+
 def import_closure(*modules: str) -> set[str]:
     """The modules, and those that they import from their own top-level package, directly or not."""
     closure, waiting = set(), set(modules)

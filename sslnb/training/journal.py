@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sslnb.core import device, distributed
 from sslnb.core.checks import expect
-from sslnb.core.result import command, versions
+from sslnb.core.provenance import command, versions
 from sslnb.data.images import ImageSet
 
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from sslnb import site
+from sslnb.book import site
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM_FLAGS = (

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-import sslnb.pages
-from sslnb import data, site
+import sslnb.book.pages
+from sslnb import data
+from sslnb.book import site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -135,14 +136,14 @@ def test_only_what_is_at_hand_is_shown_and_nothing_is_fetched(tmp_path: Path, mo
     monkeypatch.setattr("sslnb.data.sources._download", lambda *_: pytest.fail("downloaded"))
     (tmp_path / "dtd").mkdir()  # there, and empty
     (tmp_path / "cifar10.npz").write_bytes(b"not an archive")
-    samples = sslnb.pages.known_samples(4, root=tmp_path)
+    samples = sslnb.book.pages.known_samples(4, root=tmp_path)
     assert list(samples) == ["digit-scenes"] and len(samples["digit-scenes"]) == 4
-    assert "`cifar10`" in sslnb.pages.absent_sets(samples).data
+    assert "`cifar10`" in sslnb.book.pages.absent_sets(samples).data
 
 
 def test_masks_divide_a_picture_in_two() -> None:
     scenes = data.load("digit-scenes", "test", limit=10)
-    drawn = [image.get_array() for image in sslnb.pages.mask_rows(scenes, count=10).axes[0].images]
+    drawn = [image.get_array() for image in sslnb.book.pages.mask_rows(scenes, count=10).axes[0].images]
     whole, core, spurious = (np.stack(drawn[10 * row : 10 * row + 10]) for row in range(3))
     mask = scenes.masks.numpy()
     assert (core[mask] == whole[mask]).all() and (spurious[~mask] == whole[~mask]).all()
@@ -152,7 +153,7 @@ def test_masks_divide_a_picture_in_two() -> None:
 def test_a_set_without_masks_is_refused() -> None:
     scenes = data.load("digit-scenes", "test", limit=10)
     with pytest.raises(ValueError, match="image_set: expected a set with masks"):
-        sslnb.pages.mask_rows(dataclasses.replace(scenes, masks=None))
+        sslnb.book.pages.mask_rows(dataclasses.replace(scenes, masks=None))
 
 
 def test_execution_times_are_those_of_finished_notebooks(tmp_path: Path) -> None:
@@ -161,16 +162,16 @@ def test_execution_times_are_those_of_finished_notebooks(tmp_path: Path) -> None
         path = tmp_path / "book/_executed/quick" / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"cells": [{"cell_type": "code"}], "metadata": {"papermill": run}}))
-    table = sslnb.pages.execution_table(tmp_path).data
+    table = sslnb.book.pages.execution_table(tmp_path).data
     assert "| `quick/done` | 1 | 2 min 5 s | 2030-01-02 03:04 |" in table
     assert "running" not in table and "failed" not in table
 
 
 def test_benchmarks_may_be_missing_or_incomplete(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    assert "does not exist" in sslnb.pages.benchmark_table(path).data
+    assert "does not exist" in sslnb.book.pages.benchmark_table(path).data
     path.write_text(json.dumps([{"name": "margins", "unit": "ms", "ours": 1.23456, "met": False}, {"name": "a|b"}]))
-    table = sslnb.pages.benchmark_table(path).data
+    table = sslnb.book.pages.benchmark_table(path).data
     assert "| margins | ms | 1.23 | – | – | – | **no** |  |" in table and "a\\|b" in table
 
 

@@ -12,7 +12,9 @@ import torch
 from sslnb import studies
 from sslnb.core import result
 from sslnb.core.files import sha256
-from sslnb.core.result import Result, provenance, reference, references, versions
+from sslnb.core.papers import reference, references
+from sslnb.core.provenance import provenance, versions
+from sslnb.core.result import Result
 
 
 def whole() -> Result:

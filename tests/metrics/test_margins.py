@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 import torch
@@ -7,8 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sslnb.metrics import attacks
-from sslnb.metrics import margins as separability
-from sslnb.metrics.margins import accuracy_at, effective_accuracy, margins, robust_accuracy
+from sslnb.metrics.margins import _class_distances, accuracy_at, effective_accuracy, margins, robust_accuracy
 
 NORMS = (1, 2, math.inf)
 tried = settings(deadline=None, max_examples=40)
@@ -136,7 +136,7 @@ def test_labels_make_exactly_the_wrong_predictions_nan(given_problem, p):
 def test_distances_between_nearly_equal_weights_do_not_cancel():
     weight = problem(1, 1, 64, 40)[0].float()
     weight = 100 + 0.01 * weight
-    distance = separability._class_distances(weight, 2).double()
+    distance = _class_distances(weight, 2).double()
     expected = (weight.double()[:, None] - weight.double()).norm(dim=2)
     torch.testing.assert_close(distance, expected, rtol=1e-4, atol=0)
 
@@ -147,7 +147,7 @@ def test_chunks_change_nothing(monkeypatch, p, chunk):
     weight, bias, features = problem(0, 20, 5, 4)
     labels = torch.arange(20) % 4
     whole = margins(weight, bias, features, p=p, labels=labels)
-    monkeypatch.setattr(separability, "CHUNK", chunk)
+    monkeypatch.setattr(sys.modules[margins.__module__], "CHUNK", chunk)
     torch.testing.assert_close(margins(weight, bias, features, p=p, labels=labels), whole, equal_nan=True)
 
 

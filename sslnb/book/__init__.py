@@ -1,0 +1,1 @@
+"""The book: notebooks executed, sweeps, the site, and its own pages."""

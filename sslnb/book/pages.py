@@ -1,0 +1,180 @@
+"""What the book's own pages show: pictures of the image sets, tables of times, versions, hardware and benchmarks."""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+from sslnb import data
+from sslnb.core import device, files, provenance
+from sslnb.core.checks import expect
+from sslnb.data import catalogue
+from sslnb.data.images import ImageSet
+from sslnb.report.mosaic import mosaic
+from sslnb.report.tables import table
+
+BOOK_PACKAGES = ("sslnb", "ipywidgets", "papermill", "myst-nb", "jupyter-book", "sphinx")  # besides those of a result
+FADED = 0.75  # how far the background is moved towards white where only the object is shown
+_UNREADABLE = (ValueError, RuntimeError, OSError)
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def sample_grid(image_set: ImageSet, *, classes: int = 10, per_class: int = 10) -> Figure:
+    """The first images of each of the first classes: one row per class, named at the left.
+
+    Raises ``ValueError`` when either number is not positive, or when no image has a class.
+    """
+    expect(classes > 0 and per_class > 0, "classes, per_class", "positive numbers", f"{classes}, {per_class}")
+    expect(not image_set.unlabeled, "image_set", "a labeled set", f"unlabeled {image_set.name}")
+    rows = {}
+    for index, name in enumerate(image_set.classes[:classes]):
+        rows[name] = image_set.images[image_set.labels == index][:per_class]
+    return mosaic(rows, per_class)
+
+
+def sample_rows(image_sets: Mapping[str, ImageSet], *, count: int = 12) -> Figure:
+    """The first images of several sets, or of one set under several settings: one row each, named at the left.
+
+    Raises ``ValueError`` when there is no set.
+    """
+    expect(bool(image_sets), "image_sets", "at least one set", "none")
+    return mosaic({name: one.images[:count] for name, one in image_sets.items()}, count)
+
+
+def mask_rows(image_set: ImageSet, *, count: int = 10) -> Figure:
+    """Images above what their masks divide them into: the object (core) and everything else (spurious).
+
+    Raises ``ValueError`` for a set without masks.
+    """
+    expect(image_set.masks is not None, "image_set", "a set with masks", f"{image_set.name} without")
+    images, masks = image_set.images[:count], image_set.masks[:count, None]
+    faded = (images + (255 - images) * FADED).to(torch.uint8)
+    rows = {"image": images, "core": torch.where(masks, images, faded), "spurious": torch.where(masks, faded, images)}
+    return mosaic(rows, count)
+
+
+# --- image sets -------------------------------------------------------------------------------------------------------
+
+
+def at_hand(root: Path | None = None) -> list[str]:
+    """Names of the known sets that ``data.load`` would find without downloading: embedded, prepared or downloaded."""
+    root = files.data_root() if root is None else Path(root)
+    return [
+        name
+        for name in catalogue.names()
+        if name == "digit-scenes" or (root / f"{name}.npz").is_file() or (root / name).is_dir()
+    ]
+
+
+def known_samples(count: int = 12, *, size: int = 64, root: Path | None = None) -> dict[str, ImageSet]:
+    """``count`` training images, of as many classes, for every set at hand; a set that cannot be read is left out."""
+    samples = {}
+    for name in at_hand(root):
+        known = catalogue.describe(name).classes
+        spread = [known * i // count for i in range(count)] if known >= count else list(range(known))
+        side = min(size, catalogue.describe(name).size or size)
+        try:
+            found = data.load(name, "train", root=root, classes=spread, limit=count, size=side)
+        except _UNREADABLE:
+            continue
+        samples[name] = found
+    return samples
+
+
+def absent_sets(samples: Iterable[str]) -> Markdown:
+    """A sentence that names the known sets of which there is no sample."""
+    absent = [f"`{name}`" for name in catalogue.names() if name not in samples]
+    if not absent:
+        return Markdown("Every known set was found on the machine that built this copy of the book.")
+    return Markdown(f"Not found on the machine that built this copy of the book: {', '.join(absent)}.")
+
+
+def data_table() -> Markdown:
+    """Every known set: its classes, official counts per split, side of the pictures, terms of use, and homepage."""
+    rows = []
+    for name in catalogue.names():
+        one = catalogue.describe(name)
+        counts = " / ".join(f"{count:,}" if count else "–" for count in (one.train, one.val, one.test))
+        counts += f", and {one.unlabeled:,} unlabeled" if one.unlabeled else ""
+        side = f"{one.size} px" if one.size else "varies"
+        rows.append([f"[`{name}`]({one.homepage})", f"{one.classes:,}", counts, side, one.terms])
+    return table(("set", "classes", "train / val / test", "side", "terms"), rows)
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def execution_table(root: Path | None = None) -> Markdown:
+    """Time that each executed notebook took, from what papermill wrote into it."""
+    folder = (_book_root() if root is None else Path(root)) / "book" / "_executed"
+    paths = [path for path in sorted(folder.rglob("*.ipynb")) if "." not in path.stem]  # whole ones, not .failed
+    rows = [row for path in paths if (row := _execution(path, folder))]
+    if not rows:
+        return Markdown("No executed notebook was found.")
+    return table(("notebook", "code cells", "time", "finished (UTC)"), rows)
+
+
+def _execution(path: Path, folder: Path) -> list[object] | None:
+    """A row of the table, or None for a notebook that is still running (the page of this table) or not papermill's."""
+    try:
+        notebook = json.loads(path.read_text())
+        run = notebook["metadata"]["papermill"]
+        seconds, finished = float(run["duration"]), run["end_time"][:16].replace("T", " ")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    cells = sum(cell["cell_type"] == "code" for cell in notebook["cells"])
+    return [f"`{path.relative_to(folder).with_suffix('')}`", cells, _time(seconds), finished]
+
+
+def versions_table() -> Markdown:
+    """Versions of Python and of the packages that decide what the numbers and pages are."""
+    return table(("package", "version"), [*provenance.versions().items(), *((p, version(p)) for p in BOOK_PACKAGES)])
+
+
+def hardware_table() -> Markdown:
+    """The machine that executes this, in the words of a result's provenance, and its operating system."""
+    facts = {name.replace("_gib", " (GiB)").replace("_", " "): fact for name, fact in device.describe().items()}
+    return table(("", "this machine"), [*facts.items(), ("system", f"{platform.system()} {platform.machine()}")])
+
+
+def benchmark_table(path: Path | None = None) -> Markdown:
+    """Timings recorded side by side with a peer's, each with its target; a sentence when none are recorded."""
+    path = _book_root() / "benchmarks" / "results.json" if path is None else Path(path)
+    if not path.is_file():
+        return Markdown("No benchmark is recorded in this copy: `benchmarks/results.json` does not exist.")
+    rows = [_benchmark(one) for one in json.loads(path.read_text())]
+    return table(("benchmark", "unit", "ours", "peer", "ratio", "target", "met", "measured"), rows)
+
+
+def _benchmark(one: dict[str, object]) -> list[str]:
+    peer = "–" if one.get("peer") is None else f"{_number(one['peer'])} ({one.get('peer_name') or 'unnamed'})"
+    met = {True: "yes", False: "**no**"}.get(one.get("met"), "–")
+    hardware = one.get("hardware", {})
+    cores = f"{hardware['cores']} cores" if "cores" in hardware else None
+    measured = ", ".join(fact for fact in (one.get("date"), hardware.get("cpu"), hardware.get("gpu"), cores) if fact)
+    numbers = [_number(one.get(key)) for key in ("ratio", "target")]
+    return [str(one["name"]), str(one.get("unit") or ""), _number(one.get("ours")), peer, *numbers, met, measured]
+
+
+def _book_root() -> Path:
+    """The nearest folder from here upwards that holds a book, wherever a notebook happens to run."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "_toc.yml").is_file()), here)
+
+
+def _time(seconds: float) -> str:
+    """Seconds as a person would say them: 0.4 s, 12 s, 3 min 5 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _number(value: object) -> str:
+    """Three significant digits for a float, anything else as it is."""
+    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

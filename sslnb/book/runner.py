@@ -1,0 +1,138 @@
+"""Runs studies: notebooks through papermill, sweeps on Dask, the editions of the book."""
+
+import hashlib
+import os
+import re
+import typing
+from pathlib import Path
+
+from sslnb import studies
+from sslnb.core import artifacts, device, files
+from sslnb.core.files import atomic
+from sslnb.core.provenance import command
+from sslnb.data import catalogue
+
+EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
+PAGES = ("data", "status")  # the book's own pages with code in them, executed last: they report on the rest
+
+
+def find_root() -> Path:
+    """The book's folder: the nearest one, from here upwards, that holds ``_toc.yml``; ``ValueError`` if none does."""
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        if (folder / "_toc.yml").exists() and (folder / "notebooks").is_dir():
+            return folder
+    raise ValueError(f"folder: expected a checkout of the book (with _toc.yml) at or above {here}, got none")
+
+
+def execute(source: Path, target: Path, parameters: dict, *, label: str = "", cwd: Path | None = None) -> Path:
+    """Convert a MyST text notebook, execute it with papermill, and write it to ``target`` once it is whole.
+
+    The injected parameters stay in the file but are tagged away from the rendered page; names of figures are prefixed
+    with ``label``, since a book holds the same notebook once per edition. Raises papermill's error for a failing cell.
+    """
+    import jupytext
+    import nbformat
+    import papermill
+
+    notebook = jupytext.read(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failed = target.with_suffix(".failed.ipynb")
+    with atomic(target) as partial:
+        plain = partial.with_suffix(".source.ipynb")
+        try:
+            nbformat.write(notebook, plain)
+            papermill.execute_notebook(plain, failed, parameters, progress_bar=True, cwd=cwd, kernel_name="python3")
+        finally:
+            plain.unlink(missing_ok=True)
+        executed = nbformat.read(failed, as_version=4)
+        _tidy(executed, source, label)
+        nbformat.write(executed, partial)
+    failed.unlink()
+    return target
+
+
+def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
+    """No trace of this machine, no injected cell on the page, no label that another edition has too."""
+    kept = ("start_time", "end_time", "duration", "parameters")
+    record = notebook.metadata.get("papermill", {})
+    notebook.metadata["papermill"] = {key: record[key] for key in kept if key in record}
+    notebook.metadata["papermill"]["source"] = source.name
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = ["injected-parameters", "remove-cell"]
+    if label:
+        _relabel(notebook, label)
+
+
+def _relabel(notebook: typing.Any, label: str) -> None:
+    """Prefix the notebook's own labels (figures, equations, sections) and every reference to them."""
+    figure = [cell.metadata.get("mystnb", {}).get("figure", {}) for cell in notebook.cells]
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    own = set(re.findall(r"^\$\$ \(([\w-]+)\)$|^\(([\w-]+)\)=$", text, re.MULTILINE))
+    names = {name for pair in own for name in pair if name} | {f["name"] for f in figure if "name" in f}
+    if not names:
+        return
+    mention = re.compile(r"(?<=[(<`])(" + "|".join(map(re.escape, sorted(names))) + r")(?=[)>`])")
+    for cell, described in zip(notebook.cells, figure, strict=True):
+        if "name" in described:
+            described["name"] = f"{label}-{described['name']}"
+        if cell.cell_type == "markdown":
+            cell.source = mention.sub(rf"{label}-\1", cell.source)
+
+
+def run_notebook(study: str, parameters: dict, out: Path) -> Path:
+    """Execute a study's notebook with these parameters; leaves the notebook and its ``Result`` files in ``out``.
+
+    Names and values are checked here, before a kernel starts, and in the notebook again.
+    """
+    studies.get(study).Parameters.of(**parameters)
+    root = find_root()
+    values = {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
+    values["result_path"] = str((out / study).resolve())
+    os.environ["SSLNB_COMMAND"] = command()  # the kernel's own would say nothing
+    # In the caller's folder, so that relative paths among the parameters mean what the caller means.
+    return execute(root / "notebooks" / f"{study}.md", out / f"{study}.ipynb", values, cwd=Path.cwd())
+
+
+def book(root: Path, *, force: bool = False) -> Path:
+    """Execute what is stale of every edition, then build the site; returns its index page."""
+    from sslnb.book import site
+
+    executed = root / "book" / "_executed"
+    for edition, profile in EDITIONS.items():
+        for study in (*studies.NAMES, *(studies.BESIDES if profile == "published" else ())):
+            source = root / "notebooks" / f"{study}.md"
+            recorded = root / "book" / "results" if profile == "published" else None
+            key = _key(source, recorded, profile)
+            _execute_if_stale(source, executed / edition / f"{study}.ipynb", key, {"profile": profile}, edition, force)
+    for page in PAGES:
+        source = root / "book" / f"{page}.md"
+        ran = sorted(executed.glob("*/*.key")) if page == "status" else []
+        facts = [path.read_text() for path in ran if path.parent.name in EDITIONS]
+        key = _key(source, root / "benchmarks", facts, catalogue.names(), str(files.data_root()))
+        _execute_if_stale(source, executed / "pages" / f"{page}.ipynb", key, {}, "", force)
+    return site.build(root, force=force)
+
+
+def _key(source: Path, folder: Path | None, *facts: object) -> str:
+    """What an executed notebook depends on: its text, the package's code, recorded files, and other facts."""
+    stored = sorted(folder.glob("*.json")) if folder else []
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, *stored)]
+    return artifacts.key(digests=digests, code=artifacts.package_version(), facts=facts, hardware=device.describe())
+
+
+def _execute_if_stale(source: Path, target: Path, key: str, parameters: dict, label: str, force: bool) -> None:
+    stamp = target.with_suffix(".key")
+    if not force and target.exists() and stamp.exists() and stamp.read_text() == key:
+        print(f"{target.parent.name}/{target.stem}: up to date")
+        return
+    print(f"{target.parent.name}/{target.stem}: executing {source.name} …", flush=True)
+    stamp.unlink(missing_ok=True)
+    execute(source, target, parameters, label=label, cwd=source.parents[1])
+    with atomic(stamp) as partial:
+        partial.write_text(key)
+
+
+# --- sweeps -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""A study at every point of a grid, on Dask."""
+
+import itertools
+import json
+from pathlib import Path
+
+from sslnb import studies
+from sslnb.core import artifacts, device
+from sslnb.core.files import atomic
+from sslnb.core.result import Result
+
+
+def _grid_point(study: str, parameters: dict, out: str, threads: int) -> dict:
+    """One point of a sweep in a worker: its Result is saved under ``out``; an existing one of the same is reused."""
+    import torch
+
+    torch.set_num_threads(threads)
+    module = studies.get(study)
+    checked = module.Parameters.of(**parameters)
+    path = Path(out) / f"{study}-{artifacts.key(code=artifacts.package_version(), **checked.as_dict())}"
+    reused = path.with_suffix(".json").exists()
+    result = Result.load(path) if reused else module.run(checked)
+    if not reused:
+        result.save(path)
+    return {"parameters": parameters, "result": path.name, "reused": reused, "seconds": result.provenance["seconds"]}
+
+
+def sweep(study: str, grid: dict[str, list], out: Path, *, fixed: dict, scheduler: str | None = None) -> list[dict]:
+    """Run a study at every point of a grid on Dask: on the scheduler at an address, else on this machine's cores.
+
+    Every point is checked before the first one starts. Cores are divided between workers. A failed point is reported
+    in its row and does not stop the others. Rows also go to ``out/sweep-STUDY.jsonl``.
+    """
+    from dask.distributed import Client, LocalCluster, as_completed
+    from tqdm.auto import tqdm
+
+    module = studies.get(study)
+    points = [dict(zip(grid, values, strict=True)) | fixed for values in itertools.product(*grid.values())]
+    for point in points:
+        module.Parameters.of(**point)
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    cores = device.describe()["cores"]
+    workers = 1 if device.best_device().type != "cpu" else min(len(points), cores)
+    threads = max(1, cores // workers)
+    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    rows = []
+    with Client(scheduler) if scheduler else Client(LocalCluster(**local)) as client:
+        futures = {client.submit(_grid_point, study, p, str(out), threads, pure=False): p for p in points}
+        for future in tqdm(as_completed(futures), total=len(points), desc=f"sweep of {study}"):
+            failed = future.exception()
+            rows.append({"parameters": futures[future], "error": repr(failed)} if failed else future.result())
+    with atomic(out / f"sweep-{study}.jsonl") as partial:
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows

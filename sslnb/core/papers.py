@@ -1,0 +1,38 @@
+"""The numbers that the papers print."""
+
+import csv
+import importlib.metadata
+import importlib.resources
+import math
+from dataclasses import dataclass
+
+from sslnb.core.checks import expect_known
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A number that a paper prints: its table or section, what it is of, and any caveat."""
+
+    paper: str
+    table: str
+    dataset: str
+    method: str
+    metric: str
+    value: float
+    note: str
+
+
+def references(paper: str) -> list[Reference]:
+    """The printed numbers of one paper; ``paper`` is the start of its file name, such as ``"000"``."""
+    expect_known(paper, ("000", "001", "002", "003", "004"), "paper")
+    text = importlib.resources.files("sslnb.core").joinpath("reference_values.csv").read_text(encoding="utf-8")
+    rows = [row for row in csv.DictReader(text.splitlines()) if row["paper_file"].startswith(paper)]
+    keys = ("table", "dataset", "method", "metric")
+    return [Reference(row["paper_file"], *(row[k] for k in keys), float(row["value"]), row["note"]) for row in rows]
+
+
+def reference(paper: str, dataset: str, method: str, metric: str) -> float:
+    """One printed number, NaN where the paper has none."""
+    key = (dataset.lower(), method.lower(), metric)
+    found = [r.value for r in references(paper) if (r.dataset.lower(), r.method.lower(), r.metric) == key]
+    return found[0] if found else math.nan

@@ -1,0 +1,35 @@
+"""Figures: a study's arrays in, a matplotlib Figure out. Nothing is computed here but what a plot needs."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; the markers repeat the distinction.
+COLOURS = ("#0072B2", "#D55E00", "#767676", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+PAGE = 7.2  # inches: the width of the page's text, so that letters keep their size
+
+
+def panels(columns: int, rows: int = 1, *, height: float = 2.6, **options: object) -> tuple[Figure, np.ndarray]:
+    """A figure as wide as the page and its axes [rows,columns], each row ``height`` inches high."""
+    figure = Figure(figsize=(PAGE, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=8)
+    return figure, axes
+
+
+def legend(figure: Figure, ax: Axes, columns: int) -> None:
+    """One legend for all panels, above them."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
+
+
+def mean_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, least and greatest over seeds (axis 0), NaN left out; NaN where every seed is."""
+    measured = np.isfinite(values).any(0)
+    filled = np.where(measured, values, 0)
+    with np.errstate(invalid="ignore"):
+        parts = np.nanmean(filled, 0), np.nanmin(filled, 0), np.nanmax(filled, 0)
+    return tuple(np.where(measured, part, np.nan) for part in parts)

@@ -1,0 +1,149 @@
+"""Explorers of layer similarity: a live one of ipywidgets, and one that the page's own script draws."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+
+import ipywidgets as w
+import numpy as np
+from IPython.display import HTML
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sslnb.core.result import Result
+from sslnb.report.explorers import picture
+from sslnb.report.panels import panels
+from sslnb.studies.cka.figures import SHADES, name_of
+from sslnb.studies.cka.maps import parities
+
+PARITIES = ("all", "odd", "even")
+PALETTE = [to_hex(colormaps[SHADES](i / 40)) for i in range(41)]
+SPRITE_COLUMNS = 20
+
+
+def chosen(layers: Sequence[str], parity: str) -> list[int]:
+    """Positions of the layers that a map shows."""
+    odd, even = parities(layers)
+    return {"all": list(range(len(layers))), "odd": odd.tolist(), "even": even.tolist()}[parity]
+
+
+def shade(value: float) -> str:
+    """The colour of a similarity, cut to [0, 1]."""
+    return PALETTE[round(min(max(value, 0.0), 1.0) * (len(PALETTE) - 1))]
+
+
+def networks(result: Result) -> list[tuple[str, tuple[int, int]]]:
+    """Names of the compared networks with the positions of method and seed."""
+    methods, seeds = result.scalars["methods"], result.scalars["seeds"]
+    names = [(f"{name_of(m)}, seed {seed}", (i, s)) for i, m in enumerate(methods) for s, seed in enumerate(seeds)]
+    return [(f"{name_of(m)}, mean of seeds", (i, -1)) for i, m in enumerate(methods)] + names
+
+
+def similarities(result: Result, a: tuple[int, int], b: tuple[int, int]) -> np.ndarray:
+    """CKA [L,L] of two networks; seed -1 is the mean over seeds, for a method with itself over pairs of them."""
+    (m, s), (n, t) = a, b
+    cka, count = result.arrays["cka"], len(result.scalars["seeds"])
+    pairs = [(i, j) for i in range(count) for j in range(count) if s in (-1, i) and t in (-1, j)]
+    different = [(i, j) for i, j in pairs if i != j]
+    if m == n and -1 in (s, t) and different:
+        pairs = different
+    return np.mean([cka[m, i, n, j] for i, j in pairs], 0)
+
+
+def explore_layers(result: Result) -> w.VBox:
+    """Live: choose two networks and odd or even layers; hover a cell for its layers and value, click for neighbours."""
+    layers, names = result.scalars["layers"], networks(result)
+    rows = w.Dropdown(options=names, value=(0, 0), description="rows")
+    columns = w.Dropdown(options=names, value=(1, 0), description="columns")
+    parity = w.ToggleButtons(options=PARITIES, description="layers")
+    query = w.IntSlider(value=0, min=0, max=len(result.arrays["queries"]) - 1, description="image")
+    cells = [w.Button(layout=w.Layout(width="auto", height="18px", margin="0")) for _ in range(len(layers) ** 2)]
+    grid, said, image = w.GridBox(layout=w.Layout(grid_gap="1px", width="480px")), w.Label(), w.Image(format="png")
+    place: dict[w.Button, tuple[int, int]] = {}
+    pair = {"layers": (0, 0)}
+
+    def draw(*_: object) -> None:
+        values, which = similarities(result, rows.value, columns.value), chosen(layers, parity.value)
+        shown = [(i, j) for i in reversed(which) for j in which]
+        place.clear()
+        for cell, (i, j) in zip(cells, shown, strict=False):
+            cell.style.button_color = shade(values[i, j])
+            cell.tooltip = f"{layers[i]} × {layers[j]}: {values[i, j]:.3f}"
+            place[cell] = (i, j)
+        grid.layout.grid_template_columns = f"repeat({len(which)}, 1fr)"
+        grid.children = cells[: len(shown)]
+        pair["layers"] = (which[0], which[0])
+        show()
+
+    def show(*_: object) -> None:
+        (i, j), a, b = pair["layers"], rows.value[0], columns.value[0]
+        values = similarities(result, rows.value, columns.value)
+        said.value = f"{layers[i]} (row) × {layers[j]} (column): CKA {values[i, j]:.3f}"
+        figure = neighbours(result, ((a, i), (b, j)), query.value)
+        image.value = picture(figure, "nearest neighbours").value
+
+    def click(cell: w.Button) -> None:
+        pair["layers"] = place[cell]
+        show()
+
+    for cell in cells:
+        cell.on_click(click)
+    for control in (rows, columns, parity):
+        control.observe(draw, "value")
+    query.observe(show, "value")
+    draw()
+    return w.VBox([rows, columns, parity, grid, said, query, image])
+
+
+def neighbours(result: Result, pair: Sequence[tuple[int, int]], query: int) -> Figure:
+    """A test image, and those nearest to it in two layers, each (method, layer) of the first seed."""
+    a, layers = result.arrays, result.scalars["layers"]
+    figure, axes = panels(1 + a["nearest"].shape[-1], 2, height=1.25)
+    for row, (m, layer) in zip(axes, pair, strict=True):
+        for k, (ax, at) in enumerate(zip(row, [a["queries"][query], *a["nearest"][m, layer, query]], strict=True)):
+            ax.imshow(a["pictures"][at].transpose(1, 2, 0).squeeze(), cmap="gray", interpolation="nearest")
+            title = "image" if k == 0 else str(result.scalars["classes"][a["picture_labels"][at]])
+            ax.set_title(title, fontsize=7)
+            ax.set_axis_off()
+        name = f"{name_of(result.scalars['methods'][m])}, first seed, {layers[layer]}"
+        row[1].text(0, -0.08, name, transform=row[1].transAxes, fontsize=8, va="top")
+    return figure
+
+
+def browse_layers(result: Result) -> HTML:
+    """Static: the same from numbers that the page holds, drawn by its script ``layers.js``."""
+    a, s = result.arrays, result.scalars
+    facts = {
+        "layers": s["layers"],
+        "networks": [{"name": name, "at": at} for name, at in networks(result)],
+        "cka": np.round(a["cka"], 3).tolist(),
+        "shown": {parity: chosen(s["layers"], parity) for parity in PARITIES},
+        "palette": PALETTE,
+        "nearest": a["nearest"].tolist(),
+        "queries": a["queries"].tolist(),
+        "labels": [str(s["classes"][i]) for i in a["picture_labels"]],
+        "methods": [name_of(m) for m in s["methods"]],
+        "columns": SPRITE_COLUMNS,
+    }
+    data, sprite = html.escape(json.dumps(facts, separators=(",", ":"))), _sprite(a["pictures"])
+    return HTML(
+        f'<div class="layer-explorer" data-facts="{data}" data-sprite="{sprite}">'
+        "<p>The explorer is drawn by a script of this page; use the live one elsewhere.</p></div>"
+    )
+
+
+def _sprite(pictures: np.ndarray) -> str:
+    """All pictures uint8 [n,C,H,W] on one sheet, as the address of a JPEG that holds itself."""
+    n, channels, height, width = pictures.shape
+    rows = -(-n // SPRITE_COLUMNS)
+    sheet = np.zeros((rows * SPRITE_COLUMNS, channels, height, width), np.uint8)
+    sheet[:n] = pictures
+    sheet = sheet.reshape(rows, SPRITE_COLUMNS, channels, height, width).transpose(0, 3, 1, 4, 2)
+    sheet = sheet.reshape(rows * height, SPRITE_COLUMNS * width, channels)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet.squeeze()).save(buffer, format="JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,304 @@
+"""Figures and tables of the study of layer similarity: a Result in, a matplotlib Figure or Markdown out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from IPython.display import Markdown
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import NullLocator
+from scipy.cluster import hierarchy
+
+from sslnb.core.labels import label
+from sslnb.core.result import Result
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, legend, mean_spread, panels
+from sslnb.studies.cka.maps import across, between_seeds, lag, own, parities, stage
+
+SHADES = "magma"
+NAMES = {"untrained": "Untrained", "labels": "One-hot labels"}
+WITHIN = ("the same network", "another seed", "an untrained network")
+PARITY_LABELS = ("all layers", "odd layers (residuals)", "even layers (sums)")
+
+
+def name_of(method: str) -> str:
+    return NAMES.get(method) or label(method)
+
+
+def _stages(layers: Sequence[str]) -> dict[str, list[int]]:
+    """Positions of each stage's layers."""
+    found: dict[str, list[int]] = {}
+    for i, name in enumerate(layers):
+        found.setdefault(stage(name), []).append(i)
+    return found
+
+
+def _stage_ticks(layers: Sequence[str]) -> tuple[list[float], list[str]]:
+    """Where stages of several layers have their middle, and their numbers: names of single layers would overlap."""
+    stages = {name: places for name, places in _stages(layers).items() if len(places) > 1}
+    return [float(np.mean(places)) for places in stages.values()], [name.removeprefix("layer") for name in stages]
+
+
+def _map(ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, dots: bool = False) -> AxesImage:
+    """CKA of layers from the input (below, left) to the output; lines where stages begin, dots at the rows' maxima."""
+    image = ax.imshow(values, vmin=0, vmax=1, cmap=SHADES, origin="lower", aspect="auto", interpolation="nearest")
+    for set_ticks, names, line in ((ax.set_xticks, columns, ax.axvline), (ax.set_yticks, rows, ax.axhline)):
+        set_ticks(*_stage_ticks(names), fontsize=7)
+        for places in list(_stages(names).values())[1:]:
+            line(places[0] - 0.5, color="white", linewidth=0.4, alpha=0.6)
+    if dots:
+        ax.plot(values.argmax(1), np.arange(len(values)), "o", color="white", markersize=2.5, markeredgecolor="black",
+                markeredgewidth=0.4)  # fmt: skip
+    return image
+
+
+def _bar(figure: Figure, image: AxesImage, axes: np.ndarray) -> None:
+    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02).set_label("CKA", fontsize=9)
+
+
+def within(result: Result) -> Figure:
+    """A method's layers against those of the same network, of another seed, and of an untrained network."""
+    methods, layers, cka = result.scalars["methods"], result.scalars["layers"], result.arrays["cka"]
+    figure, axes = panels(len(WITHIN), len(methods), height=2.3)
+    for m, method in enumerate(methods):
+        maps = own(cka, m).mean(0), between_seeds(cka, m).mean(0), result.arrays["untrained"][m].mean(0)
+        for ax, values, title in zip(axes[m], maps, WITHIN, strict=True):
+            image = _map(ax, values, layers, layers)
+            if m == 0:
+                ax.set_title(f"against {title}", fontsize=9)
+        axes[m, 0].set_ylabel(f"{name_of(method)}, stage", fontsize=9)
+    for ax in axes[-1]:
+        ax.set_xlabel("stage", fontsize=9)
+    _bar(figure, image, axes)
+    return figure
+
+
+def between(result: Result) -> Figure:
+    """Supervised layers (rows) against self-supervised ones: all, odd, even, with the rows' maxima as dots."""
+    methods, layers = result.scalars["methods"], result.scalars["layers"]
+    odd, even = parities(layers)
+    figure, axes = panels(3, len(methods) - 1, height=2.7)
+    for m, method in enumerate(methods[1:], 1):
+        maps = across(result.arrays["cka"], m).mean(0)
+        for ax, which, title in zip(axes[m - 1], (np.arange(len(layers)), odd, even), PARITY_LABELS, strict=True):
+            names = [layers[i] for i in which]
+            image = _map(ax, maps[which[:, None], which], names, names, dots=True)
+            ax.set_xlabel(name_of(method), fontsize=9)
+            if m == 1:
+                ax.set_title(title, fontsize=9)
+        axes[m - 1, 0].set_ylabel(name_of(methods[0]), fontsize=9)
+    _bar(figure, image, axes)
+    return figure
+
+
+def _band(ax: Axes, x: Sequence, values: np.ndarray, m: int, text: str) -> None:
+    """Mean over the first axis of values [P,n], and their range, in the look of a method."""
+    mean, low, high = mean_spread(values)
+    colour = COLOURS[m % len(COLOURS)]
+    ax.plot(x, mean, color=colour, marker=MARKERS[m % len(MARKERS)], markersize=4, label=text)
+    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def lags(result: Result) -> Figure:
+    """By how many layers the best matching self-supervised layer comes after each supervised one."""
+    methods, layers = result.scalars["methods"], result.scalars["layers"]
+    odd, even = parities(layers)
+    figure, axes = panels(2, height=2.6, sharey=True)
+    for ax, which, title in zip(axes[0], (odd, even), PARITY_LABELS[1:], strict=True):
+        depth = np.arange(len(which))
+        for m, method in enumerate(methods[1:], 1):
+            _band(ax, depth, lag(across(result.arrays["cka"], m), which), m, name_of(method))
+        ax.axhline(0, color="0.6", linewidth=0.8)
+        ax.set_title(title, fontsize=9)
+        ax.set_xticks(depth, [layers[i].removesuffix(".residual").removeprefix("layer") for i in which], fontsize=7)
+        ax.set_xlabel("supervised block (stage.index)", fontsize=9)
+    axes[0, 0].set_ylabel("offset of the best match,\nin layers of that kind", fontsize=9)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def bounds(result: Result) -> Figure:
+    """CKA of corresponding layers with a bootstrap interval, beside the band that unrelated images give."""
+    methods, layers = result.scalars["methods"], result.scalars["layers"]
+    values = result.arrays["cka"]
+    figure, axes = panels(len(methods) - 1, height=2.8, sharey=True)
+    depth = np.arange(len(layers))
+    for m, ax in enumerate(axes[0], 1):
+        low, high = (result.arrays["interval"][m, i].diagonal() for i in (0, 1))
+        null = [result.arrays["null"][m, i].diagonal() for i in (0, 1)]
+        ax.fill_between(depth, *null, color="0.5", alpha=0.35, linewidth=0, label="unrelated images, 95 %")
+        centre = values[0, 0, m, min(1, values.shape[1] - 1)].diagonal()
+        # Resampled minibatches need not contain the value itself where it is at its bound.
+        ends = np.clip(centre - low, 0, None), np.clip(high - centre, 0, None)
+        how = {"fmt": MARKERS[m % len(MARKERS)], "color": COLOURS[m % len(COLOURS)], "markersize": 4, "capsize": 2}
+        ax.errorbar(depth, centre, ends, **how, label="supervised against self-supervised, 95 %")
+        ax.plot(
+            depth,
+            between_seeds(values, 0).mean(0).diagonal(),
+            color=COLOURS[0],
+            linewidth=1,
+            label="supervised, another seed",
+        )
+        ax.set_xticks(*_stage_ticks(layers), fontsize=7)
+        ax.set_xlabel("stage of the layer", fontsize=9)
+        ax.set_title(name_of(methods[m]), fontsize=9)
+    axes[0, 0].set_ylabel("CKA of corresponding layers", fontsize=9)
+    legend(figure, axes[0, 0], 3)
+    return figure
+
+
+def groups(result: Result) -> Figure:
+    """Per group of blocks: CKA between two augmented views (left) and with the one-hot labels (right)."""
+    names = result.scalars["groups"]
+    figure, axes = panels(2, height=2.7, sharey=True)
+    for ax, key, title in zip(axes[0], ("views", "simplex"), ("two augmented views", "one-hot labels"), strict=True):
+        for m, method in enumerate(result.scalars["methods"]):
+            _band(ax, names, result.arrays[key][m], m, name_of(method))
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(axis="x", labelsize=7)
+    axes[0, 0].set_ylabel("CKA", fontsize=9)
+    axes[0, 0].set_ylim(-0.02, 1.02)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def objectives(result: Result) -> Figure:
+    """Pooled features of every objective against each other, in the order in which they cluster."""
+    names, values = result.scalars["map"], result.arrays["map"]
+    linkage = result.arrays.get("map_linkage")
+    order = [0, 1] if linkage is None else [1 + i for i in hierarchy.leaves_list(linkage)]
+    order = [*order, len(names) - 1] if linkage is None else [*order, 0, len(names) - 1]
+    figure = Figure(figsize=(PAGE, PAGE * 0.86), layout="constrained")
+    grid = figure.add_gridspec(2, 1, height_ratios=(1, 6))
+    tree, ax = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
+    tree.set_axis_off()
+    if linkage is not None:
+        hierarchy.dendrogram(linkage, ax=tree, no_labels=True, color_threshold=0, above_threshold_color="0.35")
+        tree.set_xlim(0, 10 * len(order))  # a leaf is ten wide
+    part = values[np.ix_(order, order)]
+    image = ax.imshow(part, vmin=0, vmax=1, cmap=SHADES, aspect="auto", interpolation="nearest")
+    labels = [name_of(names[i]) for i in order]
+    ax.set_xticks(range(len(order)), labels, rotation=45, ha="right", fontsize=8)
+    ax.set_yticks(range(len(order)), labels, fontsize=8)
+    for (i, j), value in np.ndenumerate(part):
+        ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color="black" if value > 0.6 else "white")
+    figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02).set_label("CKA", fontsize=9)
+    return figure
+
+
+def training(result: Result) -> Figure:
+    """A run's last group of blocks at every checkpoint against every other, and all groups against their end."""
+    methods, steps, names = (result.scalars[k] for k in ("methods", "checkpoints", "groups"))
+    last = len(names) - 2
+    figure, axes = panels(2 * len(methods) - 1, 2, height=2.5)
+    ends = [*(result.arrays["training"][m, :, -1] for m in range(len(methods))), *result.arrays["training_across"]]
+    titles = [*(f"{name_of(m)}: to its end" for m in methods), *(f"Supervised to {name_of(m)}" for m in methods[1:])]
+    at = np.arange(len(steps))
+    for m, method in enumerate(methods):
+        ax = axes[0, m]
+        image = ax.imshow(
+            result.arrays["training"][m, :, :, last], vmin=0, vmax=1, cmap=SHADES, origin="lower", aspect="auto"
+        )
+        ax.set_title(f"{name_of(method)}, {names[last]}", fontsize=9)
+        ax.set_xticks(at, steps, fontsize=7)
+        ax.set_yticks(at, steps, fontsize=7)
+    for ax in axes[0, len(methods) :]:
+        ax.set_axis_off()
+    figure.colorbar(image, ax=axes[0, -1], fraction=0.3, location="left").set_label("CKA", fontsize=9)
+    for ax, values, title in zip(axes[1], ends, titles, strict=True):
+        for g, name in enumerate(names):
+            ax.plot(at, values[:, g], color=COLOURS[g], marker=MARKERS[g], markersize=3.5, linewidth=1, label=name)
+        ax.set_title(title, fontsize=9)
+        ax.set_xticks(at, steps, fontsize=7)
+        ax.set_ylim(-0.02, 1.02)
+        ax.set_xlabel("steps", fontsize=9)
+    axes[1, 0].set_ylabel("CKA", fontsize=9)
+    axes[0, 0].set_ylabel("steps", fontsize=9)
+    legend(figure, axes[1, 0], 6)
+    return figure
+
+
+def shapes(result: Result) -> Figure:
+    """A network's layers (rows) against those of another seed, depth and width of the same method."""
+    methods, variants = result.scalars["methods"], result.scalars["shapes"]
+    p = result.parameters
+    titles = {"another depth": f"ResNet-{p['deep']}", "another width": f"width {p['wide']}"}
+    layers = result.scalars["layers"]
+    figure, axes = panels(len(variants), len(methods), height=2.3)
+    for m, method in enumerate(methods):
+        for ax, name in zip(axes[m], variants, strict=True):
+            values = result.arrays[f"shape/{m}/{name}"]
+            columns = layers if values.shape[1] == len(layers) else result.scalars["deep_layers"]
+            image = _map(ax, values, layers, columns, dots=True)
+            if m == 0:
+                ax.set_title(f"against {titles.get(name, name)}", fontsize=9)
+        axes[m, 0].set_ylabel(f"{name_of(method)}\nResNet-{p['depth']}, width {p['width']}", fontsize=8)
+    _bar(figure, image, axes)
+    return figure
+
+
+def estimates(result: Result) -> Figure:
+    """Estimates from minibatches against their size: values and null, and the distance from the exact value."""
+    sizes = result.scalars["estimate_sizes"]
+    values, null = result.arrays["estimate"], result.arrays["estimate_null"]
+    exact = values[1, -1]
+    figure, axes = panels(2, height=2.9)
+    for u, text in enumerate(("biased", "unbiased")):
+        mean = values[u].diagonal(axis1=-2, axis2=-1).mean(-1)
+        axes[0, 0].plot(sizes, mean, color=COLOURS[u], marker=MARKERS[u], markersize=4, label=f"{text}")
+        axes[0, 0].plot(sizes, null[u].mean(-1), "--", color=COLOURS[u], linewidth=1, label=f"{text}, unrelated images")
+        apart = np.abs(values[u, :-1] - exact).reshape(len(sizes) - 1, -1)
+        axes[0, 1].plot(sizes[:-1], apart.max(1), color=COLOURS[u], marker=MARKERS[u], markersize=4)
+        axes[0, 1].plot(sizes[:-1], apart.mean(1), ":", color=COLOURS[u], marker=MARKERS[u], markersize=3)
+    axes[0, 1].axhline(0.01, color="0.6", linewidth=0.8)
+    axes[0, 1].set_yscale("log")
+    axes[0, 0].set_ylabel("CKA of corresponding layers, mean", fontsize=9)
+    axes[0, 1].set_ylabel("distance from the exact value", fontsize=9)
+    for ax in axes[0]:
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(sizes, [f"{n:,}" for n in sizes], fontsize=7, rotation=45)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlabel("images per minibatch", fontsize=9)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def indices(result: Result) -> Figure:
+    """Every index of corresponding even layers, of another seed and of each self-supervised method."""
+    pairs, names, layers = (result.scalars[k] for k in ("index_pairs", "indices", "index_layers"))
+    figure, axes = panels(len(pairs), height=2.8, sharey=True)
+    for ax, pair, values in zip(axes[0], pairs, result.arrays["indices"], strict=True):
+        for i, name in enumerate(names):
+            ax.plot(
+                range(len(layers)),
+                values[i],
+                color=COLOURS[i],
+                marker=MARKERS[i],
+                markersize=4,
+                linewidth=1,
+                label=name,
+            )
+        ax.set_title(f"supervised against {pair if pair == 'another seed' else name_of(pair)}", fontsize=9)
+        ax.set_xticks(range(len(layers)), [n.removeprefix("layer") for n in layers], fontsize=7)
+        ax.set_xlabel("block (stage.index)", fontsize=9)
+        ax.set_ylim(-0.02, 1.02)
+    axes[0, 0].set_ylabel("index of similarity", fontsize=9)
+    legend(figure, axes[0, 0], 6)
+    return figure
+
+
+def given(result: Result) -> Figure | Markdown:
+    """A given encoder's layers against those of the first seed's networks."""
+    if "given" not in result.arrays:
+        return Markdown("This run was given no encoder of its own (`-p encoder=…`).")
+    methods, layers = result.scalars["methods"], result.scalars["layers"]
+    figure, axes = panels(len(methods), height=3.2)
+    for m, ax in enumerate(axes[0]):
+        image = _map(ax, result.arrays["given"][m], result.scalars["given_layers"], layers, dots=True)
+        ax.set_xlabel(name_of(methods[m]), fontsize=9)
+    axes[0, 0].set_ylabel("given encoder", fontsize=9)
+    _bar(figure, image, axes)
+    return figure
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,288 @@
+"""Figures of the study of contrastive geometry: a Result in, a matplotlib Figure out."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sslnb.core.labels import label
+from sslnb.core.result import Result
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, legend, mean_spread, panels
+
+SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
+QUANTITY_LABELS = {
+    "accuracy": "accuracy",
+    "progress": "progress $t_w$",
+    "margin": "margin",
+    "robustness": "robustness (FGSM)",
+    "rise": "rise of the loss",
+    "eigenvalue": "top eigenvalue",
+    "trace": "trace",
+}
+POINTS = (("ignorance", "s", "0.4"), ("truth", "*", "black"))  # behind the models of every embedding
+
+
+def of_method(result: Result, method: str) -> list[int]:
+    """Positions of a method's runs."""
+    return [r for r, (name, _) in enumerate(result.scalars["runs"]) if name == method]
+
+
+def all_methods(result: Result) -> list[str]:
+    """Every method that has a run, in the order of the runs."""
+    return list(dict.fromkeys(name for name, _ in result.scalars["runs"]))
+
+
+def task_name(result: Result, t: int) -> str:
+    return f"task {t + 1}: {', '.join(map(str, result.scalars['tasks'][t]))}"
+
+
+def _look(result: Result, method: str) -> tuple[str, str]:
+    """Colour and marker of a method; colours come again with other markers."""
+    i, n = all_methods(result).index(method), len(COLOURS)
+    return COLOURS[i % n], MARKERS[(i + i // n) % n]
+
+
+def _bands(ax: Axes, result: Result, x: object, values: np.ndarray, scale: float = 1.0) -> None:
+    """Mean and range over seeds of values [R,n], a line per compared method."""
+    for method in result.scalars["methods"]:
+        runs, (colour, _) = of_method(result, method), _look(result, method)
+        if runs:
+            mean, low, high = (scale * part for part in mean_spread(values[runs]))
+            ax.plot(x, mean, color=colour, label=label(method), linewidth=1.3)
+            ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def progress(result: Result) -> Figure:
+    """Progress towards the truth over the epochs of fine-tuning: tasks by training and validation images."""
+    splits, tasks = result.scalars["splits"], range(len(result.scalars["tasks"]))
+    figure, axes = panels(len(tasks), len(splits), height=2.1, sharex=True, sharey=True)
+    epochs = np.arange(result.arrays["progress"].shape[-1])
+    for i, split in enumerate(splits):
+        for t in tasks:
+            _bands(axes[i, t], result, epochs, result.arrays["progress"][i, :, t])
+            axes[0, t].set_title(task_name(result, t).replace(": ", "\n"), fontsize=8)
+            axes[-1, t].set_xlabel("epoch", fontsize=9)
+        axes[i, 0].set_ylabel(f"$t_w$, {SPLIT_LABELS[split]}", fontsize=8)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def slip(result: Result) -> Figure:
+    """Progress against accuracy of all validation models, with square roots and with raw probabilities."""
+    figure, axes = panels(1, height=3.0)
+    accuracy = 100 * result.arrays["accuracy"][1].reshape(-1)
+    for name, text, colour in (
+        ("raw_progress", "raw $p$ (the slip)", COLOURS[1]),
+        ("progress", "$\\sqrt{p}$", COLOURS[0]),
+    ):
+        axes[0, 0].plot(accuracy, result.arrays[name][1].reshape(-1), ".", color=colour, markersize=2.5, label=text)
+    axes[0, 0].set_xlabel("validation accuracy in %", fontsize=9)
+    axes[0, 0].set_ylabel("$t_w$", fontsize=9)
+    axes[0, 0].legend(frameon=False, fontsize=9, markerscale=4)
+    return figure
+
+
+def _trace(ax: Axes, result: Result, coordinates: np.ndarray, tasks: int = 1) -> None:
+    """Trajectories of the compared methods' runs in two dimensions, in the order run, task, epoch."""
+    epochs = result.arrays["progress"].shape[-1]
+    paths = coordinates[:-2].reshape(len(result.scalars["runs"]), tasks, epochs, -1)
+    for method in result.scalars["methods"]:
+        colour, _ = _look(result, method)
+        for path in paths[of_method(result, method)].reshape(-1, epochs, coordinates.shape[1]):
+            ax.plot(path[:, 0], path[:, 1], "-", color=colour, linewidth=0.8, alpha=0.8)
+            ax.plot(path[-1, 0], path[-1, 1], ".", color=colour, markersize=5)
+    for point, (name, marker, colour) in zip(coordinates[-2:], POINTS, strict=True):
+        ax.plot(point[0], point[1], marker, color=colour, markersize=8, linestyle="none", label=name)
+
+
+def _methods_legend(figure: Figure, result: Result) -> None:
+    handles = [Line2D([], [], color=_look(result, m)[0], label=label(m)) for m in result.scalars["methods"]]
+    handles += [Line2D([], [], marker=m, color=c, linestyle="none", label=name) for name, m, c in POINTS]
+    figure.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=9)
+
+
+def embeddings(result: Result) -> Figure:
+    """InPCA of every task's trajectories: training images above, validation images below."""
+    splits, tasks = result.scalars["splits"], range(len(result.scalars["tasks"]))
+    figure, axes = panels(len(tasks), len(splits), height=2.1)
+    for i, split in enumerate(splits):
+        for t in tasks:
+            _trace(axes[i, t], result, result.arrays[f"embedding/{split}/{t}"])
+            axes[i, t].tick_params(labelsize=6)
+            axes[0, t].set_title(f"task {t + 1}", fontsize=9)
+        axes[i, 0].set_ylabel(f"second component,\n{SPLIT_LABELS[split]}", fontsize=8)
+    figure.supxlabel("first component", fontsize=9)
+    _methods_legend(figure, result)
+    return figure
+
+
+def joint(result: Result) -> Figure:
+    """All tasks in one embedding, for each split, and the sizes of its greatest eigenvalues with their signs."""
+    splits = result.scalars["splits"]
+    figure, axes = panels(len(splits), 2, height=2.6)
+    for i, split in enumerate(splits):
+        _trace(axes[0, i], result, result.arrays[f"embedding/{split}/joint"], len(result.scalars["tasks"]))
+        axes[0, i].set_title(SPLIT_LABELS[split], fontsize=9)
+        axes[0, i].set_xlabel("first component", fontsize=9)
+        values = result.arrays[f"eigenvalues/{split}/joint"][:10]
+        for sign, colour, text in ((1, COLOURS[0], "positive"), (-1, COLOURS[1], "negative")):
+            signed = np.where(np.sign(values) == sign, np.abs(values), 0)
+            axes[1, i].bar(np.arange(len(values)) + 1, signed, color=colour, label=text)
+        axes[1, i].set_xlabel("component", fontsize=9)
+    axes[0, 0].set_ylabel("second component", fontsize=9)
+    axes[1, 0].set_ylabel("size of the eigenvalue", fontsize=9)
+    axes[1, 1].legend(frameon=False, fontsize=8)
+    _methods_legend(figure, result)
+    return figure
+
+
+# --- surfaces and robustness ------------------------------------------------------------------------------------------
+
+
+def heights(result: Result) -> np.ndarray:
+    """Logarithm to base 10 of the loss: a filter moved by its own length can raise the loss a thousandfold."""
+    losses = result.arrays["surfaces"]
+    return np.log10(np.where(losses > 0, losses, np.nan))
+
+
+def _surfaces(result: Result) -> Iterator[tuple[str, np.ndarray]]:
+    yield from zip(result.scalars["methods"], heights(result), strict=True)
+
+
+def contours(result: Result) -> Figure:
+    """Contours of the loss around the fine-tuned weights; what is not finite stays white."""
+    figure, axes = panels(len(result.scalars["methods"]), height=2.7, sharey=True)
+    at, values = result.arrays["surface_at"], heights(result)
+    levels = np.linspace(np.nanmin(values), np.nanmax(values) + 1e-6, 17)  # also where all are equal
+    for ax, (method, height) in zip(axes[0], _surfaces(result), strict=True):
+        drawn = ax.contourf(at, at, height.T, levels=levels, cmap="viridis")
+        ax.contour(at, at, height.T, levels=levels, colors="white", linewidths=0.4)
+        ax.plot(0, 0, "+", color="white", markersize=7)
+        ax.set_title(label(method), fontsize=9)
+        ax.set_xlabel("first direction", fontsize=9)
+        ax.set_aspect("equal")
+    axes[0, 0].set_ylabel("second direction", fontsize=9)
+    ticks = levels[::4]
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, ticks=ticks)
+    bar.ax.set_yticklabels([f"{10**tick:.2g}" for tick in ticks], fontsize=7)
+    bar.set_label("loss", fontsize=9)
+    return figure
+
+
+def reliefs(result: Result) -> Figure:
+    """The same as surfaces in three dimensions, on one scale."""
+    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
+    for i, (method, height) in enumerate(_surfaces(result)):
+        ax = figure.add_subplot(1, len(result.scalars["methods"]), i + 1, projection="3d")
+        relief(ax, result, height)
+        ax.set_title(label(method), fontsize=9)
+    return figure
+
+
+def relief(ax: Axes, result: Result, height: np.ndarray) -> None:
+    """One surface on three-dimensional axes, its height logarithmic and common to all methods."""
+    at, values = result.arrays["surface_at"], heights(result)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values)) + 1e-6
+    x, y = np.meshgrid(at, at, indexing="ij")
+    ax.plot_surface(x, y, height, cmap="viridis", vmin=low, vmax=high, rcount=60, ccount=60, linewidth=0)
+    ticks = np.arange(math.ceil(low), math.floor(high) + 1)
+    ax.set_zticks(ticks, [f"$10^{{{tick}}}$" for tick in ticks])
+    ax.set_zlim(low, high)
+    ax.tick_params(labelsize=6, pad=-2)
+    ax.set_box_aspect((1, 1, 0.8), zoom=0.85)
+
+
+def robustness(result: Result) -> Figure:
+    """Accuracy against budget on every task, for the three attacks, on validation images."""
+    a, tasks = result.arrays, range(len(result.scalars["tasks"]))
+    kinds = (
+        ("FGSM in pixels", a["fgsm"][1], "budgets"),
+        ("FGSM, normalised units,\nno bounds (paper's code)", a["fgsm_normalised"], "budgets"),
+        ("PGD in pixels", a["pgd"], "pgd_budgets"),
+    )
+    figure, axes = panels(len(tasks), len(kinds), height=1.9, sharex=True, sharey=True)
+    for i, (text, values, budgets) in enumerate(kinds):
+        for t in tasks:
+            _bands(axes[i, t], result, result.scalars[budgets], values[:, t], 100)
+            axes[0, t].set_title(task_name(result, t).replace(": ", "\n"), fontsize=8)
+            axes[-1, t].set_xlabel("budget in 255ths", fontsize=8)
+        axes[i, 0].set_ylabel(f"accuracy in %\n{text}", fontsize=7)
+    axes[0, 0].set_ylim(bottom=0)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def pretraining(result: Result) -> Figure:
+    """Trajectories of pretraining: progress on the pretraining set's classes, and their embedding."""
+    steps, runs = result.scalars["pretraining_steps"], result.scalars["pretraining_runs"]
+    figure, axes = panels(2, height=3.4)
+    at = np.arange(len(steps))
+    embedded = result.arrays["embedding/pretraining"]
+    paths = embedded[:-2].reshape(len(runs), len(steps), -1)
+    for method in all_methods(result):
+        own = [i for i, r in enumerate(runs) if result.scalars["runs"][r][0] == method]
+        if not own:
+            continue
+        colour, marker = _look(result, method)
+        mean, low, high = mean_spread(result.arrays["pretraining_progress"][own])
+        axes[0, 0].plot(at, mean, color=colour, marker=marker, markersize=3.5, linewidth=1, label=label(method))
+        axes[0, 0].fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+        for path in paths[own]:
+            axes[0, 1].plot(path[:, 0], path[:, 1], color=colour, marker=marker, markersize=2.5, linewidth=0.8)
+    for point, (name, marker, colour) in zip(embedded[-2:], POINTS, strict=True):
+        axes[0, 1].plot(point[0], point[1], marker, color=colour, markersize=8, linestyle="none", label=name)
+    axes[0, 1].legend(frameon=False, fontsize=8)
+    axes[0, 0].set_xticks(at, steps, fontsize=7)
+    axes[0, 0].set_xlabel("steps of pretraining", fontsize=9)
+    axes[0, 0].set_ylabel("$t_w$", fontsize=9)
+    axes[0, 1].set_xlabel("first component", fontsize=9)
+    axes[0, 1].set_ylabel("second component", fontsize=9)
+    legend(figure, axes[0, 0], 5)
+    return figure
+
+
+def everyone(result: Result) -> Figure:
+    """Every run of every objective: progress and robustness against accuracy, means over tasks."""
+    figure, axes = panels(2, height=3.4)
+    accuracy = 100 * result.arrays["accuracy"][1, :, :, -1].mean(1)
+    robust = 100 * np.trapezoid(result.arrays["fgsm"][1], result.scalars["budgets"], axis=-1).mean(1)
+    robust /= result.scalars["budgets"][-1]
+    for ax, values, text in (
+        (axes[0, 0], result.arrays["progress"][1, :, :, -1].mean(1), "progress $t_w$ at the end"),
+        (axes[0, 1], robust, "mean accuracy under FGSM in %"),
+    ):
+        for method in all_methods(result):
+            runs, (colour, marker) = of_method(result, method), _look(result, method)
+            ax.plot(accuracy[runs], values[runs], marker, color=colour, markersize=5, label=label(method))
+        ax.set_xlabel("validation accuracy in %", fontsize=9)
+        ax.set_ylabel(text, fontsize=9)
+    legend(figure, axes[0, 0], 5)
+    return figure
+
+
+def relations(result: Result) -> Figure:
+    """Spearman's correlation of flatness, progress, margin and robustness across runs, with 95 % intervals."""
+    names = [QUANTITY_LABELS[name] for name in result.scalars["quantities"]]
+    value, low, high = result.arrays["relations"]
+    figure, axes = panels(1, height=4.6)
+    ax = axes[0, 0]
+    image = ax.imshow(value, vmin=-1, vmax=1, cmap="RdBu_r", aspect="auto")
+    for (i, j), rho in np.ndenumerate(value):
+        if i != j and math.isfinite(rho):
+            dark = "white" if abs(rho) > 0.6 else "black"
+            ax.text(
+                j,
+                i,
+                f"{rho:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]",
+                ha="center",
+                va="center",
+                fontsize=6,
+                color=dark,
+            )
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    figure.colorbar(image, ax=ax, fraction=0.04).set_label("rank correlation", fontsize=9)
+    return figure

@@ -1,0 +1,190 @@
+"""The encoders of the study of representation quality, and what a linear probe makes of each."""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from sslnb import data
+from sslnb.core import device
+from sslnb.data.images import ImageSet, at_most
+from sslnb.encoders.encoder import Encoder
+from sslnb.features.extract import extract
+from sslnb.features.linear import LinearProbe, LinearProbeGrid
+from sslnb.features.standardize import Standardizer
+from sslnb.metrics import qscore
+from sslnb.metrics.activations import subsets
+from sslnb.studies.qscore.parameters import Parameters
+from sslnb.training.cache import cached_pretrain
+from sslnb.training.loop import Pretrained
+from sslnb.training.penalty import Penalty
+
+VARIANTS = ("plain", "lasso", "qscore")  # what training on adds to the loss
+SUBSETS = ("discriminative", "random", "pca", "lower", "upper")  # which features a probe keeps
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Features of a data set, their activation rates, and a linear probe's success on the test split.
+
+    ``mask`` holds the discriminative features; None where no feature qualifies, and ``missing`` says why.
+    """
+
+    features: dict[str, Tensor]
+    standardizer: Standardizer
+    probe: LinearProbe
+    right: Tensor  # bool [N]
+    confidence: Tensor  # greatest probability [N]
+    rate: Tensor  # [d] in percent, on the training split
+    mask: Tensor | None
+    missing: str | None
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a score, and a probe whose success it could predict."""
+        return self.mask is not None and self.probe.converged
+
+    @property
+    def accuracy(self) -> float:
+        """On the test split; NaN where the probe did not converge."""
+        return float(self.right.double().mean()) if self.probe.converged else math.nan
+
+    def standardized(self, split: str) -> Tensor:
+        return self.standardizer.transform(self.features[split])
+
+
+def features_of(encoder: Encoder, images: ImageSet) -> Tensor:
+    """Features as every probe and score of the study sees them."""
+    on = device.best_device()
+    return extract(encoder, images, device=on, precision=device.best_precision(on))
+
+
+class Encoders:
+    """Each encoder trained once, in the shared cache; ``reasons`` names what went wrong."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.trained, self.reasons = 0, {}
+        self.splits, self.source = functools.cache(self._splits), functools.cache(self._source)
+
+    def _splits(self, dataset: str) -> dict[str, ImageSet]:
+        """What probes train on, are chosen on and are judged by."""
+        p = self.parameters
+        limits = {"train": p.probe_limit, "val": p.probe_limit, "test": p.test_limit}
+        return {split: at_most(data.load(dataset, split, size=p.size), limit) for split, limit in limits.items()}
+
+    def _source(self, dataset: str) -> ImageSet:
+        """What is pretrained on."""
+        return at_most(data.load(dataset, "train", size=self.parameters.size), self.parameters.limit)
+
+    def pretrained(self, dataset: str, method: str, seed: int) -> Pretrained:
+        """An encoder from random weights; see its ``reason`` before it is used."""
+        images = self.source(dataset)
+        run = cached_pretrain(self.parameters.config(method, seed, len(images)), images)
+        return self._noted(run, f"{method} on {dataset}, seed {seed}")
+
+    def further(
+        self, start: Pretrained, dataset: str, method: str, seed: int, rate: float, penalty: Penalty | None
+    ) -> Pretrained:
+        """The same encoder trained on with its own objective, and a penalty where one is given."""
+        p, images = self.parameters, self.source(dataset)
+        changes = {"steps": p.further_steps, "optimizer": p.further_optimizer, "learning_rate": rate}
+        config = p.config(method, seed, len(images), **changes)
+        run = cached_pretrain(config, images, initial=start.checkpoint, penalty=penalty)
+        return self._noted(run, f"{method} on {dataset}, seed {seed}, {trained_on(rate, penalty)}")
+
+    def _noted(self, run: Pretrained, name: str) -> Pretrained:
+        self.trained += not run.reused
+        if run.reason:
+            self.reasons[name] = run.reason
+        return run
+
+    def penalty(self, variant: str, mask: Tensor | None) -> Penalty | None:
+        """What a variant adds to the loss, with the study's weights; None for none."""
+        p = self.parameters
+        if variant == "plain":
+            return None
+        return Penalty(variant, mask, p.weight, p.norm_weight, p.epsilon)
+
+    def judge(
+        self, name: str, encoder: Encoder, splits: dict[str, ImageSet], seed: int, like: LinearProbe | None = None
+    ) -> Judged:
+        """Probe an encoder; learning rate and weight decay chosen on the validation split, or those of ``like``.
+
+        What can't be used is noted under the ``name``.
+        """
+        p = self.parameters
+        raw = {split: features_of(encoder, images) for split, images in splits.items()}
+        standardizer = Standardizer("unit_variance").fit(raw["train"])
+        x = {split: standardizer.transform(h) for split, h in raw.items()}
+        chosen = {"learning_rates": (like.learning_rate,), "weight_decays": (like.weight_decay,)} if like else {}
+        grid = LinearProbeGrid(epochs=p.probe_epochs, seed=seed, **chosen)
+        probe = grid.fit(x["train"], splits["train"].labels, x["val"], splits["val"].labels)
+        believed = probe(x["test"]).softmax(1)
+        rate = qscore.activation_rate(raw["train"], p.epsilon)
+        mask, missing = band(rate, p.low, p.high)
+        confidence, predicted = believed.max(1)
+        right = predicted == splits["test"].labels
+        if not probe.converged:
+            self.reasons[f"{name}: linear probe"] = "it does not beat chance on the validation split"
+        if missing:
+            self.reasons[f"{name}: discriminative features"] = missing
+        return Judged(raw, standardizer, probe, right, confidence, rate, mask, missing)
+
+    def on_subsets(self, judged: Judged, splits: dict[str, ImageSet], seed: int) -> np.ndarray:
+        """Test accuracies [subset, share] of probes on shares of the features, all of an encoder's trained at once.
+
+        PCA keeps the first components of the standardized training features, not whitened: all of them are then as
+        good as all features.
+        """
+        p, n = self.parameters, len(self.parameters.shares)
+        x = {split: judged.standardized(split) for split in ("train", "test")}
+        kept = [subsets(judged.rate, share, random=p.random_subsets, seed=seed) for share in p.shares]
+        masks = [torch.stack([each[name] for each in kept]) for name in ("discriminative", "lower", "upper")]
+        masks = torch.cat([*masks, *(each["random"] for each in kept)])
+        own = self._accuracies(judged, x, masks, splits, seed)
+        pca = PCA().fit(x["train"].numpy())
+        turned = {split: torch.from_numpy(pca.transform(part.numpy())) for split, part in x.items()}
+        order = torch.arange(turned["train"].shape[1])
+        first = torch.stack([order < int(each["lower"].sum()) for each in kept])
+        found = {
+            "discriminative": own[:n],
+            "lower": own[n : 2 * n],
+            "upper": own[2 * n : 3 * n],
+            "random": own[3 * n :].reshape(n, p.random_subsets).mean(1),
+            "pca": self._accuracies(judged, turned, first, splits, seed),
+        }
+        return np.stack([found[name] for name in SUBSETS])
+
+    def _accuracies(
+        self, judged: Judged, x: dict[str, Tensor], masks: Tensor, splits: dict[str, ImageSet], seed: int
+    ) -> np.ndarray:
+        """Of probes on masked features [G,d], with the learning rate and decay that were chosen for all features."""
+        grid, classes = LinearProbeGrid(epochs=self.parameters.probe_epochs, seed=seed), len(splits["train"].classes)
+        rates, decays = (torch.full((len(masks),), v) for v in (judged.probe.learning_rate, judged.probe.weight_decay))
+        weights = grid.train(x["train"], splits["train"].labels, rates, decays, classes, masks)
+        return grid.scores(*weights, x["test"], splits["test"].labels).numpy()
+
+
+def band(rate: Tensor, low: float, high: float) -> tuple[Tensor | None, str | None]:
+    """The discriminative features of rates, or why there are none."""
+    try:
+        return qscore.discriminative(rate, low, high), None
+    except ValueError as error:
+        return None, str(error)
+
+
+def trained_on(rate: float, penalty: Penalty | None) -> str:
+    """How an encoder was trained on, in words."""
+    what = "plain" if penalty is None else f"{penalty.kind} {penalty.weight:g}, {penalty.norm_weight:g}"
+    return f"trained on at {rate:g}, {what}"
+
+
+def active(judged: Judged, epsilon: float) -> Tensor:
+    """L_i ∩ D of the test samples, bool [N,d]; nothing where there are no discriminative features."""
+    highly = qscore.highly_activating(judged.features["test"], epsilon)
+    return highly & (torch.zeros(highly.shape[1], dtype=torch.bool) if judged.mask is None else judged.mask)

@@ -1,0 +1,92 @@
+"""Explorers of discriminative features and of scores: live ones, and ones that work on a page without a kernel."""
+
+import ipywidgets as w
+import numpy as np
+import torch
+
+from sslnb.core.result import Result
+from sslnb.features import prediction
+from sslnb.metrics import qscore
+from sslnb.report.explorers import linked_stack, picture
+from sslnb.studies.qscore.figures import example, score_explorer
+
+NO_FEATURE = "No feature is discriminative: none is highly activating, or none lies within the band."
+
+
+def explore_features(result: Result) -> w.VBox:
+    """Live: choose a feature; the images that activate it most, their heatmaps, and its classes are drawn again."""
+    features = result.arrays.get("example_feature", ())
+    if not len(features):
+        return w.VBox([w.Label(NO_FEATURE)])
+    which = w.Dropdown(options=[(f"{f}: {_rate(result, i)}", i) for i, f in enumerate(features)], description="feature")
+    image = w.Image(format="png")
+
+    def draw(*_: object) -> None:
+        image.value = _feature_frame(result, which.value).value
+
+    which.observe(draw, "value")
+    draw()
+    return w.VBox([which, image])
+
+
+def browse_features(result: Result) -> w.VBox:
+    """Static: the same, over the features in ascending order of their rate."""
+    frames = [_feature_frame(result, i) for i in range(len(result.arrays.get("example_feature", ())))]
+    if not frames:
+        return w.VBox([w.Label(NO_FEATURE)])
+    slider = w.IntSlider(value=0, min=0, max=len(frames) - 1, description="feature", readout=False)
+    return w.VBox([slider, linked_stack(frames, slider)])
+
+
+def _rate(result: Result, i: int) -> str:
+    return f"activates in {result.arrays['example_rate'][i]:.2f} % of the samples"
+
+
+def _feature_frame(result: Result, i: int) -> w.Image:
+    shares = result.arrays["example_class_rates"][i]
+    commonest = result.scalars["classes"][int(np.nan_to_num(shares).argmax())]
+    feature = int(result.arrays["example_feature"][i])
+    alt = f"Feature {feature} {_rate(result, i)}, most often of class {commonest}: its top images and its classes."
+    return picture(example(result, i), alt)
+
+
+def explore_score(result: Result) -> w.VBox:
+    """Live: move epsilon and both ends of the band; the scores of right and wrong samples and the AUROC follow."""
+    p = result.parameters
+    epsilon = w.FloatSlider(value=p["epsilon"], min=0.5, max=6, step=0.1, description="epsilon")
+    band = w.FloatRangeSlider(value=(p["low"], p["high"]), min=0, max=100, step=1, description="band")
+    image = w.Image(format="png")
+
+    def draw(*_: object) -> None:
+        image.value = _score_frame(result, epsilon.value, *band.value).value
+
+    for control in (epsilon, band):
+        control.observe(draw, "value")
+    draw()
+    return w.VBox([epsilon, band, image])
+
+
+def browse_score(result: Result) -> w.VBox:
+    """Static: the same over the study's epsilons and the lower ends of its band."""
+    epsilons, lows, high = (result.parameters[name] for name in ("epsilons", "lows", "high"))
+    slider = w.IntSlider(value=0, min=0, max=len(epsilons) - 1, description="epsilon", readout=False)
+    stacks = [linked_stack([_score_frame(result, e, low, high) for e in epsilons], slider) for low in lows]
+    choice = w.ToggleButtons(options=[f"from {low:g} %" for low in lows], index=len(lows) // 2)
+    outer = w.Stack(children=stacks, selected_index=len(lows) // 2)
+    w.jslink((choice, "index"), (outer, "selected_index"))
+    return w.VBox([choice, slider, outer])
+
+
+def _score_frame(result: Result, epsilon: float, low: float, high: float) -> w.Image:
+    features = torch.from_numpy(result.arrays["explorer_features"]).float()
+    right = result.arrays["explorer_right"]
+    chosen = f"ε = {epsilon:g}, band from {low:g} to {high:g} %"
+    try:
+        mask = qscore.discriminative(qscore.activation_rate(features, epsilon), low, high)
+        score = qscore.q_score(features, mask, epsilon).numpy()
+        area = 100 * prediction.auroc(score, right)
+        known = f"AUROC {area:.1f} %" if np.isfinite(area) else "AUROC undefined: all samples are right, or none is"
+        text = f"{chosen}: {known}, {int(mask.sum())} features, {100 * (score == 0).mean():.0f} % of samples at 0"
+    except ValueError as error:
+        score, text = np.zeros(len(right)), f"{chosen}: {str(error).partition(':')[0]}: no such feature"
+    return picture(score_explorer(score, right, text), text)

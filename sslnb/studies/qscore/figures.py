@@ -1,0 +1,333 @@
+"""Figures of the study of representation quality: a Result in, a matplotlib Figure out."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sslnb.core.labels import label, short
+from sslnb.core.result import Result
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, legend, mean_spread, panels
+
+LABELS = {"robust": "Supervised, robust"}
+SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
+    "lower": "lowest rates",
+    "upper": "highest rates",
+}
+KIND_LABELS = ("image", "discriminative", "regularized", "group", "PCA", "least active")
+GAUGE_LABELS = {"highly": "highly activating features", "confidence": "confidence in %", "auroc": "AUROC in %"}
+OUTCOMES = ((0, "right"), (1, "wrong"))
+STAGE_LABELS = {"before": "before", "plain": "plain steps", "lasso": "lasso", "qscore": "Q-Score"}
+HEAT = 0.6  # opacity of a heatmap on its image
+
+
+def name_of(method: str) -> str:
+    """How a method of this study is called."""
+    return LABELS.get(method, label(method))
+
+
+def look(m: int) -> dict[str, object]:
+    """Colour, marker and line of a method: colours come again with another line."""
+    n = len(COLOURS)
+    return {"color": COLOURS[m % n], "marker": MARKERS[m % n], "linestyle": "-" if m < n else "--"}
+
+
+def _nothing(ax: Axes, text: str) -> None:
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, fontsize=9)
+    ax.set_axis_off()
+
+
+def activation_maps(result: Result) -> Figure:
+    """Activations of the first test samples, as shares of each sample's greatest: a panel per method."""
+    shown = [m for m in range(len(result.scalars["methods"])) if np.isfinite(result.arrays["activations"][m]).any()]
+    columns = min(5, len(shown))
+    figure, axes = panels(columns, math.ceil(len(shown) / columns), height=1.9, sharex=True, sharey=True)
+    for ax, m in zip(axes.flat, shown, strict=False):
+        image = ax.imshow(result.arrays["activations"][m], aspect="auto", cmap="viridis", vmin=0, vmax=1)
+        ax.set_title(name_of(result.scalars["methods"][m]), fontsize=9)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax in axes[:, 0]:
+        ax.set_ylabel("sample", fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("feature", fontsize=8)
+    figure.colorbar(image, ax=axes, fraction=0.03).set_label("activation / greatest", fontsize=8)
+    return figure
+
+
+def magnitudes(result: Result) -> Figure:
+    """Distribution of magnitudes relative to each sample's greatest, on a logarithmic scale, a line per method."""
+    figure, axes = panels(1, height=3.2)
+    density = result.arrays["magnitudes"]
+    centres = (np.arange(density.shape[1]) + 0.5) / density.shape[1]
+    for m, method in enumerate(result.scalars["methods"]):
+        style = look(m) | {"marker": None, "label": name_of(method)}
+        axes[0, 0].plot(centres, 100 * density[m], linewidth=1.4, **style)
+    axes[0, 0].set_yscale("log")
+    axes[0, 0].set_xlabel("activation / greatest of its sample", fontsize=9)
+    axes[0, 0].set_ylabel("share of activations in %", fontsize=9)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def rates(result: Result) -> Figure:
+    """Activation rates of all features in ascending order, a line per method (first set and seed); the band is grey."""
+    figure, axes = panels(1, height=3.2)
+    ax, p = axes[0, 0], result.parameters
+    for m, method in enumerate(result.scalars["methods"]):
+        rate = np.sort(result.arrays["rates"][0, m, 0])
+        rate = rate[np.isfinite(rate)]
+        if len(rate):
+            style = look(m) | {"marker": None, "label": name_of(method)}
+            ax.plot(np.linspace(0, 100, len(rate)), rate, linewidth=1.4, **style)
+    ax.axvspan(p["low"], p["high"], color="0.85", zorder=0)
+    ax.set_xlabel("features in ascending order of their rate, percentile", fontsize=9)
+    ax.set_ylabel("samples activated, %", fontsize=9)
+    legend(figure, ax, 4)
+    return figure
+
+
+def overlay(ax: Axes, image: np.ndarray, heat: np.ndarray | None = None) -> None:
+    """An image uint8 [C,H,W], and on it its heatmap [H,W], from cold (dark) to its own greatest (bright)."""
+    ax.imshow((image / 255).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    if heat is not None:
+        ax.imshow(heat.astype(float), cmap="inferno", vmin=0, vmax=max(float(np.nanmax(heat)), 1e-12), alpha=HEAT)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def example(result: Result, which: int) -> Figure:
+    """One feature: the images that activate it most, above as they are, below under its heatmap; its classes."""
+    figure = Figure(figsize=(PAGE, 2.2), layout="constrained")
+    _example_rows(figure.subfigures(1, 1), result, [which])
+    return figure
+
+
+def examples(result: Result) -> Figure:
+    """Features of the lower tail, the band and the upper tail: of each the first and the last that are kept."""
+    groups = result.arrays.get("example_group", np.zeros(0))
+    if not len(groups):
+        figure, axes = panels(1, height=1.2)
+        _nothing(axes[0, 0], "no feature is discriminative")
+        return figure
+    own = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    chosen = sorted({int(i) for members in own for i in (members[0], members[-1])})
+    figure = Figure(figsize=(PAGE, 1.15 * len(chosen)), layout="constrained")
+    _example_rows(figure, result, chosen, whole=False)
+    return figure
+
+
+def _example_rows(figure: object, result: Result, chosen: list[int], *, whole: bool = True) -> None:
+    """A row per feature: its top images under its heatmap (``whole``: and as they are, above), its classes."""
+    a, top = result.arrays, result.arrays["example_image"].shape[1]
+    high = 2 if whole else 1
+    grid = figure.add_gridspec(high * len(chosen), top + 1, width_ratios=[1] * top + [2.2])
+    for row, i in enumerate(chosen):
+        for column in range(top):
+            image = a["example_image"][i, column]
+            for extra in range(high):
+                ax = figure.add_subplot(grid[high * row + extra, column])
+                overlay(ax, image, a["example_heat"][i, column] if extra == high - 1 else None)
+                if not column and extra == high - 1:
+                    group = result.scalars["bands"][a["example_group"][i]]
+                    text = f"feature {a['example_feature'][i]}\n{a['example_rate'][i]:.1f} %\n{group}"
+                    ax.set_ylabel(text, fontsize=6)
+        bars = figure.add_subplot(grid[high * row : high * (row + 1), top])
+        share = 100 * np.nan_to_num(a["example_class_rates"][i])
+        order = np.argsort(share)[::-1][:10]
+        bars.bar(range(len(order)), share[order], color=COLOURS[0])
+        names = [result.scalars["classes"][k][:10] for k in order]
+        bars.set_xticks(range(len(order)), names, rotation=60, ha="right", fontsize=6)
+        bars.tick_params(axis="y", labelsize=6)
+        bars.spines[["top", "right"]].set_visible(False)
+        bars.set_ylabel("% of class", fontsize=6)
+        bars.yaxis.set_major_locator(MaxNLocator(3))
+
+
+def grid_of(values: np.ndarray, rows: list, columns: list, names: tuple[str, str, str], notes: np.ndarray) -> Figure:
+    """Values [rows,columns] in percent as colours with their numbers; a second line of ``notes`` in each cell."""
+    figure, axes = panels(1, height=0.9 + 0.42 * len(rows))
+    ax = axes[0, 0]
+    image = ax.imshow(100 * values, aspect="auto", cmap="viridis")
+    low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 1)
+    for (i, j), value in np.ndenumerate(values):
+        text = f"{100 * value:.1f}{notes[i, j]}" if math.isfinite(value) else "–"
+        dark = math.isfinite(value) and value < (low + high) / 2
+        ax.text(j, i, text, ha="center", va="center", fontsize=8, color="w" if dark else "k")
+    ax.set_xticks(range(len(columns)), [f"{v:g}" for v in columns])
+    ax.set_yticks(range(len(rows)), [f"{v:g}" for v in rows])
+    ax.set_ylabel(names[0], fontsize=9)
+    ax.set_xlabel(names[1], fontsize=9)
+    figure.colorbar(image, ax=ax, fraction=0.04).set_label(names[2], fontsize=9)
+    return figure
+
+
+def sensitivity(result: Result) -> Figure:
+    """AUROC over epsilon and the band's lower end (pictured method, mean over seeds), and how often L ∩ D is empty."""
+    m = result.scalars["methods"].index(result.scalars["pictured"])
+    area, empty = (mean_spread(result.arrays[k][0, m])[0] for k in ("sensitivity", "empty"))
+    notes = np.array([[f"\n{100 * e:.0f} % empty" if math.isfinite(e) else "" for e in row] for row in empty])
+    names = "ε in deviations", "lower end of the band, percentile", "AUROC in %"
+    return grid_of(area, result.scalars["epsilons"], result.scalars["lows"], names, notes)
+
+
+def subsets(result: Result, *, dataset: int = 0) -> Figure:
+    """Accuracy of probes against the share of the features they keep: a panel per method, a line per choice."""
+    accuracy = result.arrays["subsets"][dataset]
+    shown = [m for m in range(len(result.scalars["methods"])) if np.isfinite(accuracy[m]).any()]
+    columns = min(4, max(1, len(shown)))
+    figure, axes = panels(columns, max(1, math.ceil(len(shown) / columns)), height=2.1, sharex=True)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, m in zip(axes.flat, shown, strict=False):
+        for i, name in enumerate(result.scalars["subsets"]):
+            mean, low, high = (100 * part for part in mean_spread(accuracy[m, :, i]))
+            shares = 100 * np.array(result.scalars["shares"])
+            ax.plot(shares, mean, color=COLOURS[i], marker=MARKERS[i], markersize=3, label=SUBSET_LABELS[name])
+            ax.fill_between(shares, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
+        ax.set_title(name_of(result.scalars["methods"][m]), fontsize=9)
+    figure.supxlabel("share of the features kept, %", fontsize=9)
+    figure.supylabel("accuracy in %", fontsize=9)
+    if shown:
+        legend(figure, axes[0, 0], 5)
+    return figure
+
+
+def score_explorer(score: np.ndarray, right: np.ndarray, title: str) -> Figure:
+    """Distribution of the Q-Score [N] over right and over wrong samples; nought is where L ∩ D is empty."""
+    figure, axes = panels(1, height=2.6)
+    ax = axes[0, 0]
+    edges = np.linspace(0, max(float(score.max()), 1e-6), 41)
+    for o, (name, chosen) in enumerate((("right", right), ("wrong", ~right))):
+        style = {"color": COLOURS[o], "density": True, "alpha": 0.5, "label": f"classified {name}, {chosen.sum():,}"}
+        if chosen.any():
+            ax.hist(score[chosen], edges, **style)
+    ax.set(xlabel="Q-Score", yticks=[])
+    ax.set_ylabel("density", fontsize=9)
+    ax.set_title(title, fontsize=10, loc="left")
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def outcomes(result: Result) -> Figure:
+    """Mean activations of discriminative features per class: right samples at the left, wrong ones at the right."""
+    values = result.arrays["by_class"]
+    if not values.size:
+        figure, axes = panels(1, height=1.2)
+        _nothing(axes[0, 0], "no feature is discriminative")
+        return figure
+    figure, axes = panels(2, height=0.9 + 0.16 * min(20, values.shape[1]), sharey=True)
+    top = np.nanmax(values) if np.isfinite(values).any() else 1
+    for ax, part, title in zip(axes[0], values[:, :20], ("right", "wrong"), strict=True):
+        image = ax.imshow(part, aspect="auto", cmap="viridis", vmin=0, vmax=top)
+        ax.set_title(f"classified {title}", fontsize=10)
+        ax.set_xlabel("discriminative feature", fontsize=9)
+    names = result.scalars["classes"][:20]
+    axes[0, 0].set_yticks(range(len(names)), names, fontsize=7)
+    figure.colorbar(image, ax=axes, fraction=0.03).set_label("mean activation", fontsize=8)
+    return figure
+
+
+def curves(result: Result) -> Figure:
+    """ROC and precision-recall curves of the Q-Score, a line per method (first set, mean over seeds)."""
+    figure, axes = panels(2, height=3.2)
+    lines = result.arrays["curves"][0]
+    x = np.linspace(0, 1, lines.shape[-1])
+    for m, method in enumerate(result.scalars["methods"]):
+        for i, ax in enumerate(axes[0]):
+            style = look(m) | {"marker": None, "label": name_of(method)}
+            ax.plot(x[1:], mean_spread(lines[m, :, i])[0][1:], linewidth=1.2, **style)
+    axes[0, 0].plot((0, 1), (0, 1), color="0.6", linestyle=":", linewidth=1)
+    axes[0, 0].set(xlabel="false positive rate", ylabel="true positive rate")
+    axes[0, 1].set(xlabel="recall", ylabel="precision", ylim=(0, 1))
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def gauges(result: Result, *, dataset: int = 0) -> Figure:
+    """Highly activating features, confidence and AUROC before and after training on at the last rate, per method."""
+    methods = [result.scalars["methods"].index(m) for m in result.scalars["self_supervised"]]
+    after = result.arrays["after"][dataset, :, :, -1]
+    methods = [m for m in methods if np.isfinite(after[m]).any()]
+    figure, axes = panels(len(GAUGE_LABELS), height=2.9)
+    for ax, (gauge, text) in zip(axes[0], GAUGE_LABELS.items(), strict=True):
+        g, scale = result.scalars["gauges"].index(gauge), 1 if gauge == "highly" else 100
+        stages = [result.arrays["before"][dataset, ..., g], *np.moveaxis(after[..., g], -1, 0)]
+        labels = [STAGE_LABELS[stage] for stage in ("before", *result.scalars["variants"])]
+        for i, values in enumerate(stages):
+            mean, low, high = mean_spread(scale * values[methods].T)
+            x = np.arange(len(methods)) + 0.18 * (i - 1.5)
+            how = {"fmt": MARKERS[i], "color": COLOURS[i], "markersize": 4, "capsize": 2}
+            ax.errorbar(x, mean, (mean - low, high - mean), label=labels[i], **how)
+        names = [name_of(result.scalars["methods"][m]) for m in methods]
+        ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
+        ax.set_title(text, fontsize=9)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+def ablation(result: Result) -> Figure:
+    """Accuracy over both weights of the penalty, mean over seeds, with the deviation beneath."""
+    accuracy = result.arrays["ablation"][..., 0]
+    notes = np.array([[_deviation(values) for values in row] for row in accuracy])
+    mean = mean_spread(np.moveaxis(accuracy, 2, 0))[0]
+    names = "λ₁, of the Q-Score", "λ₂, of the norms", "accuracy in %"
+    return grid_of(mean, result.scalars["weights"], result.scalars["norm_weights"], names, notes)
+
+
+def _deviation(values: np.ndarray) -> str:
+    """A second line for a cell: the deviation over seeds, where there are two."""
+    values = values[np.isfinite(values)]
+    return f"\n± {100 * values.std(ddof=1):.1f}" if len(values) > 1 else ""
+
+
+def samples(result: Result) -> Figure:
+    """Heatmaps of a few samples, right ones above: their discriminative features, groups, components, least active."""
+    if "sample_image" not in result.arrays:
+        figure, axes = panels(1, height=1.2)
+        _nothing(axes[0, 0], "no sample has a highly activating discriminative feature")
+        return figure
+    a = result.arrays
+    figure, axes = panels(len(KIND_LABELS), len(a["sample_image"]), height=1.15)
+    for row, image in enumerate(a["sample_image"]):
+        for column, text in enumerate(KIND_LABELS):
+            heat = a["sample_heat"][row, column - 1] if column else None
+            if heat is None or heat.max() > 0:  # neither missing nor without any heat
+                overlay(axes[row, column], image, heat)
+            else:
+                _nothing(axes[row, column], "–")
+            if not row:
+                axes[row, column].set_title(text, fontsize=9)
+        outcome = "right" if a["sample_right"][row] else "wrong"
+        axes[row, 0].set_ylabel(f"{result.scalars['classes'][a['sample_label'][row]][:12]}\n{outcome}", fontsize=8)
+    return figure
+
+
+def overlaps(result: Result) -> Figure:
+    """Overlap of heatmaps with the object, of right and wrong samples at each stage: a panel per set."""
+    sets = result.scalars["masked"]
+    figure, axes = panels(max(1, len(sets)), height=3.0)
+    if not sets:
+        _nothing(axes[0, 0], "no set with masks was asked for")
+        return figure
+    stages = list(enumerate(result.scalars["stages"]))
+    for i, (ax, name) in enumerate(zip(axes[0], sets, strict=True)):
+        core = result.arrays["overlap"][i, :, :, :, 0]
+        methods = [m for m in range(len(core)) if np.isfinite(core[m]).any()]
+        marks = [(t, o, f"{STAGE_LABELS[stage]}, {name}") for t, stage in stages for o, name in OUTCOMES]
+        for b, (t, o, text) in enumerate(marks):
+            mean, low, high = mean_spread(100 * core[methods, :, t, o].T)
+            x = np.arange(len(methods)) + 0.14 * (b - 2.5)
+            how = {"fmt": MARKERS[b], "color": COLOURS[b], "markersize": 4, "capsize": 2}
+            ax.errorbar(x, mean, (mean - low, high - mean), label=text, **how)
+        ax.axhline(100 * result.arrays["mask_area"][i], color="0.4", linestyle=":", label="the object's area")
+        names = [name_of(result.scalars["methods"][m]) for m in methods]
+        ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
+        ax.set_xlim(-0.6, len(methods) - 0.4)
+        ax.set_title(short(name), fontsize=9)
+    axes[0, 0].set_ylabel("heat on the object, %", fontsize=9)
+    legend(figure, axes[0, 0], 3)
+    return figure
