@@ -1,15 +1,17 @@
-"""How methods, norms and data sets are called in figures and tables."""
+"""How methods, norms and data sets are called in figures, tables and claims."""
 
-from sslnb.objectives.registry import OBJECTIVES
-
-NORM_LABELS = {"l1": "$\\ell_1$", "l2": "$\\ell_2$", "linf": "$\\ell_\\infty$"}
-
-
-METHOD_LABELS = {kind.name: kind.label for kind in OBJECTIVES.values()} | {
+# Objectives add their own when they are registered.
+METHOD_LABELS = {
     "random": "Random weights",
+    "untrained": "Untrained",
     "encoder": "Given encoder",
     "pixels": "Raw pixels",
+    "labels": "One-hot labels",
+    "robust": "Supervised, robust",
 }
+NORM_LABELS = {"l1": "$\\ell_1$", "l2": "$\\ell_2$", "linf": "$\\ell_\\infty$"}
+NORM_NAMES = {"l1": "l1", "l2": "l2", "linf": "l∞"}  # where there is no mathematics: widgets, alternative texts
+SCALE_LABELS = {"unit_norm": "unit norm", "unit_variance": "unit variance"}
 
 
 def label(method: str) -> str:
@@ -22,15 +24,6 @@ def short(dataset: str) -> str:
     return dataset.replace(":", ":\n")
 
 
-NORMS = {"l1": "$\\ell_1$", "l2": "$\\ell_2$", "linf": "$\\ell_\\infty$"}
-
-
-SCALES = {"unit_norm": "unit norm", "unit_variance": "unit variance"}
-
-
 def brief(dataset: str) -> str:
     """A generated set's parameters alone: what tells it from the others."""
     return dataset.partition(":")[2] or dataset
-
-
-NORM_NAMES = {"l1": "l1", "l2": "l2", "linf": "l∞"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sslnb.core.checks import expect_known
+from sslnb.core.labels import METHOD_LABELS
 from sslnb.objectives.objective import Objective
 
 
@@ -26,6 +27,7 @@ def exported() -> dict[str, object]:
 OBJECTIVES: dict[str, type[Objective]] = {
     kind.name: kind for kind in exported().values() if isinstance(kind, type) and issubclass(kind, Objective)
 }
+METHOD_LABELS.update({kind.name: kind.label for kind in OBJECTIVES.values()})
 
 
 def get(name: str) -> type[Objective]:

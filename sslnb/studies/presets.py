@@ -2,15 +2,9 @@
 
 import math
 
-from sslnb.training.loop import PretrainConfig
+from sslnb.objectives import registry
+from sslnb.training.config import PretrainConfig
 
-# Slow encoders, queues and prototypes for short trainings: the objectives' own defaults are for hundreds of epochs.
-SHORT = {"byol": {"momentum": 0.98}, "moco": {"momentum": 0.98, "queue_size": 2048}} | {
-    "dino": {"momentum": 0.98, "outputs": 512},
-    "infomin": {"momentum": 0.98, "queue_size": 2048},
-    "swav": {"prototypes": 200},
-}
-JITTERED = ("barlow_twins", "byol", "dino", "moco", "simclr", "simsiam", "supcon", "swav", "vicreg")
 # Presets that several studies share: their encoders are then the same files of the cache.
 QUICK = {
     "seeds": (0, 1),
@@ -42,12 +36,11 @@ def short_config(
 ) -> PretrainConfig:
     """A configuration from a study's parameters for so many images; a batch larger than that is all of them.
 
-    ``parameters`` has the fields of :data:`SHAPE`, ``batch_size`` and ``jitter_strength``; ``options`` are more of the
-    objective's, ``changes`` replace fields of the configuration.
+    ``parameters`` has the fields of :data:`SHAPE`, ``batch_size``, and those that the objective calls ``common``;
+    ``options`` are more of the objective's, ``changes`` replace fields of the configuration.
     """
-    own = dict(SHORT.get(objective, {}))
-    if objective in JITTERED:
-        own["jitter_strength"] = parameters.jitter_strength
+    kind = registry.get(objective)
+    own = kind.short | {name: getattr(parameters, name) for name in kind.common}
     batch_size = min(parameters.batch_size, max(2, images))
     fields = {name: getattr(parameters, name) for name in SHAPE} | {"options": own | (options or {})} | changes
     fields["epochs"] = math.ceil(fields["steps"] / max(1, images // batch_size))

@@ -14,10 +14,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.explorers import picture
 from sslnb.report.panels import panels
-from sslnb.studies.cka.figures import SHADES, name_of
+from sslnb.studies.cka.figures import SHADES
 from sslnb.studies.cka.maps import parities
 
 PARITIES = ("all", "odd", "even")
@@ -39,8 +40,8 @@ def shade(value: float) -> str:
 def networks(result: Result) -> list[tuple[str, tuple[int, int]]]:
     """Names of the compared networks with the positions of method and seed."""
     methods, seeds = result.scalars["methods"], result.scalars["seeds"]
-    names = [(f"{name_of(m)}, seed {seed}", (i, s)) for i, m in enumerate(methods) for s, seed in enumerate(seeds)]
-    return [(f"{name_of(m)}, mean of seeds", (i, -1)) for i, m in enumerate(methods)] + names
+    names = [(f"{label(m)}, seed {seed}", (i, s)) for i, m in enumerate(methods) for s, seed in enumerate(seeds)]
+    return [(f"{label(m)}, mean of seeds", (i, -1)) for i, m in enumerate(methods)] + names
 
 
 def similarities(result: Result, a: tuple[int, int], b: tuple[int, int]) -> np.ndarray:
@@ -109,7 +110,7 @@ def neighbours(result: Result, pair: Sequence[tuple[int, int]], query: int) -> F
             title = "image" if k == 0 else str(result.scalars["classes"][a["picture_labels"][at]])
             ax.set_title(title, fontsize=7)
             ax.set_axis_off()
-        name = f"{name_of(result.scalars['methods'][m])}, first seed, {layers[layer]}"
+        name = f"{label(result.scalars['methods'][m])}, first seed, {layers[layer]}"
         row[1].text(0, -0.08, name, transform=row[1].transAxes, fontsize=8, va="top")
     return figure
 
@@ -126,7 +127,7 @@ def browse_layers(result: Result) -> HTML:
         "nearest": a["nearest"].tolist(),
         "queries": a["queries"].tolist(),
         "labels": [str(s["classes"][i]) for i in a["picture_labels"]],
-        "methods": [name_of(m) for m in s["methods"]],
+        "methods": [label(m) for m in s["methods"]],
         "columns": SPRITE_COLUMNS,
     }
     data, sprite = html.escape(json.dumps(facts, separators=(",", ":"))), _sprite(a["pictures"])

@@ -16,13 +16,8 @@ from sslnb.report.panels import COLOURS, MARKERS, PAGE, legend, mean_spread, pan
 from sslnb.studies.cka.maps import across, between_seeds, lag, own, parities, stage
 
 SHADES = "magma"
-NAMES = {"untrained": "Untrained", "labels": "One-hot labels"}
 WITHIN = ("the same network", "another seed", "an untrained network")
 PARITY_LABELS = ("all layers", "odd layers (residuals)", "even layers (sums)")
-
-
-def name_of(method: str) -> str:
-    return NAMES.get(method) or label(method)
 
 
 def _stages(layers: Sequence[str]) -> dict[str, list[int]]:
@@ -66,7 +61,7 @@ def within(result: Result) -> Figure:
             image = _map(ax, values, layers, layers)
             if m == 0:
                 ax.set_title(f"against {title}", fontsize=9)
-        axes[m, 0].set_ylabel(f"{name_of(method)}, stage", fontsize=9)
+        axes[m, 0].set_ylabel(f"{label(method)}, stage", fontsize=9)
     for ax in axes[-1]:
         ax.set_xlabel("stage", fontsize=9)
     _bar(figure, image, axes)
@@ -83,10 +78,10 @@ def between(result: Result) -> Figure:
         for ax, which, title in zip(axes[m - 1], (np.arange(len(layers)), odd, even), PARITY_LABELS, strict=True):
             names = [layers[i] for i in which]
             image = _map(ax, maps[which[:, None], which], names, names, dots=True)
-            ax.set_xlabel(name_of(method), fontsize=9)
+            ax.set_xlabel(label(method), fontsize=9)
             if m == 1:
                 ax.set_title(title, fontsize=9)
-        axes[m - 1, 0].set_ylabel(name_of(methods[0]), fontsize=9)
+        axes[m - 1, 0].set_ylabel(label(methods[0]), fontsize=9)
     _bar(figure, image, axes)
     return figure
 
@@ -107,7 +102,7 @@ def lags(result: Result) -> Figure:
     for ax, which, title in zip(axes[0], (odd, even), PARITY_LABELS[1:], strict=True):
         depth = np.arange(len(which))
         for m, method in enumerate(methods[1:], 1):
-            _band(ax, depth, lag(across(result.arrays["cka"], m), which), m, name_of(method))
+            _band(ax, depth, lag(across(result.arrays["cka"], m), which), m, label(method))
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.set_title(title, fontsize=9)
         ax.set_xticks(depth, [layers[i].removesuffix(".residual").removeprefix("layer") for i in which], fontsize=7)
@@ -141,7 +136,7 @@ def bounds(result: Result) -> Figure:
         )
         ax.set_xticks(*_stage_ticks(layers), fontsize=7)
         ax.set_xlabel("stage of the layer", fontsize=9)
-        ax.set_title(name_of(methods[m]), fontsize=9)
+        ax.set_title(label(methods[m]), fontsize=9)
     axes[0, 0].set_ylabel("CKA of corresponding layers", fontsize=9)
     legend(figure, axes[0, 0], 3)
     return figure
@@ -153,7 +148,7 @@ def groups(result: Result) -> Figure:
     figure, axes = panels(2, height=2.7, sharey=True)
     for ax, key, title in zip(axes[0], ("views", "simplex"), ("two augmented views", "one-hot labels"), strict=True):
         for m, method in enumerate(result.scalars["methods"]):
-            _band(ax, names, result.arrays[key][m], m, name_of(method))
+            _band(ax, names, result.arrays[key][m], m, label(method))
         ax.set_title(title, fontsize=9)
         ax.tick_params(axis="x", labelsize=7)
     axes[0, 0].set_ylabel("CKA", fontsize=9)
@@ -177,7 +172,7 @@ def objectives(result: Result) -> Figure:
         tree.set_xlim(0, 10 * len(order))  # a leaf is ten wide
     part = values[np.ix_(order, order)]
     image = ax.imshow(part, vmin=0, vmax=1, cmap=SHADES, aspect="auto", interpolation="nearest")
-    labels = [name_of(names[i]) for i in order]
+    labels = [label(names[i]) for i in order]
     ax.set_xticks(range(len(order)), labels, rotation=45, ha="right", fontsize=8)
     ax.set_yticks(range(len(order)), labels, fontsize=8)
     for (i, j), value in np.ndenumerate(part):
@@ -192,14 +187,14 @@ def training(result: Result) -> Figure:
     last = len(names) - 2
     figure, axes = panels(2 * len(methods) - 1, 2, height=2.5)
     ends = [*(result.arrays["training"][m, :, -1] for m in range(len(methods))), *result.arrays["training_across"]]
-    titles = [*(f"{name_of(m)}: to its end" for m in methods), *(f"Supervised to {name_of(m)}" for m in methods[1:])]
+    titles = [*(f"{label(m)}: to its end" for m in methods), *(f"Supervised to {label(m)}" for m in methods[1:])]
     at = np.arange(len(steps))
     for m, method in enumerate(methods):
         ax = axes[0, m]
         image = ax.imshow(
             result.arrays["training"][m, :, :, last], vmin=0, vmax=1, cmap=SHADES, origin="lower", aspect="auto"
         )
-        ax.set_title(f"{name_of(method)}, {names[last]}", fontsize=9)
+        ax.set_title(f"{label(method)}, {names[last]}", fontsize=9)
         ax.set_xticks(at, steps, fontsize=7)
         ax.set_yticks(at, steps, fontsize=7)
     for ax in axes[0, len(methods) :]:
@@ -232,7 +227,7 @@ def shapes(result: Result) -> Figure:
             image = _map(ax, values, layers, columns, dots=True)
             if m == 0:
                 ax.set_title(f"against {titles.get(name, name)}", fontsize=9)
-        axes[m, 0].set_ylabel(f"{name_of(method)}\nResNet-{p['depth']}, width {p['width']}", fontsize=8)
+        axes[m, 0].set_ylabel(f"{label(method)}\nResNet-{p['depth']}, width {p['width']}", fontsize=8)
     _bar(figure, image, axes)
     return figure
 
@@ -278,7 +273,7 @@ def indices(result: Result) -> Figure:
                 linewidth=1,
                 label=name,
             )
-        ax.set_title(f"supervised against {pair if pair == 'another seed' else name_of(pair)}", fontsize=9)
+        ax.set_title(f"supervised against {pair if pair == 'another seed' else label(pair)}", fontsize=9)
         ax.set_xticks(range(len(layers)), [n.removeprefix("layer") for n in layers], fontsize=7)
         ax.set_xlabel("block (stage.index)", fontsize=9)
         ax.set_ylim(-0.02, 1.02)
@@ -295,7 +290,7 @@ def given(result: Result) -> Figure | Markdown:
     figure, axes = panels(len(methods), height=3.2)
     for m, ax in enumerate(axes[0]):
         image = _map(ax, result.arrays["given"][m], result.scalars["given_layers"], layers, dots=True)
-        ax.set_xlabel(name_of(methods[m]), fontsize=9)
+        ax.set_xlabel(label(methods[m]), fontsize=9)
     axes[0, 0].set_ylabel("given encoder", fontsize=9)
     _bar(figure, image, axes)
     return figure

@@ -13,7 +13,6 @@ from sslnb.studies.study import BaseParameters
 from sslnb.training.loop import PretrainConfig
 
 SUPERVISED = "supervised"  # what every other objective is compared with
-TEMPERED = ("simclr", "supcon")
 BANK = 1000  # images among which the explorer's neighbours are looked for
 
 
@@ -182,8 +181,7 @@ class Parameters(BaseParameters):
 
     def config(self, method: str, seed: int, images: int, **changes: object) -> PretrainConfig:
         """How one encoder is pretrained on so many images."""
-        options = {"temperature": self.temperature} if method in TEMPERED else {}
-        return short_config(self, method, seed, images, options, **changes)
+        return short_config(self, method, seed, images, **changes)
 
     def mapped(self, method: str, seed: int, images: int, **changes: object) -> PretrainConfig:
         """The same for the map of objectives and the other shapes."""

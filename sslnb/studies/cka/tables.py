@@ -3,16 +3,16 @@
 import numpy as np
 from IPython.display import Markdown
 
+from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.tables import percent, spread, table
-from sslnb.studies.cka.figures import name_of
 from sslnb.studies.cka.maps import across, between_seeds, matched_checkerboard, own, parities
 
 
 def networks(result: Result) -> Markdown:
     """How far the compared networks have come: kNN accuracy on the test images."""
-    rows = [(name_of(m), spread(a)) for m, a in zip(result.scalars["methods"], result.arrays["accuracy"], strict=True)]
-    rows.append((name_of("untrained"), percent(result.scalars["untrained_accuracy"])))
+    rows = [(label(m), spread(a)) for m, a in zip(result.scalars["methods"], result.arrays["accuracy"], strict=True)]
+    rows.append((label("untrained"), percent(result.scalars["untrained_accuracy"])))
     return table(("network", "kNN accuracy, %"), rows)
 
 
@@ -38,7 +38,7 @@ def panels_in_numbers(result: Result) -> Markdown:
                 part = maps[:, which[:, None], which]
                 same = np.eye(len(which), dtype=bool)
                 cells += [_mean(part[:, same]) if corresponding else "–", _mean(part[:, ~same])]
-            rows.append((name_of(method), kind, *cells, _mean(maps[:, odd[:, None], even].reshape(len(maps), -1))))
+            rows.append((label(method), kind, *cells, _mean(maps[:, odd[:, None], even].reshape(len(maps), -1))))
     head = ("network", "", "odd, same layer", "odd, others", "even, same layer", "even, others", "odd with even")
     return table(head, rows)
 
@@ -50,7 +50,7 @@ def checkerboard(result: Result) -> Markdown:
     for m, method in enumerate(result.scalars["methods"]):
         contrast = matched_checkerboard(own(result.arrays["cka"], m), which)
         spread_of = f"\u00a0±\u00a0{contrast.std(ddof=1):.3f}" if len(contrast) > 1 else ""
-        rows.append((name_of(method), f"{contrast.mean():+.3f}{spread_of}"))
+        rows.append((label(method), f"{contrast.mean():+.3f}{spread_of}"))
     return table(("network", "CKA two layers apart, minus one and three apart"), rows)
 
 

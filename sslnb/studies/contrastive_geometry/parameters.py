@@ -6,7 +6,6 @@ from typing import ClassVar
 from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.resnet import STEMS
 from sslnb.objectives.registry import OBJECTIVES
-from sslnb.studies.cka.parameters import TEMPERED
 from sslnb.studies.presets import QUICK, SMALL, short_config
 from sslnb.studies.study import BaseParameters
 from sslnb.training.loop import PretrainConfig
@@ -201,8 +200,7 @@ class Parameters(BaseParameters):
 
     def config(self, method: str, seed: int, images: int) -> PretrainConfig:
         """How one encoder is pretrained on so many images."""
-        options = {"temperature": self.temperature} if method in TEMPERED else {}
         changes: dict[str, object] = {"weight_decay": self.weight_decay}
         if method == "supervised" and self.supervised_rate is not None:
             changes["learning_rate"] = self.supervised_rate
-        return short_config(self, method, seed, images, options, **changes)
+        return short_config(self, method, seed, images, **changes)

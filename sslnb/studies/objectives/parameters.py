@@ -10,40 +10,7 @@ from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies.study import BaseParameters
 from sslnb.training.loop import PretrainConfig
 
-EPOCHS = 10  # where neither the parameters nor the table below say otherwise
-
-
-# What each objective is trained with on digit-scenes, chosen on the validation split: fewer epochs where a step costs
-# more; weak colour jitter and large crops, since stronger ones hide the digit before its surroundings; queues and banks
-# that suit 9,000 images.
-WEAK = {"jitter_strength": 0.1, "greyscale": 0.0}
-
-
-PLAIN = WEAK | {"solarize": (0.0, 0.0)}
-
-
-QUICK: dict[str, dict] = {
-    "barlow_twins": {"epochs": 20, "options": PLAIN | {"off_diagonal_weight": 0.02}},
-    "byol": {"epochs": 12, "options": PLAIN | {"momentum": 0.98}},
-    "cmc": {"epochs": 20, "options": {"negatives": 1024}},
-    "dino": {"epochs": 14, "options": PLAIN | {"momentum": 0.98, "outputs": 512}},
-    "infomin": {
-        "epochs": 18,
-        "options": WEAK
-        | {"blur": (0.0, 0.0), "operations": 1, "magnitude": 3}
-        | {"momentum": 0.98, "queue_size": 2048, "temperature": 0.1},
-    },
-    "infomin_color": {"epochs": 20, "options": {"negatives": 1024}},
-    "moco": {"epochs": 22, "options": WEAK | {"momentum": 0.98, "queue_size": 2048, "temperature": 0.1}},
-    "pirl": {"epochs": 12, "options": WEAK | {"negatives": 1024, "temperature": 0.2}},
-    "rotnet": {"epochs": 8},
-    "simclr": {"epochs": 18, "options": WEAK | {"temperature": 0.1}},
-    "simsiam": {"epochs": 16, "options": WEAK},
-    "supcon": {"epochs": 18, "options": WEAK},
-    "supervised": {"epochs": 30},
-    "swav": {"epochs": 15, "options": WEAK | {"prototypes": 200}},
-    "vicreg": {"epochs": 16, "options": PLAIN},
-}
+EPOCHS = 10  # where neither the parameters nor the objective's own settings say otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +95,7 @@ class Parameters(BaseParameters):
     def config(self, objective: str, seed: int) -> PretrainConfig:
         """How one encoder is pretrained."""
         scenes = self.profile in ("quick", "published") and self.dataset.startswith("digit-scenes")
-        own = QUICK.get(objective, {}) if scenes else {}  # nobody chose it for other images
+        own = OBJECTIVES[objective].scenes if scenes else {}  # nobody chose it for other images
         same = ("depth", "width", "stem", "batch_size", "optimizer", "crop_scale", "flip")
         fields = {name: getattr(self, name) for name in same} | own
         if self.learning_rate is not None:

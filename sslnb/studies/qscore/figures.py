@@ -11,7 +11,6 @@ from sslnb.core.labels import label, short
 from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, legend, mean_spread, panels
 
-LABELS = {"robust": "Supervised, robust"}
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
     "lower": "lowest rates",
     "upper": "highest rates",
@@ -21,11 +20,6 @@ GAUGE_LABELS = {"highly": "highly activating features", "confidence": "confidenc
 OUTCOMES = ((0, "right"), (1, "wrong"))
 STAGE_LABELS = {"before": "before", "plain": "plain steps", "lasso": "lasso", "qscore": "Q-Score"}
 HEAT = 0.6  # opacity of a heatmap on its image
-
-
-def name_of(method: str) -> str:
-    """How a method of this study is called."""
-    return LABELS.get(method, label(method))
 
 
 def look(m: int) -> dict[str, object]:
@@ -46,7 +40,7 @@ def activation_maps(result: Result) -> Figure:
     figure, axes = panels(columns, math.ceil(len(shown) / columns), height=1.9, sharex=True, sharey=True)
     for ax, m in zip(axes.flat, shown, strict=False):
         image = ax.imshow(result.arrays["activations"][m], aspect="auto", cmap="viridis", vmin=0, vmax=1)
-        ax.set_title(name_of(result.scalars["methods"][m]), fontsize=9)
+        ax.set_title(label(result.scalars["methods"][m]), fontsize=9)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
@@ -63,7 +57,7 @@ def magnitudes(result: Result) -> Figure:
     density = result.arrays["magnitudes"]
     centres = (np.arange(density.shape[1]) + 0.5) / density.shape[1]
     for m, method in enumerate(result.scalars["methods"]):
-        style = look(m) | {"marker": None, "label": name_of(method)}
+        style = look(m) | {"marker": None, "label": label(method)}
         axes[0, 0].plot(centres, 100 * density[m], linewidth=1.4, **style)
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_xlabel("activation / greatest of its sample", fontsize=9)
@@ -80,7 +74,7 @@ def rates(result: Result) -> Figure:
         rate = np.sort(result.arrays["rates"][0, m, 0])
         rate = rate[np.isfinite(rate)]
         if len(rate):
-            style = look(m) | {"marker": None, "label": name_of(method)}
+            style = look(m) | {"marker": None, "label": label(method)}
             ax.plot(np.linspace(0, 100, len(rate)), rate, linewidth=1.4, **style)
     ax.axvspan(p["low"], p["high"], color="0.85", zorder=0)
     ax.set_xlabel("features in ascending order of their rate, percentile", fontsize=9)
@@ -188,7 +182,7 @@ def subsets(result: Result, *, dataset: int = 0) -> Figure:
             shares = 100 * np.array(result.scalars["shares"])
             ax.plot(shares, mean, color=COLOURS[i], marker=MARKERS[i], markersize=3, label=SUBSET_LABELS[name])
             ax.fill_between(shares, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
-        ax.set_title(name_of(result.scalars["methods"][m]), fontsize=9)
+        ax.set_title(label(result.scalars["methods"][m]), fontsize=9)
     figure.supxlabel("share of the features kept, %", fontsize=9)
     figure.supylabel("accuracy in %", fontsize=9)
     if shown:
@@ -238,7 +232,7 @@ def curves(result: Result) -> Figure:
     x = np.linspace(0, 1, lines.shape[-1])
     for m, method in enumerate(result.scalars["methods"]):
         for i, ax in enumerate(axes[0]):
-            style = look(m) | {"marker": None, "label": name_of(method)}
+            style = look(m) | {"marker": None, "label": label(method)}
             ax.plot(x[1:], mean_spread(lines[m, :, i])[0][1:], linewidth=1.2, **style)
     axes[0, 0].plot((0, 1), (0, 1), color="0.6", linestyle=":", linewidth=1)
     axes[0, 0].set(xlabel="false positive rate", ylabel="true positive rate")
@@ -262,7 +256,7 @@ def gauges(result: Result, *, dataset: int = 0) -> Figure:
             x = np.arange(len(methods)) + 0.18 * (i - 1.5)
             how = {"fmt": MARKERS[i], "color": COLOURS[i], "markersize": 4, "capsize": 2}
             ax.errorbar(x, mean, (mean - low, high - mean), label=labels[i], **how)
-        names = [name_of(result.scalars["methods"][m]) for m in methods]
+        names = [label(result.scalars["methods"][m]) for m in methods]
         ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
         ax.set_title(text, fontsize=9)
     legend(figure, axes[0, 0], 4)
@@ -324,7 +318,7 @@ def overlaps(result: Result) -> Figure:
             how = {"fmt": MARKERS[b], "color": COLOURS[b], "markersize": 4, "capsize": 2}
             ax.errorbar(x, mean, (mean - low, high - mean), label=text, **how)
         ax.axhline(100 * result.arrays["mask_area"][i], color="0.4", linestyle=":", label="the object's area")
-        names = [name_of(result.scalars["methods"][m]) for m in methods]
+        names = [label(result.scalars["methods"][m]) for m in methods]
         ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
         ax.set_xlim(-0.6, len(methods) - 0.4)
         ax.set_title(short(name), fontsize=9)

@@ -40,7 +40,7 @@ class Parameters(BaseParameters):
     optimizer: str  # sgd | lars | adam | adamw
     learning_rate: float | None  # per 256 images; None takes the objective's or the optimizer's own
     jitter_strength: float  # of the colour jitter of two-view objectives
-    temperature: float  # of SimCLR
+    temperature: float  # of SimCLR and SupCon
     crop_scale: float
     flip: float
     attack_budget: float  # l2, of the adversarial training, in units of the pixels' range
@@ -203,9 +203,5 @@ class Parameters(BaseParameters):
     def config(self, method: str, seed: int, images: int, **changes: object) -> PretrainConfig:
         """How one encoder is pretrained on so many images; a batch larger than that is all of them."""
         objective = "supervised" if method == ROBUST else method
-        options: dict[str, object] = {}
-        if method == "simclr":
-            options["temperature"] = self.temperature
-        if method == ROBUST:
-            options["attack_budget"] = self.attack_budget
+        options = {"attack_budget": self.attack_budget} if method == ROBUST else {}
         return short_config(self, objective, seed, images, options, **changes)

@@ -9,7 +9,7 @@ from sslnb.core.labels import brief, label
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
 from sslnb.report.tables import percent, spread, table
-from sslnb.studies.qscore.figures import STAGE_LABELS, name_of
+from sslnb.studies.qscore.figures import STAGE_LABELS
 
 PAPER = "001"
 PAPER_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}
@@ -41,7 +41,7 @@ def representations(result: Result) -> Markdown:
         kurtosis = result.arrays["kurtosis"][d, m]
         tails = f"{np.nanmean(kurtosis):.1f}" if np.isfinite(kurtosis).any() else "–"
         cells = spread(accuracy), spread(result.arrays["near_zero"][d, m]), tails
-        rows.append((f"`{dataset}`", name_of(method), *cells))
+        rows.append((f"`{dataset}`", label(method), *cells))
     return table(("data set", "encoder", "linear, %", "near zero, %", "excess kurtosis"), rows)
 
 
@@ -50,7 +50,7 @@ def information(result: Result) -> Markdown:
     rows = []
     for _, _, dataset, method, told in _rows(result, result.arrays["information"]):
         cells = (spread(10 * told[:, b]) for b in range(told.shape[1]))  # percents of ten bits are millibits
-        rows.append((f"`{dataset}`", name_of(method), *cells))
+        rows.append((f"`{dataset}`", label(method), *cells))
     return table(("data set", "encoder", *(f"{band}, millibits" for band in result.scalars["bands"])), rows)
 
 
@@ -62,7 +62,7 @@ def prediction(result: Result, area: str) -> Markdown:
         drawn = result.arrays[f"{area}_drawn"][d, m]
         cells = [_with_interval(found[:, i], drawn[:, i]) for i in map(result.scalars["predictors"].index, names)]
         base = [spread(result.arrays["base_rate"][d, m])] if area == "auprc" else []
-        rows.append((f"`{dataset}`", name_of(method), *cells, *base))
+        rows.append((f"`{dataset}`", label(method), *cells, *base))
     more = ["base rate"] if area == "auprc" else []
     return table(("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *more), rows)
 
@@ -123,7 +123,7 @@ def outcomes(result: Result) -> Markdown:
         gap = score[:, 0] - score[:, 1]
         gap = gap[np.isfinite(gap)]
         error = f" ± {gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
-        rows.append((f"`{dataset}`", name_of(method), *cells, f"{gap.mean():+.3f}{error}" if len(gap) else "–"))
+        rows.append((f"`{dataset}`", label(method), *cells, f"{gap.mean():+.3f}{error}" if len(gap) else "–"))
     return table(("data set", "encoder", "right", "wrong", "difference"), rows)
 
 
@@ -137,7 +137,7 @@ def regularized(result: Result, rate: int) -> Markdown:
         accuracies = (result.arrays["before"][d, m, :, 0], *after.T)
         cells = [spread(values).partition("\u00a0")[0] for values in accuracies]  # the gain has the deviation
         paper = " / ".join(percent(value) for value in printed) if math.isfinite(printed[0]) else "–"
-        rows.append((f"`{dataset}`", name_of(method), *cells, signed(gain), paper))
+        rows.append((f"`{dataset}`", label(method), *cells, signed(gain), paper))
     head = ("data set", "encoder", "before", "plain", "lasso", "Q-Score", "Q-Score − plain", "paper")
     return table(head if known else head[:-1], rows if known else [row[:-1] for row in rows])
 
@@ -156,7 +156,7 @@ def transfer(result: Result) -> Markdown:
             found = result.arrays["transfer"][t, m]
             if np.isfinite(found).any():
                 cells = (spread(found[:, v]) for v in range(3))
-                rows.append((name_of(method), f"`{target}`", *cells, signed(found[:, 2] - found[:, 1])))
+                rows.append((label(method), f"`{target}`", *cells, signed(found[:, 2] - found[:, 1])))
     return table(("encoder", "unseen set", "before, %", "plain, %", "Q-Score, %", "Q-Score − plain"), rows)
 
 
@@ -170,7 +170,7 @@ def overlaps(result: Result) -> Markdown:
                 if np.isfinite(found).any():
                     cells = (spread(found[:, k, o]).partition("\u00a0")[0] for k in (0, 1) for o in (0, 1))
                     area = percent(float(result.arrays["mask_area"][i]))
-                    rows.append((f"`{brief(dataset)}`", name_of(method), STAGE_LABELS[stage], *cells, area))
+                    rows.append((f"`{brief(dataset)}`", label(method), STAGE_LABELS[stage], *cells, area))
     head = ("core, right", "core, wrong", "spurious, right", "spurious, wrong", "object's area")
     return table(("data set", "encoder", "", *head), rows)
 
@@ -185,5 +185,5 @@ def shifted(result: Result) -> Markdown:
                 if np.isfinite(found).any():
                     score = f"{np.nanmean(found[:, 1]):.3f}" if np.isfinite(found[:, 1]).any() else "–"
                     cells = spread(found[:, 0]), score, spread(found[:, 2])
-                    rows.append((f"`{brief(own)}`", f"`{brief(other)}`", name_of(method), *cells))
+                    rows.append((f"`{brief(own)}`", f"`{brief(other)}`", label(method), *cells))
     return table(("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"), rows)

@@ -6,7 +6,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from sslnb.core import labels
-from sslnb.core.labels import NORMS, SCALES
+from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
 from sslnb.report.tables import effect_cell, say, spread, table
@@ -44,7 +44,7 @@ def effective(result: Result, *, scale: int = 0) -> Markdown:
         for i, norm in enumerate(result.scalars["attacked"]):
             ours = [_effective_cell(result, m, d, scale, i) for m in range(len(result.scalars["methods"]))]
             paper = [_paper_cell(printed, PAPER_NAMES.get(name, ""), m, norm) for m in compared]
-            rows.append((f"`{name}`", NORMS[norm], *ours, *paper))
+            rows.append((f"`{name}`", NORM_LABELS[norm], *ours, *paper))
     methods = [labels.label(m) for m in result.scalars["methods"]]
     return table(("data set", "norm", *methods, *(f"paper: {m}" for m in compared)), rows)
 
@@ -69,7 +69,7 @@ def paper_effective(norm: str) -> Markdown:
     printed = {(r.dataset, r.method, r.metric): r.value for r in references("000")}
     methods, datasets = (list(dict.fromkeys(getattr(r, k) for r in numbers)) for k in ("method", "dataset"))
     rows = [(d, *(_paper_cell(printed, d, m, norm) for m in methods)) for d in datasets]
-    return table((f"{NORMS[norm]}", *methods), rows)
+    return table((f"{NORM_LABELS[norm]}", *methods), rows)
 
 
 def bounds(result: Result) -> Markdown:
@@ -83,7 +83,7 @@ def bounds(result: Result) -> Markdown:
             auc = result.arrays["norm_auc"][m, :, 0, c, 0]
             if np.isfinite(mean).any():
                 numbers = f"{np.nanmean(mean):.2f}", f"{np.nanmax(largest):.2f}", f"{np.nanmean(auc):.3f}"
-                rows.append((SCALES[scale], labels.label(method), *numbers))
+                rows.append((SCALE_LABELS[scale], labels.label(method), *numbers))
     head = ("features have", "encoder", "mean margin", "largest margin", f"norm-AUC up to {budget:g}")
     return table(head, rows)
 
@@ -93,7 +93,7 @@ def claim_parts(result: Result, claim: str) -> Markdown:
     rows = []
     for part in result.scalars["claim_parts"]:
         if part["claim"] == claim:
-            who = labels.label(part["method"]), part["of"].replace("linf", "l∞"), SCALES[part["scale"]]
+            who = labels.label(part["method"]), part["of"].replace("linf", "l∞"), SCALE_LABELS[part["scale"]]
             rows.append((*who, effect_cell(part), part["seeds"], part["verdict"]))
     return table(("method", "data set, norm", "features have", "effect [95 % interval]", "seeds", "verdict"), rows)
 
