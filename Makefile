@@ -28,9 +28,10 @@ test: $(TEST_READY)   ## all tests; those that need real data or a browser say w
 lab: $(READY)   ## JupyterLab on the notebooks (right click, Open With, Notebook)
 	$(BIN)/jupyter lab --notebook-dir=.
 
-lint: $(TEST_READY)   ## ruff: rules and format
+lint: $(TEST_READY)   ## ruff: rules and format; import-linter: layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: $(TEST_READY)   ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -78,7 +78,12 @@ def _cam(maps: Tensor, score: Tensor) -> Tensor:
 def _outputs(encoder: Encoder, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """What a module of the encoder gives, and what the encoder gives."""
     captured: list[Tensor] = []
-    hook = module.register_forward_hook(lambda module, given, output: captured.append(output))
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        captured.append(output)
+        return output.clone()  # an in-place activation right behind the layer would overwrite what it gave
+
+    hook = module.register_forward_hook(keep)
     try:
         outputs = encoder(x)
     finally:

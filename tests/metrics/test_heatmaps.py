@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from captum.attr import LayerGradCam
@@ -39,6 +41,23 @@ def test_heatmaps_are_captums(encoder, images, layer):
     for i, feature in enumerate(features):
         theirs = peers(encoder, module, as_float(images), feature)
         torch.testing.assert_close(found[:, i], theirs, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layer", ["stem.1", "layer1.0.residual.1", "layer2.0.residual.1", "layer4.1.residual.1"])
+def test_an_in_place_activation_behind_the_layer_changes_nothing(encoder, images, layer):
+    plain = copy.deepcopy(encoder)
+    activations = [module for module in plain.modules() if isinstance(module, nn.ReLU)]
+    assert activations and all(module.inplace for module in activations)
+    for module in activations:
+        module.inplace = False
+    theirs = peers(plain, plain.get_submodule(layer), as_float(images), 5)
+    for network in (encoder, plain):
+        found = feature_heatmaps(network, images, [5], layer=layer)[:, 0]
+        torch.testing.assert_close(found, theirs, atol=1e-6, rtol=1e-4)
+        along = nn.functional.one_hot(torch.tensor(5), network.feature_dim).float()
+        torch.testing.assert_close(
+            direction_heatmaps(network, images, along, layer=layer), theirs, atol=1e-6, rtol=1e-4
+        )
 
 
 def test_the_model_comes_back_as_it_was_and_images_too(images):
