@@ -12,13 +12,19 @@ def expect(condition: bool, argument: str, expected: str, got: object) -> None:
         raise ValueError(f"{argument}: expected {expected}, got {got}")
 
 
+class NonFiniteError(ValueError):
+    """Values that should be finite and are not."""
+
+
 def expect_finite(tensor: torch.Tensor, argument: str) -> None:
     """Refuse NaN and infinity, saying how many entries are affected and where the first one is."""
     parts = tensor.reshape(-1).split(2**20)  # in parts: a mask as large as the tensor is memory for nothing
     if not all(bool(torch.isfinite(part).all()) for part in parts):
         bad = ~torch.isfinite(tensor)
         first = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(f"{argument}: expected finite values, got {int(bad.sum())} non-finite, the first at {first}")
+        raise NonFiniteError(
+            f"{argument}: expected finite values, got {int(bad.sum())} non-finite, the first at {first}"
+        )
 
 
 def expect_shape(tensor: torch.Tensor, argument: str, *shape: int | str) -> None:

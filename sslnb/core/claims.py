@@ -83,8 +83,7 @@ def decide_share(claim: Claim, hits: int, trials: int, seeds: int, note: str = "
     """Verdict on a share of independent trials, with Clopper and Pearson's exact interval; no trial, no test."""
     if not trials:
         return Verdict(claim.id, math.nan, math.nan, math.nan, seeds, NOT_TESTED, note)
-    low = stats.beta.ppf(0.025, hits, trials - hits + 1) if hits else 0.0
-    high = stats.beta.ppf(0.975, hits + 1, trials - hits) if hits < trials else 1.0
+    low, high = stats.binomtest(hits, trials).proportion_ci(0.95, method="exact")
     verdict = REPLICATED if low > claim.threshold else NOT_REPLICATED if high <= claim.threshold else UNDECIDED
     return Verdict(claim.id, hits / trials, float(low), float(high), seeds, verdict, note)
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from sslnb.core.checks import expect_known
 
+# Keys in references.bib, in the order of the chapters.
+PAPERS = ("sehwag2020separability", "chen2023simclrrotnet", "kalibhat2024qscore", "grigg2021cka", "cowlagi2022contrast")
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -23,12 +26,12 @@ class Reference:
 
 
 def references(paper: str) -> list[Reference]:
-    """The printed numbers of one paper; ``paper`` is the start of its file name, such as ``"000"``."""
-    expect_known(paper, ("000", "001", "002", "003", "004"), "paper")
+    """The printed numbers of one of the five papers, by its key in ``references.bib``; the poster on CKA has none."""
+    expect_known(paper, PAPERS, "paper")
     text = importlib.resources.files("sslnb.core").joinpath("reference_values.csv").read_text(encoding="utf-8")
-    rows = [row for row in csv.DictReader(text.splitlines()) if row["paper_file"].startswith(paper)]
+    rows = [row for row in csv.DictReader(text.splitlines()) if row["paper"] == paper]
     keys = ("table", "dataset", "method", "metric")
-    return [Reference(row["paper_file"], *(row[k] for k in keys), float(row["value"]), row["note"]) for row in rows]
+    return [Reference(paper, *(row[k] for k in keys), float(row["value"]), row["note"]) for row in rows]
 
 
 def reference(paper: str, dataset: str, method: str, metric: str) -> float:

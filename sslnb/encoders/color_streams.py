@@ -15,6 +15,8 @@ COLOR_SPACES = {"lab": (rgb_to_lab, 100.0), "ydbdr": (rgb_to_ydbdr, 1.0)}
 class ColorStreams(Encoder):
     """Two networks, ``first`` on a colour space's lightness, ``second`` on its two colour channels, side by side."""
 
+    differentiable = False  # colours are converted in place
+
     def __init__(self, first: Encoder, second: Encoder, color: str, **description: object) -> None:
         names = tuple(f"{stream}.{n}" for stream in ("first", "second") for n in first.layer_names)
         super().__init__(first.feature_dim + second.feature_dim, names, **description)

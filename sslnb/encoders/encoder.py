@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,10 @@ class Encoder(nn.Module):
     ``layer_names`` lists the layers in the order of computation, each the path of a submodule
     (``encoder.get_submodule(name)``); ``spec`` is what :func:`build` needs to make the architecture again. Images are
     normalised inside, by buffers that a checkpoint carries along: whoever calls an encoder passes plain pixels.
+    ``differentiable``: whether features have a gradient in the images, which attacks need.
     """
+
+    differentiable: ClassVar[bool] = True
 
     def __init__(
         self,

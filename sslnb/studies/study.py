@@ -123,6 +123,8 @@ class BaseStudy:
         self.parameters = parameters
         self.done: set[str] = set()
         if parameters.profile == "published":
+            where = f"a checkout of the repository, whose {RECORDED.parent.name}/{RECORDED.name} holds what is recorded"
+            expect(RECORDED.is_dir(), "profile", where, f"'published' in an installation without {RECORDED}")
             self.result = Result.load(RECORDED / self.name)
             self.done.update(self.steps())
         else:

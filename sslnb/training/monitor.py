@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import NonFiniteError, expect
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import Encoder
 from sslnb.features.extract import extract
@@ -64,7 +64,7 @@ class Monitor:
         try:
             train = extract(encoder, self.train, precision=precision)
             test = extract(encoder, self.held_out, precision=precision) if self.labelled else train
-        except ValueError:  # features that are not finite
+        except NonFiniteError:
             return Look()
         spread = {"rankme": rankme(train), "deviation": feature_deviation(train)}
         if not self.labelled:

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from sslnb import data
 from sslnb.core import device
-from sslnb.core.checks import expect
+from sslnb.core.checks import NonFiniteError, expect
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
@@ -166,9 +166,7 @@ class Runs:
         how = {"batch_size": p.head_batch, "learning_rate": p.head_rate, "crop_scale": 1.0, "flip": 0.0}
         try:
             tuned = fine_tune(run.encoder, task.train, epochs=p.epochs, seed=run.seed, after_epoch=look, **how)
-        except ValueError as error:  # of extract, at outputs that are not finite
-            if "finite" not in str(error):
-                raise
+        except NonFiniteError:  # of extract, at outputs that are not finite
             return None
         return (tuned.model, seen) if tuned.converged else None
 

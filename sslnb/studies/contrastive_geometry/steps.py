@@ -203,7 +203,7 @@ class Study(BaseStudy):
         }
         for (r, t), model in tqdm(self.of.models.items(), desc="attacks", unit="model"):
             model.to(on)
-            if not _differentiable(model, self._attacked(t, "validation", on)[0][:1]):
+            if not model.encoder.differentiable:
                 name = f"{self.of.runs[r].method}, seed {self.of.runs[r].seed}: attacks"
                 self.result.scalars["reasons"][name] = "its conversion of colours has no gradient"
                 continue
@@ -297,15 +297,6 @@ class Study(BaseStudy):
         weight, bias = (part.detach().cpu() for part in (model.head.weight, model.head.bias))
         found = margins(weight, bias, features, p=2, labels=images.labels)
         return float(found.nanmean() / (features - features.mean(0)).norm(dim=1).mean())
-
-
-def _differentiable(model: torch.nn.Module, x: Tensor) -> bool:
-    """Whether a model's outputs have a gradient in its images [N,C,H,W]."""
-    try:
-        model(x.detach().requires_grad_())
-    except RuntimeError:
-        return False
-    return True
 
 
 def _confusions(p: Tensor, labels: Tensor, classes: int) -> np.ndarray:

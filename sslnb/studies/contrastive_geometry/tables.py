@@ -11,7 +11,7 @@ from sslnb.core.result import Result
 from sslnb.report.tables import spread, table
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, of_method
 
-PAPER = "004"
+PAPER = "cowlagi2022contrast"
 PAPER_METHODS = {"simclr": "SimCLR", "supcon": "SupCon", "supervised": "SupCE"}
 
 

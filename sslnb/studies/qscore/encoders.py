@@ -1,8 +1,8 @@
 """The encoders of the study of representation quality, and what a linear probe makes of each."""
 
-import dataclasses
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sslnb import data
 from sslnb.core import device
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoders.encoder import Encoder
+from sslnb.features import prediction
 from sslnb.features.extract import extract
 from sslnb.features.linear import LinearProbe, LinearProbeGrid
 from sslnb.features.standardize import Standardizer
@@ -27,7 +28,7 @@ VARIANTS = ("plain", "lasso", "qscore")  # what training on adds to the loss
 SUBSETS = ("discriminative", "random", "pca", "lower", "upper")  # which features a probe keeps
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Judged:
     """Features of a data set, their activation rates, and a linear probe's success on the test split.
 
@@ -176,6 +177,24 @@ def band(rate: Tensor, low: float, high: float) -> tuple[Tensor | None, str | No
         return qscore.discriminative(rate, low, high), None
     except ValueError as error:
         return None, str(error)
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """Q-Scores [N] at some ε and band, how well they predict the right samples, and how many features they rest on."""
+
+    score: np.ndarray
+    auroc: float
+    features: int
+
+
+def rescored(features: Tensor, right: np.ndarray, epsilon: float, low: float, high: float) -> Rescored:
+    """Q-Scores of features [N,d] anew; noughts where no feature is highly activating, or none lies in the band."""
+    mask, _ = band(qscore.activation_rate(features, epsilon), low, high)
+    if mask is None:
+        return Rescored(np.zeros(len(right)), math.nan, 0)
+    score = qscore.q_score(features, mask, epsilon).numpy()
+    return Rescored(score, prediction.auroc(score, right), int(mask.sum()))
 
 
 def trained_on(rate: float, penalty: Penalty | None) -> str:

@@ -5,9 +5,8 @@ import numpy as np
 import torch
 
 from sslnb.core.result import Result
-from sslnb.features import prediction
-from sslnb.metrics import qscore
 from sslnb.report.explorers import linked_stack, picture
+from sslnb.studies.qscore.encoders import rescored
 from sslnb.studies.qscore.figures import example, score_explorer
 
 NO_FEATURE = "No feature is discriminative: none is highly activating, or none lies within the band."
@@ -81,12 +80,9 @@ def _score_frame(result: Result, epsilon: float, low: float, high: float) -> w.I
     features = torch.from_numpy(result.arrays["explorer_features"]).float()
     right = result.arrays["explorer_right"]
     chosen = f"ε = {epsilon:g}, band from {low:g} to {high:g} %"
-    try:
-        mask = qscore.discriminative(qscore.activation_rate(features, epsilon), low, high)
-        score = qscore.q_score(features, mask, epsilon).numpy()
-        area = 100 * prediction.auroc(score, right)
-        known = f"AUROC {area:.1f} %" if np.isfinite(area) else "AUROC undefined: all samples are right, or none is"
-        text = f"{chosen}: {known}, {int(mask.sum())} features, {100 * (score == 0).mean():.0f} % of samples at 0"
-    except ValueError as error:
-        score, text = np.zeros(len(right)), f"{chosen}: {str(error).partition(':')[0]}: no such feature"
-    return picture(score_explorer(score, right, text), text)
+    found = rescored(features, right, epsilon, low, high)
+    area = 100 * found.auroc
+    known = f"AUROC {area:.1f} %" if np.isfinite(area) else "AUROC undefined: all samples are right, or none is"
+    empty = f"{100 * (found.score == 0).mean():.0f} % of samples at 0"
+    text = f"{chosen}: " + (f"{known}, {found.features} features, {empty}" if found.features else "no such feature")
+    return picture(score_explorer(found.score, right, text), text)

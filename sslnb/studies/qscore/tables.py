@@ -11,7 +11,7 @@ from sslnb.core.result import Result
 from sslnb.report.tables import percent, spread, table
 from sslnb.studies.qscore.figures import STAGE_LABELS
 
-PAPER = "001"
+PAPER = "kalibhat2024qscore"
 PAPER_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}
 PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than the figures'
 PREDICTOR_LABELS = {"qscore": "Q-Score", "norm": "norm", "max": "greatest activation"} | {

@@ -18,7 +18,7 @@ from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
 from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import extract
-from sslnb.features.linear import LinearProbe, LinearProbeGrid
+from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS, LinearProbe, LinearProbeGrid
 from sslnb.features.mlp import MLPProbe
 from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
@@ -109,7 +109,7 @@ class Study(BaseStudy):
         shape = (len(scalars["methods"]), len(p.seeds), len(p.datasets))
         arrays = {name: np.full((*shape, len(SCALES)), np.nan) for name in ("accuracy", "rate", "decay")}
         arrays |= {"converged": np.zeros((*shape, len(SCALES)), bool), "knn": np.full(shape, np.nan)}
-        arrays["grid"] = np.full((*shape, len(SCALES), 7, 4), np.nan, np.float32)
+        arrays["grid"] = np.full((*shape, len(SCALES), len(LEARNING_RATES), len(WEIGHT_DECAYS)), np.nan, np.float32)
         for m, s, d, splits in self._each_encoder_and_set():
             raw = {k: self._features(self.encoders[m, s], part) for k, part in splits.items()}
             labels = {k: part.labels for k, part in splits.items()}

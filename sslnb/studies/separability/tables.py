@@ -18,6 +18,7 @@ PAPER_NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "caltech101": "Calt
 }
 
 
+PAPER = "sehwag2020separability"
 PAPER_HEADLINE = ("effective_accuracy_l2", "benign_accuracy")
 
 
@@ -36,7 +37,7 @@ def probes(result: Result) -> Markdown:
 
 def effective(result: Result, *, scale: int = 0) -> Markdown:
     """Effective (benign) accuracy of each method beside the paper's supervised and SimCLR cells."""
-    printed = {(r.dataset, r.method, r.metric): r.value for r in references("000")}
+    printed = {(r.dataset, r.method, r.metric): r.value for r in references(PAPER)}
     names = result.scalars["datasets"]
     compared = ("Supervised", "SimCLR") if any(name in PAPER_NAMES for name in names) else ()
     rows = []
@@ -65,8 +66,8 @@ def _paper_cell(printed: dict, dataset: str, method: str, norm: str) -> str:
 def paper_effective(norm: str) -> Markdown:
     """The paper's table 1 for one norm: effective (benign) accuracy, seven data sets by six encoders."""
     metric = f"effective_accuracy_{norm}"
-    numbers = [r for r in references("000") if r.metric == metric]
-    printed = {(r.dataset, r.method, r.metric): r.value for r in references("000")}
+    numbers = [r for r in references(PAPER) if r.metric == metric]
+    printed = {(r.dataset, r.method, r.metric): r.value for r in references(PAPER)}
     methods, datasets = (list(dict.fromkeys(getattr(r, k) for r in numbers)) for k in ("method", "dataset"))
     rows = [(d, *(_paper_cell(printed, d, m, norm) for m in methods)) for d in datasets]
     return table((f"{NORM_LABELS[norm]}", *methods), rows)
@@ -120,7 +121,7 @@ def glue_headlines(result: Result) -> None:
     say("seeds", str(len(result.scalars["seeds"])))
     say("test_images", f"{result.scalars['test_images'][0]:,}")
     say("first_dataset", f"`{result.scalars['datasets'][0]}`")
-    effective, benign = (reference("000", "ImageNet", "Supervised", m) for m in PAPER_HEADLINE)
+    effective, benign = (reference(PAPER, "ImageNet", "Supervised", m) for m in PAPER_HEADLINE)
     say("paper_effective", f"{effective:.1f}")
     say("paper_benign", f"{benign:.1f}")
     say("paper_norm_auc", f"{effective / benign:.2f}")

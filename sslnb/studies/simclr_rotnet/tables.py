@@ -27,7 +27,7 @@ VARIANT_LABELS = {
 }
 
 
-PAPER = "002"
+PAPER = "chen2023simclrrotnet"
 
 
 PAPER_SETS = {"cifar10": "CIFAR-10", "stl10": "STL-10"}  # as the paper's tables call them

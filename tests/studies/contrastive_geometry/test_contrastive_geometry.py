@@ -302,7 +302,10 @@ def test_the_papers_table_stands_beside_its_tasks(study: Study) -> None:
     lines = tables.accuracies(cifar).data.splitlines()
     simclr, supervised = (next(x for x in lines if x.startswith(f"| {m} | val")) for m in ("SimCLR", "Supervised"))
     assert re.fullmatch(r"\| SimCLR \| validation \| .* \(80\.0\) \| .* \(90\.9\) \|", simclr)
-    assert "(82.5)" in supervised and reference("004", "CIFAR-100 [0,1,2,3,4]", "SupCE", "validation_top1") == 82.48
+    assert (
+        "(82.5)" in supervised
+        and reference("cowlagi2022contrast", "CIFAR-100 [0,1,2,3,4]", "SupCE", "validation_top1") == 82.48
+    )
     assert sum(x.startswith("| VICReg |") for x in lines) == 1 and sum(x.startswith("| SimCLR |") for x in lines) == 2
 
 
