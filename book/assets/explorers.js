@@ -1,4 +1,4 @@
-// Parts that the explorers of layers.js and geometry.js share.
+// Parts that the explorers of cka.js and contrastive_geometry.js share.
 
 function element(tag, parent, properties = {}) {
   const made = Object.assign(document.createElement(tag), properties);

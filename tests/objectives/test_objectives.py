@@ -1,6 +1,7 @@
 """What each objective does around its loss: views, heads, momentum encoders, queues, banks, stopped gradients."""
 
 import copy
+import json
 import math
 import os
 import shutil
@@ -758,29 +759,43 @@ class Constant(Objective):
 """
 
 USE_IT = """
+import json
 import torch
 from sslnb.data import ImageSet
-from sslnb.objectives.registry import OBJECTIVES; from sslnb.objectives import zero_loss
-from sslnb.training.loop import PretrainConfig; from sslnb.training.loop import pretrain
+from sslnb.objectives import zero_loss
+from sslnb.objectives.registry import OBJECTIVES
+from sslnb.studies import objectives
+from sslnb.studies.objectives import tables
+from sslnb.training import PretrainConfig, pretrain
 
 images = ImageSet(
     torch.arange(4 * 192).view(4, 3, 8, 8).to(torch.uint8), torch.full((4,), -1), ("a",), None, "toy"
 )
 config = PretrainConfig("constant", width=4, epochs=1, batch_size=4, precision="float32", options={"offset": 2.5})
-print(sorted(OBJECTIVES), pretrain(config, images).history["loss"])
+small = {"width": 4, "epochs": 1, "limit": 60, "batch_size": 20, "probe_limit": 60, "probe_epochs": 2}
+compared = objectives.run(objectives.Parameters.of(objectives=("constant", "supervised"), **small))
+print(json.dumps({
+    "known": sorted(OBJECTIVES),
+    "loss": pretrain(config, images).history["loss"],
+    "equations": tables.equations().data,
+    "accuracies": tables.accuracies(compared).data,
+}))
 """
 
 
-def test_a_file_dropped_into_the_package_is_an_objective_without_any_other_edit(tmp_path):
+def test_a_fifteenth_objective_is_one_file_that_pretraining_and_the_comparison_find(tmp_path):
     shutil.copytree(Path(sslnb.__file__).parent, tmp_path / "sslnb", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sslnb" / "objectives" / "constant.py").write_text(NEW_OBJECTIVE)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment["SSLNB_CACHE"] = str(tmp_path / "cache")
     done = subprocess.run(
         [sys.executable, "-c", USE_IT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("]")[0].strip() + "]" == str(sorted([*OBJECTIVES, "constant"]))
-    assert done.stdout.strip().endswith("[2.5]")
+    told = json.loads(done.stdout)
+    assert told["known"] == sorted([*OBJECTIVES, "constant"])
+    assert told["loss"] == [2.5]
+    assert "| Constant | nothing:<br>$0$ |" in told["equations"] and "| Constant | " in told["accuracies"]
 
 
 def test_objectives_do_not_share_state():

@@ -116,7 +116,7 @@ def neighbours(result: Result, pair: Sequence[tuple[int, int]], query: int) -> F
 
 
 def browse_layers(result: Result) -> HTML:
-    """Static: the same from numbers that the page holds, drawn by its script ``layers.js``."""
+    """Static: the same from numbers that the page holds, drawn by its script ``cka.js``."""
     a, s = result.arrays, result.scalars
     facts = {
         "layers": s["layers"],

@@ -146,7 +146,7 @@ def explore_surface(result: Result) -> w.VBox:
 
 
 def browse_cloud(result: Result) -> HTML:
-    """Static: the same from numbers that the page holds, drawn by its script ``geometry.js``."""
+    """Static: the same from numbers that the page holds, drawn by its script ``contrastive_geometry.js``."""
     facts = {
         "clouds": [
             {"name": name, "tasks": tasks, "points": np.round(result.arrays[f"embedding/{key}"], 4).tolist()}

@@ -1,5 +1,5 @@
 // Explorers of contrastive geometry: embedded trajectories and loss surfaces that turn. All numbers are on the page, in
-// the attributes that sslnb/geometry_widgets.py writes.
+// the attributes that sslnb/studies/contrastive_geometry/explorers.py writes.
 
 // White for 0 to blue for 1, and black or white letters, whichever can be read on it.
 function shaded(share) {

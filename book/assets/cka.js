@@ -1,5 +1,5 @@
 // Explorer of layer similarity: a map of two networks' layers, and the nearest neighbours of an image in two of them.
-// All numbers are on the page, in the attributes that sslnb/layer_widgets.py writes.
+// All numbers are on the page, in the attributes that sslnb/studies/cka/explorers.py writes.
 
 function meanOf(facts, [m, s], [n, t]) {
   const seeds = [...facts.cka[m].keys()];
