@@ -233,9 +233,7 @@ def test_a_paper_that_prints_no_numbers_has_none():
 
 
 def test_an_unknown_paper_is_refused():
-    with pytest.raises(
-        ValueError, match=r"paper: expected one of .*, got 'grigg2021'; did you mean 'grigg2021cka'"
-    ):
+    with pytest.raises(ValueError, match=r"paper: expected one of .*, got 'grigg2021'; did you mean 'grigg2021cka'"):
         references("grigg2021")
 
 
