@@ -1,6 +1,7 @@
 """Features of images, and how they are standardized before a probe sees them."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,37 @@ from sslnb.core import device as devices
 from sslnb.core.checks import expect, expect_finite
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import evaluating
+
+See = Callable[[str, Tensor], Tensor | None]  # is told a layer's name and its output for a batch
+
+
+@contextlib.contextmanager
+def watching(model: nn.Module, names: Sequence[str], see: See) -> Iterator[None]:
+    """Inside, ``see`` is told every output of the named layers; a layer's second call is ``name#2``, and so on.
+
+    The count starts anew with each call of the model. What ``see`` returns, unless it is None, takes the output's
+    place. The empty name is the model itself. ``ValueError`` for an output that is not one tensor.
+    """
+    calls: dict[str, int] = {}
+
+    def hook(name: str) -> Callable[..., Tensor | None]:
+        def told(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
+            one = isinstance(output, Tensor) and output.ndim >= 2
+            got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            expect(one, f"layer {name!r}", "an output of one tensor [N, …]", got)
+            calls[name] = calls.get(name, 0) + 1
+            return see(name if calls[name] == 1 else f"{name}#{calls[name]}", output)
+
+        return told
+
+    modules = dict(model.named_modules(remove_duplicate=False))
+    handles = [model.register_forward_pre_hook(lambda *_: calls.clear())]
+    handles += [modules[name].register_forward_hook(hook(name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @torch.no_grad()
@@ -36,28 +68,25 @@ def extract(
     for name in layers or ():
         expect(name in modules, "layers", f"names of modules such as {list(modules)[1:4]}", repr(name))
     on = device or next((p.device for p in encoder.parameters()), devices.best_device())
-    captured: dict[str, list[Tensor]] = {name: [] for name in (("",) if layers is None else layers)}
-    hooks = [modules[name].register_forward_hook(_keep(captured[name])) for name in captured]
+    names = ("",) if layers is None else tuple(layers)
+    captured: dict[str, list[Tensor]] = {}
+
+    def keep(name: str, output: Tensor) -> None:
+        # A copy: an in-place activation right behind the layer would overwrite what it gave.
+        captured.setdefault(name, []).append(output.detach().to("cpu", torch.float32, copy=True))
+
     encoder.to(on)
-    try:
-        with evaluating(encoder):
-            for part in tqdm(images.split(batch_size), desc="features", leave=False, delay=1):
-                with devices.autocast(on, precision):
-                    encoder(as_float(part.to(on, memory_format=torch.channels_last)))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with evaluating(encoder), watching(encoder, names, keep):
+        for part in tqdm(images.split(batch_size), desc="features", leave=False, delay=1):
+            with devices.autocast(on, precision):
+                encoder(as_float(part.to(on, memory_format=torch.channels_last)))
     outputs = {name: torch.cat(parts) for name, parts in captured.items()}
-    for name, output in outputs.items():
-        once = len(output) == len(images)
-        expect(once, "layers", "modules that run once per image", f"{name!r}, which gave {len(output)} rows")
-        expect_finite(output, f"features of layer {name!r}" if name else "features")
+    for name in names:
+        rows = sum(len(output) for key, output in outputs.items() if key.partition("#")[0] == name)
+        once = rows == len(images)
+        expect(once, "layers", "modules that run once per image", f"{name!r}, which gave {rows} rows")
+        expect_finite(outputs[name], f"features of layer {name!r}" if name else "features")
     return outputs if layers is not None else outputs[""]
-
-
-def _keep(parts: list[Tensor]):
-    # A copy: an in-place activation right behind the layer would overwrite what it gave.
-    return lambda module, inputs, output: parts.append(output.detach().to("cpu", torch.float32, copy=True))
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Layers of a network by name, seen while it runs and kept no longer."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +9,7 @@ from tqdm.auto import tqdm
 from sslnb.core import device as devices
 from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.encoder import Encoder, evaluating
-from sslnb.features.extract import as_float
-
-See = Callable[[str, Tensor], None]  # is told a layer's name and its output for a batch
+from sslnb.features.extract import as_float, watching
 
 
 def layer_names(model: nn.Module, layers: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -29,34 +26,6 @@ def layer_names(model: nn.Module, layers: Sequence[str] | None = None) -> tuple[
     for name in names:
         expect_known(name, known, "layers")
     return names
-
-
-@contextlib.contextmanager
-def watching(model: nn.Module, names: Sequence[str], see: See) -> Iterator[None]:
-    """Inside, ``see`` is told every output of the named layers; a layer's second call is ``name#2``, and so on.
-
-    The count starts anew with each call of the model. ``ValueError`` for an output that is not one tensor.
-    """
-    calls: dict[str, int] = {}
-
-    def hook(name: str) -> Callable[..., None]:
-        def told(_module: nn.Module, _inputs: object, output: object) -> None:
-            one = isinstance(output, Tensor) and output.ndim >= 2
-            got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            expect(one, f"layer {name!r}", "an output of one tensor [N, …]", got)
-            calls[name] = calls.get(name, 0) + 1
-            see(name if calls[name] == 1 else f"{name}#{calls[name]}", output.detach())
-
-        return told
-
-    modules = dict(model.named_modules(remove_duplicate=False))
-    handles = [model.register_forward_pre_hook(lambda *_: calls.clear())]
-    handles += [modules[name].register_forward_hook(hook(name)) for name in names]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()

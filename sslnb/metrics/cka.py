@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect, expect_finite
 from sslnb.encoders.encoder import evaluating
-from sslnb.features.layers import layer_names, run, watching, where
+from sslnb.features.extract import watching
+from sslnb.features.layers import layer_names, run, where
 
 LEAST = 4  # samples: with fewer the unbiased estimator divides by zero
 COLUMNS = 4096  # features of a batch that are centred and multiplied at a time: 4 MB of 256 samples stay in the cache

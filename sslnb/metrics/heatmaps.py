@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import Encoder, evaluating
 from sslnb.encoders.resnet import ResNet
-from sslnb.features.extract import as_float
+from sslnb.features.extract import as_float, watching
 
 SMALL = 256  # pixels of a map, up to which it is enlarged by a matrix product
 
@@ -50,21 +50,21 @@ def feature_heatmaps(
         for part in tqdm(images.split(batch_size), desc="heatmaps", leave=False, delay=1):
             x = as_float(part.to(on, memory_format=torch.channels_last))
             make = _of_pooled if pooled else _by_gradient
-            maps = make(encoder, modules[name], x, chosen.to(on))
+            maps = make(encoder, name, x, chosen.to(on))
             _enlarge(maps, found[done : done + len(x)])
             done += len(x)
     return found
 
 
 @torch.no_grad()
-def _of_pooled(encoder: Encoder, module: nn.Module, x: Tensor, features: Tensor) -> Tensor:
-    maps = _outputs(encoder, module, x)[0][:, features]
+def _of_pooled(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Tensor:
+    maps = _outputs(encoder, layer, x)[0][:, features]
     return maps.float().relu() / maps[0, 0].numel()  # the gradient of a mean
 
 
-def _by_gradient(encoder: Encoder, module: nn.Module, x: Tensor, features: Tensor) -> Tensor:
+def _by_gradient(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Tensor:
     with torch.enable_grad():
-        maps, outputs = _outputs(encoder, module, x.requires_grad_())
+        maps, outputs = _outputs(encoder, layer, x.requires_grad_())
         expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
         return torch.stack([_cam(maps, outputs[:, feature].sum()) for feature in features.tolist()], 1)
 
@@ -75,19 +75,16 @@ def _cam(maps: Tensor, score: Tensor) -> Tensor:
     return (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1).float().relu()
 
 
-def _outputs(encoder: Encoder, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What a module of the encoder gives, and what the encoder gives."""
+def _outputs(encoder: Encoder, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What a layer of the encoder gives, and what the encoder gives."""
     captured: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    def keep(_name: str, output: Tensor) -> Tensor:
         captured.append(output)
         return output.clone()  # an in-place activation right behind the layer would overwrite what it gave
 
-    hook = module.register_forward_hook(keep)
-    try:
+    with watching(encoder, [layer], keep):
         outputs = encoder(x)
-    finally:
-        hook.remove()
     expect(len(captured) == 1, "layer", "a module that runs once", f"one that ran {len(captured)} times")
     return captured[0], outputs
 
@@ -119,7 +116,7 @@ def direction_heatmaps(
         for start in tqdm(range(0, len(images), batch_size), desc="heatmaps", leave=False, delay=1):
             part = slice(start, start + batch_size)
             x = as_float(images[part].to(on, memory_format=torch.channels_last)).requires_grad_()
-            maps, outputs = _outputs(encoder, modules[layer], x)
+            maps, outputs = _outputs(encoder, layer, x)
             expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
             along = (directions if directions.ndim == 1 else directions[part]).to(on, outputs.dtype)
             _enlarge(_cam(maps, (outputs * along).sum())[:, None], found[part][:, None])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sslnb.core.checks import expect, expect_known, expect_shape
 from sslnb.core.distributed import gather
+from sslnb.features.extract import watching
 from sslnb.metrics.qscore import q_score_penalty
 
 PENALTIES = ("lasso", "qscore")
@@ -68,17 +69,14 @@ class Regularized(nn.Module):
         self.objective, self.penalty = objective, penalty
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
-        given: list[Tensor] = []
+        encoder, given = self.objective.encoder, list[Tensor]()
 
-        def keep(module: nn.Module, inputs: object, features: Tensor) -> None:
-            if module.training and features.requires_grad:
+        def keep(_name: str, features: Tensor) -> None:
+            if encoder.training and features.requires_grad:
                 given.append(features)
 
-        hook = self.objective.encoder.register_forward_hook(keep)
-        try:
+        with watching(encoder, [""], keep):
             loss = self.objective(views, labels, index)
-        finally:
-            hook.remove()
         with torch.autocast(loss.device.type, enabled=False):
             h = gather(torch.cat(given).float())  # the penalty is one of the joint batch, as the loss is
             # Where the features are not finite neither is the loss: the training loop says so.
