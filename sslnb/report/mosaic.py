@@ -7,14 +7,8 @@ import torch
 from matplotlib.figure import Figure
 
 PAGE_INCHES = 6.9  # the page's text is this wide; a wider figure would be scaled down, and its letters with it
-
-
 CELL_INCHES = 0.62  # side of one sample in a figure, where they fit on the page
-
-
 LETTER_INCHES = 0.1  # room for one letter of a row's name
-
-
 GAP = 0.06  # of a sample's side, white, between samples
 
 

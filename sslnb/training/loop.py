@@ -52,8 +52,6 @@ class Pretrained:
 
 # Per epoch: mean loss, seconds, and of those the ones spent looking; then what was seen, NaN where nobody looked.
 HISTORY = ("loss", "seconds", "looking", *(field.name for field in dataclasses.fields(Look)))
-
-
 Initial = Encoder | Path | None
 
 

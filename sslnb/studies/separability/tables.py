@@ -16,8 +16,6 @@ PAPER_NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "caltech101": "Calt
     "cars": "Cars",
     "imagenet": "ImageNet",
 }
-
-
 PAPER = "sehwag2020separability"
 PAPER_HEADLINE = ("effective_accuracy_l2", "benign_accuracy")
 

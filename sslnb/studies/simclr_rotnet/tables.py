@@ -15,8 +15,6 @@ from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS
 # Fine-tuned SimCLR without attack, under FGSM and under PGD at the largest budget, by fraction of the labels: recorded
 # output of the report's published notebooks, which its figure 3 draws.
 REPORTED = {0.01: (0.653, 0.215, 0.063), 0.1: (0.822, 0.295, 0.096), 0.5: (0.870, 0.256, 0.071)}
-
-
 VARIANT_LABELS = {
     "plain": "none of these",
     "initialised": "begun from supervised weights",
@@ -25,14 +23,8 @@ VARIANT_LABELS = {
     "imagenet stem": "7×7 stem of stride 2 with pooling",
     "cut": "learning rate cut to a tenth after every fifth of the steps",
 }
-
-
 PAPER = "chen2023simclrrotnet"
-
-
 PAPER_SETS = {"cifar10": "CIFAR-10", "stl10": "STL-10"}  # as the paper's tables call them
-
-
 PAPER_ROWS = {"supervised": "Supervised (2000 steps)"}  # of its table 2a, where they are called otherwise
 
 
