@@ -1,8 +1,11 @@
 """Figures: a study's arrays in, a matplotlib Figure out. Nothing is computed here but what a plot needs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; the markers repeat the distinction.
 COLOURS = ("#0072B2", "#D55E00", "#767676", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -24,6 +27,17 @@ def legend(figure: Figure, ax: Axes, columns: int) -> None:
     """One legend for all panels, above them."""
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
+
+
+def annotated(
+    ax: Axes, values: np.ndarray, texts: Sequence[Sequence[str]], white: np.ndarray, *, size: int = 8, **how: object
+) -> AxesImage:
+    """A heat map of values [R,C] with a text in each cell, white where ``white`` [R,C] says that the cell is dark."""
+    image = ax.imshow(values, **{"aspect": "auto"} | how)
+    for row, column in np.ndindex(*values.shape):
+        colour = "white" if white[row, column] else "black"
+        ax.text(column, row, texts[row][column], ha="center", va="center", fontsize=size, color=colour)
+    return image
 
 
 def mean_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from scipy.cluster import hierarchy
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, legend, mean_spread, panels
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
 from sslnb.studies.cka.maps import across, between_seeds, lag, own, parities, stage
 
 SHADES = "magma"
@@ -171,12 +171,11 @@ def objectives(result: Result) -> Figure:
         hierarchy.dendrogram(linkage, ax=tree, no_labels=True, color_threshold=0, above_threshold_color="0.35")
         tree.set_xlim(0, 10 * len(order))  # a leaf is ten wide
     part = values[np.ix_(order, order)]
-    image = ax.imshow(part, vmin=0, vmax=1, cmap=SHADES, aspect="auto", interpolation="nearest")
+    texts = [[f"{value:.2f}" for value in row] for row in part]
+    image = annotated(ax, part, texts, ~(part > 0.6), size=6, vmin=0, vmax=1, cmap=SHADES, interpolation="nearest")
     labels = [label(names[i]) for i in order]
     ax.set_xticks(range(len(order)), labels, rotation=45, ha="right", fontsize=8)
     ax.set_yticks(range(len(order)), labels, fontsize=8)
-    for (i, j), value in np.ndenumerate(part):
-        ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color="black" if value > 0.6 else "white")
     figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02).set_label("CKA", fontsize=9)
     return figure
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.explorers import picture
-from sslnb.report.panels import COLOURS, PAGE
+from sslnb.report.panels import COLOURS, PAGE, annotated
 from sslnb.studies.contrastive_geometry.figures import all_methods, heights, relief, task_name
 
 COLOURINGS = ("method", "task", "seed", "epoch", "progress")
@@ -78,11 +78,9 @@ def cloud(
 def _confusion(figure: Figure, result: Result, run: int, task: int, epoch: int) -> None:
     ax = figure.add_subplot(1, 2, 2)
     counts = result.arrays["confusion"][run, task, epoch]
-    ax.imshow(counts, cmap="Blues", vmin=0, vmax=counts.sum(1).max())
-    names = result.scalars["task_classes"][task]
-    for (i, j), count in np.ndenumerate(counts):
-        colour = "white" if count > 0.6 * counts.sum(1).max() else "black"
-        ax.text(j, i, int(count), ha="center", va="center", fontsize=8, color=colour)
+    names, top = result.scalars["task_classes"][task], counts.sum(1).max()
+    dark = counts > 0.6 * top
+    annotated(ax, counts, counts.astype(int).astype(str), dark, aspect="equal", cmap="Blues", vmin=0, vmax=top)
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
     ax.set_yticks(range(len(names)), names, fontsize=7)
     ax.set_xlabel("predicted", fontsize=8)

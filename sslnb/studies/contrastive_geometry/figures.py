@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, legend, mean_spread, panels
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
 
 SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
 QUANTITY_LABELS = {
@@ -269,19 +269,11 @@ def relations(result: Result) -> Figure:
     value, low, high = result.arrays["relations"]
     figure, axes = panels(1, height=4.6)
     ax = axes[0, 0]
-    image = ax.imshow(value, vmin=-1, vmax=1, cmap="RdBu_r", aspect="auto")
-    for (i, j), rho in np.ndenumerate(value):
-        if i != j and math.isfinite(rho):
-            dark = "white" if abs(rho) > 0.6 else "black"
-            ax.text(
-                j,
-                i,
-                f"{rho:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]",
-                ha="center",
-                va="center",
-                fontsize=6,
-                color=dark,
-            )
+    shown = np.isfinite(value) & ~np.eye(len(names), dtype=bool)
+    texts = np.full(value.shape, "", object)
+    for i, j in np.argwhere(shown):
+        texts[i, j] = f"{value[i, j]:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]"
+    image = annotated(ax, value, texts, np.abs(value) > 0.6, size=6, vmin=-1, vmax=1, cmap="RdBu_r")
     ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     figure.colorbar(image, ax=ax, fraction=0.04).set_label("rank correlation", fontsize=9)

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sslnb.core.labels import label, short
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, legend, mean_spread, panels
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
 
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
     "lower": "lowest rates",
@@ -145,12 +145,11 @@ def grid_of(values: np.ndarray, rows: list, columns: list, names: tuple[str, str
     """Values [rows,columns] in percent as colours with their numbers; a second line of ``notes`` in each cell."""
     figure, axes = panels(1, height=0.9 + 0.42 * len(rows))
     ax = axes[0, 0]
-    image = ax.imshow(100 * values, aspect="auto", cmap="viridis")
     low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0, 1)
-    for (i, j), value in np.ndenumerate(values):
-        text = f"{100 * value:.1f}{notes[i, j]}" if math.isfinite(value) else "–"
-        dark = math.isfinite(value) and value < (low + high) / 2
-        ax.text(j, i, text, ha="center", va="center", fontsize=8, color="w" if dark else "k")
+    texts = np.full(values.shape, "–", object)
+    for i, j in np.argwhere(np.isfinite(values)):
+        texts[i, j] = f"{100 * values[i, j]:.1f}{notes[i, j]}"
+    image = annotated(ax, 100 * values, texts, values < (low + high) / 2, cmap="viridis")
     ax.set_xticks(range(len(columns)), [f"{v:g}" for v in columns])
     ax.set_yticks(range(len(rows)), [f"{v:g}" for v in rows])
     ax.set_ylabel(names[0], fontsize=9)

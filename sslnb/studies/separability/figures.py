@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from sslnb.core.labels import NORM_LABELS, label, short
 from sslnb.core.result import Result
 from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS
-from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
+from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels
 
 
 def _methods(result: Result) -> list[tuple[int, str, str, str]]:
@@ -78,12 +78,9 @@ def probe_grid(result: Result, *, dataset: int = 0, scale: int = 0) -> Figure:
     low, high = np.nanmin(grids), np.nanmax(grids)
     rates, decays = (f"{r:g}" for r in LEARNING_RATES), [f"{d:.0e}".replace("e-0", "e-") for d in WEIGHT_DECAYS]
     for ax, (m, name, _, _) in zip(axes[0], rows, strict=True):
-        image = ax.imshow(grids[m], vmin=low, vmax=high, cmap="viridis", aspect="auto")
-        for row, column in np.ndindex(*grids[m].shape):
-            value = grids[m, row, column]
-            text = f"{100 * value:.0f}" if math.isfinite(value) else "–"
-            dark = not math.isfinite(value) or value < (low + high) / 2
-            ax.text(column, row, text, ha="center", va="center", fontsize=8, color="w" if dark else "k")
+        texts = [[f"{100 * value:.0f}" if math.isfinite(value) else "–" for value in row] for row in grids[m]]
+        dark = ~(grids[m] >= (low + high) / 2)
+        image = annotated(ax, grids[m], texts, dark, vmin=low, vmax=high, cmap="viridis")
         best = np.unravel_index(np.nanargmax(grids[m]), grids[m].shape)
         ax.add_patch(_frame(best[1], best[0]))
         ax.set_title(name, fontsize=10)
