@@ -10,6 +10,7 @@ import os
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather, all_reduce
 
 
 def start() -> torch.device | None:
@@ -42,43 +43,17 @@ def rank() -> int:
 
 def gather(x: Tensor) -> Tensor:
     """The tensors [N,…] of all ranks, one below the other [world·N,…], with gradient."""
-    return _Gather.apply(x) if world() > 1 else x
+    return torch.cat(all_gather(x.contiguous())) if world() > 1 else x
 
 
 def total(x: Tensor) -> Tensor:
     """Sum over the ranks, with gradient."""
-    return _Sum.apply(x) if world() > 1 else x
+    return all_reduce(x) if world() > 1 else x
 
 
 def any_rank(flag: bool, on: torch.device) -> bool:
     """Whether the flag is up on any rank: what all have to agree on."""
     return bool(total(torch.tensor(float(flag), device=on)) > 0)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient.chunk(world())[rank()]
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return _Sum.forward(ctx, gradient)
 
 
 class JointBatchNorm(nn.modules.batchnorm._BatchNorm):
