@@ -1,7 +1,6 @@
 """Image sets in one .npz file, with MedMNIST's keys."""
 
-import contextlib
-from collections.abc import Iterator
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,7 @@ def source(path: Path) -> Source:
     "0", "1", …, up to the largest label. Only the arrays asked for are read. Raises ``ValueError`` naming file and key.
     """
     expect(path.is_file(), "name", "a readable .npz file", repr(str(path)))
-    with _opened(path) as archive:
-        keys = tuple(archive.files)
+    keys = _read(path)
     splits = tuple(s for s in SPLITS if f"{s}_images" in keys)
     expect("train" in splits, f"{path}", "the key train_images", f"keys {', '.join(keys) or 'none'}")
     return Source(path.stem, splits, lambda split: _split(path, keys, split))
@@ -55,7 +53,7 @@ def _pixels(path: Path, keys: tuple[str, ...], split: str, count: int, at: Tenso
     expect(len(images) == count, f"{path}, {split}_images", f"{count} images, one per label", f"{len(images)}")
     if key not in keys:
         return images[at].contiguous(), None
-    masks = _array(path, key)
+    masks = _read(path, key)
     wanted = (count, *images.shape[2:])
     expect(masks.shape == wanted, f"{path}, {key}", f"shape {list(wanted)}", f"shape {list(masks.shape)}")
     binary = masks.dtype == bool or (masks.dtype.kind in "iu" and bool(((masks == 0) | (masks == 1)).all()))
@@ -64,7 +62,7 @@ def _pixels(path: Path, keys: tuple[str, ...], split: str, count: int, at: Tenso
 
 
 def read_images(path: Path, key: str) -> Tensor:
-    images = _array(path, key)
+    images = _read(path, key)
     where, shape = f"{path}, {key}", f"shape {list(images.shape)}"
     expect(images.dtype == np.uint8, where, "dtype uint8", f"dtype {images.dtype}")
     expect(images.ndim in (3, 4) and images.size > 0, where, "shape [N,H,W], [N,H,W,C] or [N,C,H,W]", shape)
@@ -76,7 +74,7 @@ def read_images(path: Path, key: str) -> Tensor:
 
 
 def _labels(path: Path, key: str) -> Tensor:
-    labels, where = _array(path, key), f"{path}, {key}"
+    labels, where = _read(path, key), f"{path}, {key}"
     expect(labels.dtype.kind in "iu", where, "integers", f"dtype {labels.dtype}")
     single = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
     expect(single and labels.size > 0, where, "shape [N] or [N,1] (one label per image)", f"shape {list(labels.shape)}")
@@ -84,27 +82,20 @@ def _labels(path: Path, key: str) -> Tensor:
 
 
 def _classes(path: Path) -> tuple[str, ...]:
-    classes = _array(path, "classes")
+    classes = _read(path, "classes")
     named = classes.ndim == 1 and classes.dtype.kind == "U"
     expect(named, f"{path}, classes", "strings of shape [K]", f"dtype {classes.dtype} of shape {list(classes.shape)}")
     return tuple(classes.tolist())
 
 
-def _array(path: Path, key: str) -> np.ndarray:
-    with _opened(path, key) as archive:
-        return archive[key]
-
-
-@contextlib.contextmanager
-def _opened(path: Path, key: str = "") -> Iterator[np.lib.npyio.NpzFile]:
-    """Open an .npz without pickle; say which file and key it was that could not be read."""
+def _read(path: Path, key: str = "") -> typing.Any:
+    """The array under a key, or without one all keys; no pickle. Says which file and key could not be read."""
     where = f"{path}, {key}" if key else f"{path}"
     try:
         archive = np.load(path, allow_pickle=False)
-        expect(isinstance(archive, np.lib.npyio.NpzFile), where, "an .npz file", "a single array")
-        with archive:
-            yield archive
+        if isinstance(archive, np.lib.npyio.NpzFile):
+            with archive:
+                return archive[key] if key else tuple(archive.files)
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
-            raise
         raise ValueError(f"{where}: expected a whole .npz file without pickled objects, got {error!r}") from error
+    raise ValueError(f"{where}: expected an .npz file, got a single array")

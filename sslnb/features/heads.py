@@ -8,8 +8,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
-
-PADDING = -1  # label of a sample that is none: problems with fewer samples are filled up with them
+from sslnb.features.linear import PADDING, descend
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ def train_heads(
     for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
         expect(value >= 1, name, "at least 1", value)
     expect(0 < learning_rate < math.inf, "learning_rate", "a value above 0", learning_rate)
-    groups, n, d = x.shape
+    groups, _, d = x.shape
     seeds = list(range(groups)) if seeds is None else seeds
     expect(len(seeds) == groups, "seeds", f"one for each of {groups} problems", len(seeds))
     widths = [d] * groups if widths is None else widths
@@ -74,28 +73,14 @@ def train_heads(
     expect(fits, "widths", f"{groups} numbers in 1..{d}", widths)
     weight, bias = _starts(seeds, classes, widths, d)
     weight, bias = weight.to(x), bias.to(x)
-    kept = [(weight.clone(), bias.clone())]
-    speeds = torch.zeros_like(weight), torch.zeros_like(bias)
-    targets = torch.nn.functional.one_hot(y.clamp(min=0), classes).to(x) * (y >= 0)[..., None]
-    real = (y >= 0).to(x)
-    batch_size = min(batch_size, n)
-    steps, step = epochs * (n // batch_size), 0
-    generator = torch.Generator().manual_seed(seeds[0])
-    for _ in tqdm(range(epochs), desc="heads", unit="epoch", leave=False, delay=1):
-        order = torch.randperm(n, generator=generator)[: n - n % batch_size].to(x.device)
-        for batch in order.split(batch_size):
-            some = x[:, batch]
-            error = torch.baddbmm(bias[:, None], some, weight.transpose(1, 2)).softmax(2) * real[:, batch, None]
-            error -= targets[:, batch]  # ∂ cross-entropy / ∂ logits
-            error /= real[:, batch].sum(1).clamp(min=1)[:, None, None]
-            rate = learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-            speeds[0].mul_(0.9).add_(error.transpose(1, 2) @ some)
-            speeds[1].mul_(0.9).add_(error.sum(1))
-            weight -= rate * speeds[0]
-            bias -= rate * speeds[1]
-            step += 1
-        kept.append((weight.clone(), bias.clone()))
-    return Heads(*(torch.stack(parts) for parts in zip(*kept, strict=True)))
+    epoch_weights, epoch_biases = [weight.clone()], [bias.clone()]
+    rates, decays = torch.full((groups,), learning_rate).to(x), torch.zeros(groups).to(x)
+    settings = {"epochs": epochs, "batch_size": batch_size, "seed": seeds[0]}
+    passes = descend(x, y, weight, bias, rates, decays, **settings)
+    for _ in tqdm(passes, total=epochs, desc="heads", unit="epoch", leave=False, delay=1):
+        epoch_weights.append(weight.clone())
+        epoch_biases.append(bias.clone())
+    return Heads(torch.stack(epoch_weights), torch.stack(epoch_biases))
 
 
 def _starts(seeds: list[int], classes: int, widths: list[int], d: int) -> tuple[Tensor, Tensor]:
@@ -103,6 +88,6 @@ def _starts(seeds: list[int], classes: int, widths: list[int], d: int) -> tuple[
     weight, bias = torch.zeros(len(seeds), classes, d), torch.zeros(len(seeds), classes)
     for g, (seed, width) in enumerate(zip(seeds, widths, strict=True)):
         generator = torch.Generator().manual_seed(seed)
-        drawn = (2 * torch.rand(classes, width + 1, generator=generator) - 1) / math.sqrt(width)
-        weight[g, :, :width], bias[g] = drawn[:, :width], drawn[:, width]
+        uniform = (2 * torch.rand(classes, width + 1, generator=generator) - 1) / math.sqrt(width)
+        weight[g, :, :width], bias[g] = uniform[:, :width], uniform[:, width]
     return weight, bias

@@ -1,7 +1,7 @@
 """Probes: classifiers on frozen features. Selection uses the validation split; test data are never seen here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,8 @@ from sslnb.features.scores import above_chance, top1
 # The grid of Sehwag et al. 2020, section 2.1.
 LEARNING_RATES = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3, 1e-2)
-CHUNK = 4096  # samples whose logits or similarities are held at a time
+CHUNK = 4096  # samples whose logits or similarities are held at a time: a few MB for 1,000 classes
+PADDING = -1  # label of a sample that is none: problems with fewer samples are filled up with them
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Splits:
         expect_labels(val_labels, classes, "val_labels")
         return Splits(train, train_labels, val, val_labels, classes)
 
-    def together(self) -> tuple[Tensor, Tensor]:
+    def union(self) -> tuple[Tensor, Tensor]:
         return torch.cat([self.train, self.val]), torch.cat([self.train_labels, self.val_labels])
 
 
@@ -105,8 +106,8 @@ class LinearProbeGrid:
         grid = rates.repeat_interleave(len(decays)), decays.repeat(len(rates))
         scores = self.scores(*self.train(train, train_labels, *grid, splits.classes), val, val_labels)
         best = int(scores.nan_to_num(nan=-1).argmax())  # the first, so the smallest rates, among equals
-        chosen = tuple(values[best : best + 1] for values in grid)
-        weight, bias = self.train(*splits.together(), *chosen, splits.classes)
+        best_pair = tuple(values[best : best + 1] for values in grid)
+        weight, bias = self.train(*splits.union(), *best_pair, splits.classes)
         finite = bool(torch.isfinite(weight).all() and torch.isfinite(bias).all())
         return LinearProbe(
             weight[0],
@@ -124,32 +125,11 @@ class LinearProbeGrid:
 
         With ``masks`` [G,d], bool, each probe sees its own choice of features: the other weights stay nought.
         """
-        probes, n = len(rates), len(x)
-        batch_size = min(self.batch_size, n)
-        steps = self.epochs * (n // batch_size)
-        weight = torch.zeros(probes, classes, x.shape[1], device=x.device)
-        bias = torch.zeros(probes, classes, device=x.device)
-        speeds = torch.zeros_like(weight), torch.zeros_like(bias)
-        rates, decays = rates.view(-1, 1, 1).float(), decays.view(-1, 1, 1).float()
-        targets = F.one_hot(y, classes).float()
-        generator = torch.Generator().manual_seed(self.seed)
-        for step in range(steps):
-            if step % (n // batch_size) == 0:
-                order = torch.randperm(n, generator=generator).to(x.device).split(batch_size)
-            batch = order[step % (n // batch_size)]
-            features = x[batch]
-            logits = torch.addmm(bias.view(-1), features, weight.view(-1, x.shape[1]).T).view(
-                -1, probes, classes
-            )  # B×G×K
-            error = logits.softmax(2).sub_(targets[batch][:, None]).div_(batch_size)  # ∂ cross-entropy / ∂ logits
-            gradient = (error.view(batch_size, -1).T @ features).view_as(weight)
-            if masks is not None:
-                gradient.mul_(masks[:, None])
-            rate = rates * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-            speeds[0].mul_(0.9).add_(gradient).addcmul_(decays, weight)
-            speeds[1].mul_(0.9).add_(error.sum(0))
-            weight -= rate * speeds[0]
-            bias -= rate[:, 0] * speeds[1]
+        weight = torch.zeros(len(rates), classes, x.shape[1], device=x.device)
+        bias = torch.zeros(len(rates), classes, device=x.device)
+        settings = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
+        for _ in descend(x, y, weight, bias, rates.float(), decays.float(), masks=masks, **settings):
+            pass
         return weight, bias
 
     @staticmethod
@@ -161,3 +141,50 @@ class LinearProbeGrid:
             right += (logits.argmax(2) == labels[:, None]).sum(0)
         finite = torch.isfinite(weight).all(2).all(1) & torch.isfinite(bias).all(1)
         return torch.where(finite, right / len(x), math.nan)
+
+
+def descend(
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    rates: Tensor,
+    decays: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    masks: Tensor | None = None,
+) -> Iterator[int]:
+    """Train G linear classifiers, weight [G,K,d] and bias [G,K], in place; yields after each epoch.
+
+    Features are [N,d], the same for all, or [G,N,d]; labels [N] or [G,N], ``PADDING`` where there is no sample (its
+    features are nought). Cross-entropy; SGD with momentum 0.9, learning rates [G] on a cosine schedule to 0, weight
+    decays [G] without the biases. The incomplete last batch of an epoch is left out. ``masks`` as in
+    :meth:`LinearProbeGrid.train`.
+    """
+    n, classes = y.shape[-1], weight.shape[1]
+    batch_size = min(batch_size, n)
+    steps_per_epoch = n // batch_size
+    logits_of, gradient_of = ("bd,gkd->gbk", "gbk,bd->gkd") if x.ndim == 2 else ("gbd,gkd->gbk", "gbk,gbd->gkd")
+    targets = F.one_hot(y.clamp(min=0), classes).to(x) * (y != PADDING)[..., None]
+    present = (y != PADDING).to(x)
+    rates, decays = rates.view(-1, 1, 1), decays.view(-1, 1, 1)
+    velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
+    generator = torch.Generator().manual_seed(seed)
+    for epoch in range(epochs):
+        order = torch.randperm(n, generator=generator)[: steps_per_epoch * batch_size].to(x.device)
+        for i, batch in enumerate(order.split(batch_size)):
+            features = x[..., batch, :]
+            share = present[..., batch, None] / present[..., batch, None].sum(-2, keepdim=True).clamp(min=1)
+            probabilities = torch.einsum(logits_of, features, weight).add_(bias[:, None]).softmax(2)  # G×B×K
+            error = probabilities.sub_(targets[..., batch, :]).mul_(share)  # ∂ cross-entropy / ∂ logits
+            gradient = torch.einsum(gradient_of, error, features)
+            if masks is not None:
+                gradient.mul_(masks[:, None])
+            rate = rates * (0.5 + 0.5 * math.cos(math.pi * (epoch + i / steps_per_epoch) / epochs))
+            velocity.mul_(0.9).add_(gradient).addcmul_(decays, weight)
+            bias_velocity.mul_(0.9).add_(error.sum(1))
+            weight -= rate * velocity
+            bias -= rate[:, 0] * bias_velocity
+        yield epoch

@@ -1,7 +1,7 @@
 """A probe with one hidden layer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,7 @@ class MLPProbe(nn.Module):
             scores.append(self.accuracy(val, val_labels))
         self.learning_rate = self.learning_rates[max(range(len(scores)), key=scores.__getitem__)]
         self.converged = above_chance(max(scores), val_labels)
-        self.layers = self._trained(*splits.together(), self.learning_rate, splits.classes)
+        self.layers = self._trained(*splits.union(), self.learning_rate, splits.classes)
         return self
 
     def _trained(self, x: Tensor, y: Tensor, rate: float, classes: int, batch_size: int = 256) -> nn.Module:
@@ -57,9 +57,25 @@ class MLPProbe(nn.Module):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.epochs):
-            for batch in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
-                optimizer.zero_grad()
-                F.cross_entropy(layers(x[batch]), y[batch]).backward()
-                optimizer.step()
-                schedule.step()
+            batches = torch.randperm(len(x), generator=generator).to(x.device).split(batch_size)
+            train_epoch(batches, lambda batch: F.cross_entropy(layers(x[batch]), y[batch]), optimizer, schedule)
         return layers.requires_grad_(False)
+
+
+def train_epoch(
+    batches: Iterable[Tensor],
+    loss_of: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+) -> float:
+    """One step of the optimizer, and of the schedule, on the loss of each batch of indices; returns the mean loss."""
+    losses = []
+    for batch in batches:
+        loss = loss_of(batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        losses.append(loss.detach())
+    return float(torch.stack(losses).sum()) / len(losses)

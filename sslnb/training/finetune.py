@@ -1,6 +1,7 @@
 """Whole networks as classifiers: fine-tuned on a share of the labels, or with a fitted probe on top."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sslnb.core.seeds import batches_of, seeded
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import Encoder, evaluating
 from sslnb.features.linear import LinearProbe
+from sslnb.features.mlp import train_epoch
 from sslnb.features.standardize import Standardizer
 from sslnb.views.augment import Augmentation
 
@@ -114,22 +116,18 @@ def fine_tune(
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True)
     pixels, labels = images.images.to(on), images.labels.to(on)
     view = Augmentation(scale=(crop_scale, 1.0), flip=flip)
+    steps = itertools.count()
+
+    def loss_of(index: Tensor) -> Tensor:
+        x = view(pixels[index], seeded(seed, next(steps), on)).contiguous(memory_format=torch.channels_last)
+        with device.autocast(on, precision):
+            return F.cross_entropy(model(x), labels[index])
+
     losses: list[float] = []
-    step = 0
     _show(model, after_epoch)
     for epoch in tqdm(range(epochs), desc=f"fine-tuning on {len(images):,} images", leave=False, delay=1):
-        total = torch.zeros((), device=on)
-        batches = batches_of(epoch, len(images), batch_size, seed)
-        for index in batches.to(on):
-            x = view(pixels[index], seeded(seed, step, on)).contiguous(memory_format=torch.channels_last)
-            with device.autocast(on, precision):
-                loss = F.cross_entropy(model(x), labels[index])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-            step += 1
-        losses.append(float(total) / len(batches))
+        batches = batches_of(epoch, len(images), batch_size, seed).to(on)
+        losses.append(train_epoch(batches, loss_of, optimizer))
         if not math.isfinite(losses[-1]):
             break
         _show(model, after_epoch)
