@@ -1,6 +1,7 @@
 """Runs studies: notebooks through papermill, sweeps on Dask, the editions of the book."""
 
 import hashlib
+import json
 import os
 import re
 import typing
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from sslnb import studies
 from sslnb.core import artifacts, device, files
+from sslnb.core.checks import expect
 from sslnb.core.files import atomic
 from sslnb.core.provenance import command
 from sslnb.data import catalogue
@@ -46,10 +48,21 @@ def execute(source: Path, target: Path, parameters: dict, *, label: str = "", cw
         finally:
             plain.unlink(missing_ok=True)
         executed = nbformat.read(failed, as_version=4)
+        _expect_whole_widgets(executed, source.name)
         _tidy(executed, source, label)
         nbformat.write(executed, partial)
     failed.unlink()
     return target
+
+
+def _expect_whole_widgets(notebook: typing.Any, name: str) -> None:
+    """Refuse a state of widgets in which one refers to another that is missing: the page would show neither.
+
+    A kernel drops messages, without a word, when a thousand wait to be read.
+    """
+    state = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    missing = set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(state))) - state.keys()
+    expect(not missing, name, "a state of all widgets", f"{len(missing)} of {len(state)} missing; run it again")
 
 
 def _tidy(notebook: typing.Any, source: Path, label: str) -> None:

@@ -32,9 +32,9 @@ def chosen(layers: Sequence[str], parity: str) -> list[int]:
     return {"all": list(range(len(layers))), "odd": odd.tolist(), "even": even.tolist()}[parity]
 
 
-def shade(value: float) -> str:
-    """The colour of a similarity, cut to [0, 1]."""
-    return PALETTE[round(min(max(value, 0.0), 1.0) * (len(PALETTE) - 1))]
+def shade(value: float) -> int:
+    """Position in the palette of a similarity, cut to [0, 1]."""
+    return round(min(max(value, 0.0), 1.0) * (len(PALETTE) - 1))
 
 
 def networks(result: Result) -> list[tuple[str, tuple[int, int]]]:
@@ -62,42 +62,41 @@ def explore_layers(result: Result) -> w.VBox:
     columns = w.Dropdown(options=names, value=(1, 0), description="columns")
     parity = w.ToggleButtons(options=PARITIES, description="layers")
     query = w.IntSlider(value=0, min=0, max=len(result.arrays["queries"]) - 1, description="image")
-    cells = [w.Button(layout=w.Layout(width="auto", height="18px", margin="0")) for _ in range(len(layers) ** 2)]
-    grid, said, image = w.GridBox(layout=w.Layout(grid_gap="1px", width="480px")), w.Label(), w.Image(format="png")
-    place: dict[w.Button, tuple[int, int]] = {}
-    pair = {"layers": (0, 0)}
+    grid, caption, image = w.GridBox(layout=w.Layout(grid_gap="1px", width="480px")), w.Label(), w.Image(format="png")
+    # Shared between cells: a widget of its own for each one's colour would overrun the kernel's queue of messages.
+    styles = [w.ButtonStyle(button_color=colour) for colour in PALETTE]
+    layout = w.Layout(width="auto", height="18px", margin="0")
 
     def draw(*_: object) -> None:
         values, which = similarities(result, rows.value, columns.value), chosen(layers, parity.value)
-        shown = [(i, j) for i in reversed(which) for j in which]
-        place.clear()
-        for cell, (i, j) in zip(cells, shown, strict=False):
-            cell.style.button_color = shade(values[i, j])
-            cell.tooltip = f"{layers[i]} × {layers[j]}: {values[i, j]:.3f}"
-            place[cell] = (i, j)
+        for cell in grid.children:
+            cell.close()
         grid.layout.grid_template_columns = f"repeat({len(which)}, 1fr)"
-        grid.children = cells[: len(shown)]
-        pair["layers"] = (which[0], which[0])
-        show()
+        grid.children = [cell_of(values[i, j], i, j) for i in reversed(which) for j in which]
+        show(which[0], which[0])
 
-    def show(*_: object) -> None:
-        (i, j), a, b = pair["layers"], rows.value[0], columns.value[0]
-        values = similarities(result, rows.value, columns.value)
-        said.value = f"{layers[i]} (row) × {layers[j]} (column): CKA {values[i, j]:.3f}"
-        figure = neighbours(result, ((a, i), (b, j)), query.value)
+    def cell_of(value: float, i: int, j: int) -> w.Button:
+        tooltip = f"{layers[i]} × {layers[j]}: {value:.3f}"
+        cell = w.Button(layout=layout, style=styles[shade(value)], tooltip=tooltip)
+        cell.on_click(lambda _: show(i, j))
+        return cell
+
+    def show(i: int, j: int) -> None:
+        value = similarities(result, rows.value, columns.value)[i, j]
+        caption.value = f"{layers[i]} (row) × {layers[j]} (column): CKA {value:.3f}"
+        pair[:] = i, j
+        look_up()
+
+    def look_up(*_: object) -> None:
+        figure = neighbours(result, list(zip((rows.value[0], columns.value[0]), pair, strict=True)), query.value)
         image.value = picture(figure, "nearest neighbours").value
 
-    def click(cell: w.Button) -> None:
-        pair["layers"] = place[cell]
-        show()
-
-    for cell in cells:
-        cell.on_click(click)
+    pair = [0, 0]
     for control in (rows, columns, parity):
         control.observe(draw, "value")
-    query.observe(show, "value")
+    query.observe(look_up, "value")
     draw()
-    return w.VBox([rows, columns, parity, grid, said, query, image])
+    return w.VBox([rows, columns, parity, grid, caption, query, image])
 
 
 def neighbours(result: Result, pair: Sequence[tuple[int, int]], query: int) -> Figure:

@@ -1,0 +1,26 @@
+"""Running notebooks: what an executed one must hold to become a page."""
+
+import nbformat
+import pytest
+
+from sslnb.book import runner
+
+PRINTS_A_WIDGET = """---
+kernelspec: {name: python3, display_name: Python 3}
+---
+```{code-cell}
+import ipywidgets
+box = ipywidgets.VBox([ipywidgets.IntSlider(), ipywidgets.Label()])
+box
+```
+"""
+
+
+def test_a_page_whose_widgets_lost_a_part_is_refused(tmp_path) -> None:
+    (tmp_path / "page.md").write_text(PRINTS_A_WIDGET)
+    notebook = nbformat.read(runner.execute(tmp_path / "page.md", tmp_path / "page.ipynb", {}), as_version=4)
+    state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    runner._expect_whole_widgets(notebook, "page.md")
+    del state[next(key for key, model in state.items() if model["model_name"] == "LabelModel")]
+    with pytest.raises(ValueError, match=r"page\.md: expected a state of all widgets, got 1 of \d+ missing"):
+        runner._expect_whole_widgets(notebook, "page.md")
