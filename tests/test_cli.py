@@ -8,7 +8,7 @@ from sslnb import cli
     [("3", 3), ("0.5", 0.5), ("1e-3", 0.001), ("true", True), ("null", None), ("[a, b]", ["a", "b"]), ("stem", "stem")],
 )
 def test_values_mean_what_they_spell(text, value):
-    assert cli._value(text) == value
+    assert cli.value_of(text) == value
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_values_mean_what_they_spell(text, value):
         (["run", "separability", "-p", "attack_steps=0"], "attack_steps: expected at least 1"),
         (["run", "separability", "-p", "width=0"], "width: expected at least 1"),
         (["run", "separability", "-p", "epochs"], "-p: expected NAME=VALUE"),
-        (["run", "separability", "-p", "width=["], "sslnb run"),
+        (["run", "separability", "-p", "width=["], "sslnb run: value: expected what YAML can read"),
         (["run", "separability", "--profile", "published", "-p", "width=4"], "no other parameter with 'published'"),
         (["sweep", "separability", "-g", "width=4", "-g", "width=8"], "each name once"),
         (["sweep", "separability", "-g", "width=4,8", "-p", "width=6"], "names that -g does not vary"),
@@ -31,8 +31,30 @@ def test_values_mean_what_they_spell(text, value):
 def test_bad_input_is_refused_in_one_line_before_any_work(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 1
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error and error.startswith(f"sslnb {arguments[0]}: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runn"], "sslnb: No such command 'runn'"),
+        (["run"], "sslnb run: Missing argument 'STUDY'"),
+        (["pretrain", "--widt", "4"], "--width"),
+        (["pretrain", "--width", "four"], "'four' is not a valid integer"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_help_lists_commands_and_the_defaults_of_options(capsys):
+    assert cli.main(["--help"]) == 0 and cli.main(["pretrain", "-h"]) == 0
+    printed = capsys.readouterr().out
+    assert "sweep" in printed and "[default: 0.2]" in printed
 
 
 def test_studies_are_listed_with_their_parameters(capsys):
