@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -20,6 +20,8 @@ from sslnb.core import distributed, files
 from sslnb.core.checks import expect
 from sslnb.data import catalogue
 from sslnb.objectives import registry
+from sslnb.pool import train as pool_training
+from sslnb.pool.scales import SCALES
 from sslnb.report import history
 from sslnb.training.loop import PretrainConfig, pretrain
 
@@ -210,6 +212,53 @@ def list_studies() -> None:
 def book(force: bool) -> None:
     """Execute what is stale and build the site."""
     print(f"open {runner.book(runner.find_root(), force=force)}")
+
+
+@sslnb.group()
+def pool() -> None:
+    """The encoders that all studies measure: train what is missing, list what is there, export it."""
+
+
+_scale = click.option("--scale", default="small", type=click.Choice(list(SCALES)), help="Which pool.")
+
+
+@pool.command("train")
+@_scale
+@click.option("--workers", type=click.IntRange(min=1), help="Single-threaded processes; default: the cores.")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers share this machine's cache.")
+@click.argument("members", nargs=-1)
+def pool_train(scale: str, workers: int | None, scheduler: str | None, members: tuple[str, ...]) -> None:
+    """Train what is missing, or the MEMBERS named as OBJECTIVE/SEED; a killed run goes on where it was."""
+    entries = pool_training.train(scale, workers=workers, scheduler=scheduler, only=members)
+    for name, entry in entries.items():
+        print(f"{name}: {entry.reason or _percentages(entry.accuracy)}")
+    failed = [name for name, entry in entries.items() if entry.reason]
+    expect(not failed, "pool", "every run to reach its end", f"{len(failed)} that did not: {', '.join(failed)}")
+
+
+@pool.command("status")
+@_scale
+def pool_status(scale: str) -> None:
+    """State of every member, its accuracies on validation images, hours taken or left on one core."""
+    rows = pool_training.status(scale)
+    for row in rows:
+        hours = f"{row['hours']:.2f} h" if "hours" in row else f"{row['hours left']:.2f} h to go"
+        print(f"{row['member']:32} {row['state']:24} {hours:>14}  {_percentages(row)}")
+    print(f"{sum(row.get('hours left', 0) for row in rows):.1f} hours of one core to go")
+
+
+@pool.command("export")
+@_scale
+@click.option("--steps", is_flag=True, help="Also the encoders kept along the way.")
+@click.option("--out", type=Path, metavar="DIR", help="Default: book/encoders/SCALE, or $SSLNB_POOL/SCALE.")
+def pool_export(scale: str, steps: bool, out: Path | None) -> None:
+    """Write finished members as float16 safetensors with one pool.json."""
+    manifest = pool_training.export(scale, folder=out, steps=steps)
+    print(f"{len(manifest.entries)} encoders of {scale}")
+
+
+def _percentages(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {100 * values[name]:.1f} %" for name in ("knn", "linear") if name in values)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

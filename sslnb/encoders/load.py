@@ -1,5 +1,6 @@
 """Encoders: images in, features out, every layer with a name."""
 
+import pkgutil
 from pathlib import Path
 
 import torch
@@ -16,19 +17,24 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_encoder(spec: str) -> Encoder:
-    """Encoder named by ``"resnet18"``, ``"torchvision:resnet50"``, ``"timm:NAME"`` or ``"checkpoint:PATH"``.
+    """Encoder named by ``"resnet18"``, ``"torchvision:resnet50"``, ``"checkpoint:PATH"``, ``"pool:small/simclr/0"``, …
 
     ``resnetNN`` starts at random; torchvision and timm bring their default pretrained weights, which they download
-    on first use; a checkpoint is one that ``sslnb pretrain`` or :func:`save_encoder` wrote. Raises ``ValueError``
-    for anything else, naming the forms.
+    on first use; a checkpoint is one that ``sslnb pretrain`` or :func:`save_encoder` wrote; a pool's encoder is named
+    by scale, variant, seed, and ``@STEP`` for an early one. Raises ``ValueError`` for anything else, naming the forms.
     """
     kind, _, rest = spec.partition(":")
     if not rest and kind in ("resnet18", "resnet34", "resnet50"):
         return resnet(int(kind.removeprefix("resnet")))
-    loaders = {"torchvision": torchvision_encoder, "timm": timm_encoder, "checkpoint": read_encoder}
-    forms = "'resnet18', 'resnet34', 'resnet50', 'torchvision:NAME', 'timm:NAME' or 'checkpoint:PATH'"
+    loaders = {"torchvision": torchvision_encoder, "timm": timm_encoder, "checkpoint": read_encoder, "pool": _of_pool}
+    forms = "'resnet18', 'resnet34', 'resnet50', 'torchvision:NAME', 'timm:NAME', 'checkpoint:PATH' or 'pool:NAME'"
     expect(kind in loaders and bool(rest), "spec", forms, repr(spec))
     return loaders[kind](rest)
+
+
+def _of_pool(name: str) -> Encoder:
+    # By name at run time: pools are made of encoders, and imports point one way.
+    return pkgutil.resolve_name("sslnb.pool.pool:encoder_by_name")(name)
 
 
 def torchvision_encoder(name: str, *, pretrained: bool = True) -> Encoder:

@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sslnb.core.checks import expect
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.resnet import resnet
 
@@ -16,6 +17,7 @@ class Objective(nn.Module):
     ``views``, calls the objective on them, lets it see the gradients in ``before_step``, steps the optimizer over
     ``parameters()``, then calls ``after_step``. Momentum encoders, queues, prototypes and memory banks are submodules
     and buffers of the objective, so that checkpoints carry them. Keyword arguments with a default are its options.
+    ``view_size`` is the side of the views in pixels, the images' own unless given: smaller ones cost less.
     ``per_batch`` draws an augmentation once for a whole batch instead of for each image, which is worse.
     With several processes a loss is that of the joint batch (``sslnb.core.distributed.gather``).
     """
@@ -44,12 +46,19 @@ class Objective(nn.Module):
         *,
         crop_scale: tuple[float, float],
         flip: float,
+        view_size: int | None = None,
         per_batch: bool = False,
     ) -> None:
         super().__init__()
         self.encoder, self.classes, self.images = encoder, classes, images
-        self.crop_scale = crop_scale
-        self.shared = {"scale": crop_scale, "flip": flip, "per_batch": per_batch}  # by all augmentations
+        expect(view_size is None or view_size >= 8, "view_size", "at least 8 pixels", view_size)
+        self.crop_scale, self.view_size = crop_scale, view_size
+        self.shared = {
+            "scale": crop_scale,
+            "flip": flip,
+            "size": view_size,
+            "per_batch": per_batch,
+        }  # by all augmentations
 
     @classmethod
     def build_encoder(cls, depth: int, *, width: int, stem: str, in_channels: int, **options: object) -> Encoder:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.objective import Objective
 from sslnb.views.augment import Augmentation
-from sslnb.views.patches import rotation_labels, rotations
+from sslnb.views.patches import rotate90, rotation_labels, rotations
 
 __all__ = ["RotNet"]
 
@@ -31,17 +31,24 @@ class RotNet(Objective):
     weight_decay = 5e-4
     scenes = {"epochs": 8}
 
-    def __init__(self, encoder: Encoder, classes: int, images: int, **views: object) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: int, images: int, *, one_rotation: bool = False, **views: object
+    ) -> None:
         super().__init__(encoder, classes, images, **views)
+        self.one_rotation = one_rotation
         self.head = nn.Linear(encoder.feature_dim, 4)
         self.view = Augmentation(**self.shared)
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        return [rotations(self.view(images, generator))]
+        view = self.view(images, generator)
+        return [rotate90(view, self._turns(len(view), view.device)) if self.one_rotation else rotations(view)]
 
     def pictures(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        return list(self.views(images, generator)[0].chunk(4))
+        return list(self.views(images, generator)[0].split(len(images)))
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
-        turned = rotation_labels(len(labels), labels.device)
-        return F.cross_entropy(self.head(self.encoder(views[0])).float(), turned)
+        return F.cross_entropy(self.head(self.encoder(views[0])).float(), self._turns(len(labels), labels.device))
+
+    def _turns(self, n: int, device: torch.device) -> Tensor:
+        """Quarter turns of a batch: all four of each image, or one of each, dealt out by its random order."""
+        return torch.arange(n, device=device) % 4 if self.one_rotation else rotation_labels(n, device)

@@ -39,6 +39,7 @@ class Supervised(Objective):
         *,
         attack_budget: float = 0.0,
         attack_steps: int = 3,
+        simclr_views: bool = False,
         **views: object,
     ) -> None:
         super().__init__(encoder, classes, images, **views)
@@ -47,13 +48,15 @@ class Supervised(Objective):
         expect(attack_steps >= 1, "attack_steps", "at least 1", attack_steps)
         self.attack_budget, self.attack_steps = attack_budget, attack_steps
         self.head = nn.Linear(encoder.feature_dim, classes)
-        self.view = Augmentation(**self.shared)
+        colours = {"jitter": (0.4, 0.4, 0.4, 0.1), "greyscale": 0.2} if simclr_views else {}
+        self.view, self.count = Augmentation(**self.shared, **colours), 2 if simclr_views else 1
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        return [self.view(images, generator)]
+        return [self.view(images, generator) for _ in range(self.count)]
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
-        x = self._attacked(views[0], labels) if self.attack_budget else views[0]
+        x, labels = torch.cat(views), labels.repeat(self.count)
+        x = self._attacked(x, labels) if self.attack_budget else x
         return F.cross_entropy(self.head(self.encoder(x)).float(), labels)
 
     def _attacked(self, x: Tensor, labels: Tensor) -> Tensor:

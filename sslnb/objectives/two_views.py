@@ -86,6 +86,6 @@ class MultiCropViews(TwoViews):
         self.small_crops = small_crops
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        least, side = self.crop_scale[0], max(1, images.shape[-2] // 2)
+        least, side = self.crop_scale[0], max(1, (self.view_size or images.shape[-2]) // 2)
         small = dataclasses.replace(self.augmentations[0], scale=(least / 4, least), size=side)
         return MultiCrop(tuple(self.augmentations), small, self.small_crops)(images, generator)

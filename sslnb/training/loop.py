@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,6 +267,7 @@ def pretrain(
     log: Path | str | None = None,
     on: torch.device | None = None,
     stop_after: int | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> Pretrained:
     """Train an encoder on uint8 images; shows loss, images/s and time left.
 
@@ -276,7 +278,7 @@ def pretrain(
     ``initial`` encoder, where one is given (:func:`adopt`), or with heads and memories from the path of a
     run's checkpoint; schedules start anew. A ``penalty`` on the encoder's features is added to the loss. ``log`` gets
     one JSON line per epoch after one that says what was run. ``stop_after`` ends the call after so many steps, its
-    state saved. A run whose
+    state saved; ``on_step`` is told the number of every step, in place of a bar. A run whose
     loss stops being finite, or whose features collapse, ends early, keeps its last good checkpoint, and comes back with
     ``converged=False`` and the ``reason``. Under ``torchrun`` every process calls this with the same arguments, and
     they train as one: ``batch_size`` is that of all together. Raises ``ValueError`` for an unknown objective or option,
@@ -295,14 +297,21 @@ def pretrain(
         journal.begin(config, images, run.step)
         if path is not None and distributed.rank() == 0:
             keep(path, ".sound")  # what a run went on from is where it returns to
-        _train(run, last, path, journal)
+        _train(run, last, path, journal, on_step)
     return Pretrained(run.objective.encoder.eval(), run.history, run.reason, reused, config, path)
 
 
-def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> None:
+def _train(
+    run: TrainingRun, last: int, path: Path | None, journal: Journal, on_step: Callable[[int], None] | None
+) -> None:
     run.objective.train()
     label = f"{run.config.objective} (seed {run.config.seed})"
-    unit = {"unit": "img", "unit_scale": run.batch_size, "mininterval": 1.0, "disable": distributed.rank() > 0}
+    unit = {
+        "unit": "img",
+        "unit_scale": run.batch_size,
+        "mininterval": 1.0,
+        "disable": distributed.rank() > 0 or on_step is not None,
+    }
     saved = time.monotonic()
     run.lap()
     with tqdm(total=run.steps, initial=run.step, desc=label, **unit) as bar, torch.random.fork_rng(devices=[]):
@@ -312,6 +321,8 @@ def _train(run: TrainingRun, last: int, path: Path | None, journal: Journal) -> 
             for index in order[first : first + last - run.step].to(run.device):
                 run.train_step(index)
                 bar.update()
+                if on_step is not None:
+                    on_step(run.step)
                 if not run.ends_epoch() and time.monotonic() - saved > SAVE_EVERY_S and path is not None:
                     run.save(path)
                     saved = time.monotonic()

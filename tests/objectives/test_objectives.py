@@ -77,6 +77,15 @@ def gradients(objective: Objective, loss: Tensor) -> dict[str, Tensor]:
 
 
 @every_objective
+def test_views_have_the_side_that_is_asked_for(name, batch):
+    pictures = make(name, view_size=12).pictures(batch[0], torch.Generator().manual_seed(0))
+    sides = {tuple(picture.shape[2:]) for picture in pictures}
+    assert sides == ({(12, 12), (9, 9)} if name == "pirl" else {(12, 12)})  # of 4-px cells, tiles of 3 px
+    with pytest.raises(ValueError, match="view_size: expected at least 8 pixels, got 7"):
+        make(name, view_size=7)
+
+
+@every_objective
 def test_every_objective_gives_one_finite_loss_that_reaches_its_parameters(name, batch):
     images, labels, index = batch
     objective = make(name).train()
@@ -379,6 +388,16 @@ def test_supervised_is_cross_entropy_with_the_labels_and_wants_two_classes(batch
 
 
 # Barlow Twins, VICReg
+
+
+def test_supervised_can_learn_from_simclrs_views(batch):
+    supervised, simclr = make("supervised", simclr_views=True).eval(), make("simclr")
+    views = drawn(supervised, batch[0])
+    for view, other in zip(views, drawn(simclr, batch[0]), strict=True):
+        torch.testing.assert_close(view, other)
+    logits = supervised.head(supervised.encoder(torch.cat(views)))
+    loss = (F.cross_entropy(logits[:8], batch[1]) + F.cross_entropy(logits[8:], batch[1])) / 2
+    torch.testing.assert_close(supervised(views, *batch[1:]), loss)
 
 
 def test_barlow_twins_and_vicreg_compare_projections_by_their_losses(batch):
@@ -721,6 +740,16 @@ def test_rotnets_labels_are_its_rotations(batch):
     logits = rotnet.head(rotnet.encoder(turned))
     labels = torch.tensor([0] * 8 + [1] * 8 + [2] * 8 + [3] * 8)
     torch.testing.assert_close(rotnet([turned], *batch[1:]), F.cross_entropy(logits, labels))
+
+
+def test_rotnet_can_turn_each_image_once_every_way_equally_often(batch):
+    rotnet, upright = make("rotnet", one_rotation=True).eval(), make("rotnet")
+    (turned,), (four,) = drawn(rotnet, batch[0]), drawn(upright, batch[0])
+    expected = torch.stack([four[8 * (i % 4) + i] for i in range(8)])  # of all four of each image, one after another
+    torch.testing.assert_close(turned, expected)
+    logits = rotnet.head(rotnet.encoder(turned))
+    torch.testing.assert_close(rotnet([turned], *batch[1:]), F.cross_entropy(logits, torch.arange(8) % 4))
+    assert len(rotnet.pictures(batch[0], None)) == 1 and len(upright.pictures(batch[0], None)) == 4
 
 
 def test_rotnet_wants_square_images():

@@ -1,0 +1,203 @@
+"""Claims decided in code by one rule: gate, one primary comparison, a smallest effect of interest, six verdicts."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import xarray as xr
+from scipy import optimize, stats
+
+from sslnb.core.checks import expect
+
+CONFIDENCE = 0.95
+POWER = 0.8  # of the effect that is stated as detectable, the custom since Cohen 1988
+LEAST_UNITS = 3  # two seeds give a t interval of 12.7 standard errors, which decides nothing
+GATE = 0.05  # accuracy above raw pixels and the untrained twin
+
+
+class Kind(StrEnum):
+    """The six verdicts."""
+
+    REPLICATED = "replicated"
+    SMALL = "present but small"
+    ABSENT = "absent"
+    REVERSED = "reversed"
+    UNDECIDED = "undecided"
+    NOT_TESTED = "not tested"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper, where it stands there, its primary comparison and smallest effect of interest (SEI)."""
+
+    id: str
+    statement: str
+    where: str
+    effect: str  # what the comparison measures, with its unit; positive when the claim holds
+    sei: float
+    unit: str = "seed"  # what is independent: seed | objective | network
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a comparison; its interval is corrected by Holm's method for their number, and decides nothing."""
+
+    name: str
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decided claim: estimate with its 95 % interval over ``units``; the effect detectable with a power of 80 %."""
+
+    claim: str
+    kind: Kind
+    estimate: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    units: int = 0
+    detectable: float = math.nan
+    parts: tuple[Part, ...] = ()
+    note: str = ""
+    controls: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+
+
+def decide(
+    claim: Claim,
+    effects: xr.DataArray,
+    *,
+    replicates: xr.DataArray | None = None,
+    controls: Mapping[str, xr.DataArray] | None = None,
+    note: str = "",
+) -> Verdict:
+    """The verdict on a claim from effects with a dimension ``claim.unit``, all others being parts that are pooled.
+
+    The estimate is the mean over units of each one's mean over parts. ``replicates`` (dimension ``replicate``, parts
+    or not) are bootstraps over test samples of the mean over units, which all units share. NaN marks what was not
+    measured: a unit with a gap in any part is left out, so that all parts weigh the same. ``controls`` are the same
+    effects against other encoders: intervals are stated, and decide nothing. Source: CLAIMS, rules.
+    """
+    expect(claim.unit in effects.dims, "effects", f"a dimension {claim.unit!r}", list(effects.dims))
+    pooled, parts = _pooled(effects, claim.unit)
+    spread = _deviation(replicates)
+    beside = {name: _estimated(_pooled(values, claim.unit)[0], 0.0) for name, values in (controls or {}).items()}
+    if len(pooled) < LEAST_UNITS:
+        short = f"{len(pooled)} of at least {LEAST_UNITS} {claim.unit}s"
+        estimate = float(pooled.mean()) if len(pooled) else math.nan
+        return Verdict(claim.id, Kind.NOT_TESTED, estimate, units=len(pooled), note=note or short, controls=beside)
+    estimate, low, high = _estimated(pooled, spread)
+    return Verdict(
+        claim.id,
+        _kind(estimate, low, high, claim.sei),
+        estimate,
+        low,
+        high,
+        len(pooled),
+        detectable(pooled, spread),
+        _holm(parts),
+        note,
+        beside,
+    )
+
+
+def not_tested(claim: Claim, note: str) -> Verdict:
+    """A claim that could not be put to the test, with the reason."""
+    return Verdict(claim.id, Kind.NOT_TESTED, note=note)
+
+
+def _kind(estimate: float, low: float, high: float, sei: float) -> Kind:
+    if low > 0:
+        return Kind.REPLICATED if estimate >= sei else Kind.SMALL
+    if low > -sei and high < sei:  # before "reversed": an effect against the claim, too small to be of interest
+        return Kind.ABSENT
+    return Kind.REVERSED if high < 0 else Kind.UNDECIDED
+
+
+def _pooled(effects: xr.DataArray, unit: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Mean over parts [U] and every part [U], of the units that were measured in all parts."""
+    others = sorted(dim for dim in effects.dims if dim != unit)
+    stacked = effects.stack(part=others) if others else effects.expand_dims("part", -1)
+    stacked = stacked.transpose(unit, "part")
+    values = stacked.values[np.isfinite(stacked.values).all(1)]
+    names = [_name(label) for label in stacked["part"].values] if others else [""]
+    return values.mean(1), dict(zip(names, values.T, strict=True)) if others else {}
+
+
+def _name(label: Hashable) -> str:
+    return ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
+
+
+def _deviation(replicates: xr.DataArray | None) -> float:
+    """Standard deviation of the pooled effect over the bootstrap's replicates; 0 without any."""
+    if replicates is None:
+        return 0.0
+    pooled = replicates.mean([dim for dim in replicates.dims if dim != "replicate"])
+    return float(pooled.std(ddof=1))
+
+
+def _estimated(values: np.ndarray, spread: float, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """Mean with its interval from one value per unit [U], and the deviation of what all units share.
+
+    Half-widths of Student's t over units and of the normal interval of ``spread`` add in quadrature, which keeps at
+    least the confidence: the two errors are independent, and units that share a test set do not show its error.
+    """
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return mean, math.nan, math.nan
+    over_units = stats.t.ppf(0.5 + confidence / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n)
+    half = math.hypot(over_units, stats.norm.ppf(0.5 + confidence / 2) * spread)
+    return mean, mean - half, mean + half
+
+
+def detectable(values: np.ndarray, spread: float = 0.0) -> float:
+    """The true effect whose interval lies above 0 with a probability of 80 %, for so many units of such a spread."""
+    n = len(values)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    if error == 0:
+        return float(spread * (stats.norm.ppf(0.5 + CONFIDENCE / 2) + stats.norm.ppf(POWER)))
+    bound = stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)
+    shift = optimize.brentq(lambda delta: stats.nct.sf(bound, n - 1, delta) - POWER, 0, 100)
+    return math.hypot(shift * error, spread * (stats.norm.ppf(0.5 + CONFIDENCE / 2) + stats.norm.ppf(POWER)))
+
+
+def _holm(parts: Mapping[str, np.ndarray]) -> tuple[Part, ...]:
+    """Intervals of the parts: the k-th most significant of m has the confidence 1 − 0.05 / (m − k + 1)."""
+    p = {name: _p_value(values) for name, values in parts.items()}
+    rank = {name: k for k, name in enumerate(sorted(p, key=lambda name: (p[name], name)))}
+    m = len(parts)
+    corrected = {name: 1 - (1 - CONFIDENCE) / (m - rank[name]) for name in parts}
+    return tuple(Part(name, *_estimated(values, 0.0, corrected[name])) for name, values in parts.items())
+
+
+def _p_value(values: np.ndarray) -> float:
+    return 0.0 if np.ptp(values) == 0 else float(stats.ttest_1samp(values, 0).pvalue)
+
+
+def jackknife(leave_one_out: Sequence[float], whole: float) -> np.ndarray:
+    """Pseudo-values [U] of a statistic over pairs of networks, from it without each network and with all of them.
+
+    They stand for independent units whose mean is the statistic, less its bias. Source: Tukey 1958; Efron 1982, 2.
+    """
+    n = len(leave_one_out)
+    return n * whole - (n - 1) * np.asarray(leave_one_out)
+
+
+def gate(
+    accuracy: Mapping[str, Sequence[float]], pixels: float, untrained: Sequence[float]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Which encoders have learned, and of the others the reason.
+
+    ``accuracy`` of each objective's seeds on the set that it was trained on, in [0, 1], must exceed that of raw pixels
+    and of the untrained twins by 5 points in every seed.
+    """
+    bar = max(pixels, *untrained) + GATE
+    reasons = {
+        name: f"{100 * min(values):.1f} % in its worst seed, of the {100 * bar:.1f} % that count as learning"
+        for name, values in accuracy.items()
+        if min(values) < bar
+    }
+    return tuple(name for name in accuracy if name not in reasons), reasons

@@ -1,0 +1,85 @@
+"""The pools: one flat block each, with what it costs, what it reaches, and why its values are what they are."""
+
+from sslnb.pool.members import Scale, Variant
+
+# Digit-scenes while the book is built: two minutes on two cores. Eight objectives of all kinds: labels, labels with
+# contrast, contrast in the batch and with a queue, redundancy reduction twice, momentum without negatives, pretext.
+QUICK = Scale(
+    name="quick",
+    dataset="digit-scenes",
+    limit=6000,
+    shared={
+        "width": 8,
+        "stem": "imagenet",  # a sixteenth of the pixels: ten times faster, and digits stay legible
+        "steps": 150,
+        "epochs": 4,
+        "batch_size": 128,
+        "optimizer": "adamw",  # learns faster than SGD in so few steps
+        "crop_scale": 0.6,  # keeps the digit in the crop
+        "flip": 0.0,  # digits have a handedness
+    },
+    variants={
+        "supervised": Variant(2),
+        "supcon": Variant(2, options={"jitter_strength": 0.1, "temperature": 0.1}),
+        "simclr": Variant(2, options={"jitter_strength": 0.1, "temperature": 0.1}),
+        "moco": Variant(2, options={"jitter_strength": 0.1, "temperature": 0.1, "queue_size": 2048, "momentum": 0.98}),
+        "vicreg": Variant(2, options={"jitter_strength": 0.1}),
+        "barlow_twins": Variant(2, options={"jitter_strength": 0.1}),
+        "byol": Variant(2, options={"jitter_strength": 0.1}),
+        "rotnet": Variant(2),
+    },
+    halvings=3,
+)
+
+# What members of ``small`` and its pilots share: two CPU cores train it in a night. One thread sees 680 to 700 images
+# of two 20-px views a second (290 at 32 px), and learns more in the same time from small views.
+CIFAR = {
+    "width": 16,  # a sixteenth of the paper's compute
+    "batch_size": 256,
+    "crop_scale": 0.2,
+    "flip": 0.5,
+}
+
+# Five epochs of each setting that was in doubt, one seed, judged on validation images: at most three values a setting.
+PILOTS = Scale(
+    name="pilots",
+    dataset="cifar10",
+    view_size=20,
+    shared=CIFAR | {"epochs": 5},
+    variants={
+        **{
+            f"simclr-lr{v}": Variant(1, "simclr", {"learning_rate": v}, {"temperature": 0.2})
+            for v in (0.06, 0.12, 0.24)
+        },
+        **{f"simclr-t{v}": Variant(1, "simclr", {"learning_rate": 0.12}, {"temperature": v}) for v in (0.1, 0.5)},
+        **{f"moco-lr{v}": Variant(1, "moco", {"learning_rate": v}) for v in (0.06, 0.12, 0.24)},
+        **{f"moco-t{v}": Variant(1, "moco", {"learning_rate": 0.12}, {"temperature": v}) for v in (0.1,)},
+        **{f"vicreg-lr{v}": Variant(1, "vicreg", {"learning_rate": v}) for v in (0.1, 0.2, 0.4)},
+        "vicreg-d512": Variant(1, "vicreg", {"learning_rate": 0.2}, {"projection_dim": 512}),
+        **{f"barlow_twins-lr{v}": Variant(1, "barlow_twins", {"learning_rate": v}) for v in (0.05, 0.1, 0.2)},
+        "barlow_twins-d512": Variant(1, "barlow_twins", {"learning_rate": 0.1}, {"projection_dim": 512}),
+        **{f"byol-lr{v}": Variant(1, "byol", {"learning_rate": v}) for v in (0.1, 0.2, 0.4)},
+        "byol-m0.98": Variant(1, "byol", {"learning_rate": 0.2}, {"momentum": 0.98}),
+        **{f"supcon-lr{v}": Variant(1, "supcon", {"learning_rate": v}) for v in (0.1, 0.2, 0.4)},
+        **{f"rotnet-{v}px": Variant(1, "rotnet", {}, {"view_size": v}) for v in (20, 24)},
+        # As many steps as cost the same: a rotation of each image at 32 px is as dear as four at 16 px.
+        "rotnet-one-32px": Variant(1, "rotnet", {"epochs": 8}, {"view_size": None, "one_rotation": True}),
+        "rotnet-one-24px": Variant(1, "rotnet", {"epochs": 14}, {"view_size": 24, "one_rotation": True}),
+        **{
+            f"supervised-lr{v}": Variant(1, "supervised", {"learning_rate": v}, {"view_size": None})
+            for v in (0.05, 0.1, 0.2)
+        },
+        "supervised-crop0.5": Variant(1, "supervised", {"crop_scale": 0.5}, {"view_size": None}),
+        "supervised-24px": Variant(1, "supervised", {}, {"view_size": 24}),
+        **{f"swav-lr{v}": Variant(1, "swav", {"learning_rate": v}) for v in (0.1, 0.2, 0.4)},
+        **{f"dino-lr{v}": Variant(1, "dino", {"learning_rate": v}, {"momentum": 0.98}) for v in (0.1, 0.2, 0.4)},
+        **{f"simsiam-lr{v}": Variant(1, "simsiam", {"learning_rate": v}) for v in (0.03, 0.06, 0.12)},
+        **{f"infomin-lr{v}": Variant(1, "infomin", {"learning_rate": v}) for v in (0.06, 0.12)},
+        **{f"cmc-lr{v}": Variant(1, "cmc", {"learning_rate": v}) for v in (0.03, 0.06, 0.12)},
+        **{f"pirl-lr{v}": Variant(1, "pirl", {"learning_rate": v}) for v in (0.03, 0.06)},
+        "supervised_simclr_views": Variant(1, "supervised", {}, {"simclr_views": True}),
+    },
+    halvings=0,
+)
+
+SCALES = {scale.name: scale for scale in (QUICK, PILOTS)}

@@ -1,0 +1,207 @@
+"""Trains what a pool lacks: on Dask, a process for each core or a cluster's workers; on a GPU one after another."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import dask
+import torch
+from distributed import Client, LocalCluster, as_completed, get_worker
+from tqdm.auto import tqdm
+
+from sslnb.core import device
+from sslnb.core.checks import expect
+from sslnb.core.files import atomic, cache_root
+from sslnb.core.provenance import command
+from sslnb.pool import runs, store
+from sslnb.pool.members import Member, Scale, scale
+from sslnb.pool.pool import Pool
+from sslnb.pool.store import Entry, Manifest
+from sslnb.training import cost
+
+TOPIC = "steps"
+REPORT_EVERY = 10  # steps between two messages of a worker: one in a few seconds
+COST_STEPS = 2  # timed, for the order of the members and the time left: more would cost what they save
+
+
+def train(
+    name: str, *, workers: int | None = None, scheduler: str | None = None, only: Sequence[str] = ()
+) -> dict[str, Entry]:
+    """Train the members of a scale that are missing, the longest first; returns what became of each.
+
+    One single-threaded process for each of ``workers`` (by default the cores), or those of the Dask ``scheduler`` at an
+    address; with an accelerator and no scheduler, one member after another in this process. A run that diverges is
+    described and the rest goes on. ``ValueError`` when another process trains this pool.
+    """
+    pool = Pool(name)
+    for wanted in only:
+        pool.scale.member(wanted)
+    missing = [pool.scale.members[n] for n in pool.scale.members if pool._find(n) is None and n in (only or (n,))]
+    if not missing:
+        return {}
+    with _held(name):
+        missing.sort(key=lambda member: -_seconds_left(pool.scale, member))
+        if scheduler is None and device.best_device().type != "cpu":
+            return {member.name: runs.run(member) for member in tqdm(missing, desc=f"pool {name}")}
+        return _on_dask(pool.scale, missing, workers or device.describe()["cores"], scheduler)
+
+
+@contextlib.contextmanager
+def _held(name: str) -> Iterator[None]:
+    """Keeps others from training the same pool; the lock goes with the process, however it ends."""
+    path = cache_root() / "pool" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise ValueError(
+                f"pool {name}: expected to be the only one to train it, got: {file.read().strip()}"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}, {command()}")
+        file.flush()
+        yield
+
+
+def _on_dask(plan: Scale, missing: list[Member], workers: int, scheduler: str | None) -> dict[str, Entry]:
+    # A worker that is killed comes back and its member goes on: no number of kills makes a task a failed one.
+    dask.config.set({"distributed.scheduler.allowed-failures": 10_000, "distributed.comm.timeouts.connect": "60s"})
+    local = {"n_workers": min(workers, len(missing)), "threads_per_worker": 1, "dashboard_address": ":0"}
+    with Client(scheduler) if scheduler else Client(LocalCluster(**local, memory_limit=0)) as client:
+        progress = Progress(plan, missing)
+        client.subscribe_topic(TOPIC, progress.on_message)
+        futures = {
+            client.submit(_run_in_worker, plan.name, member.name, key=f"{plan.name}/{member.name}", priority=-i): member
+            for i, member in enumerate(missing)
+        }
+        entries, errors = {}, []
+        for future in as_completed(futures):
+            name = futures[future].name
+            progress.finish(name)
+            if future.status == "finished":
+                entries[name] = future.result()
+            else:
+                errors.append(f"{name}: {future.exception()}")
+        progress.close()
+    expect(not errors, f"pool {plan.name}", "runs that can be trained", "; ".join(errors))
+    return entries
+
+
+def _run_in_worker(plan: str, name: str) -> Entry:
+    torch.set_num_threads(1)
+    worker = get_worker()
+
+    def on_step(step: int) -> None:
+        if step % REPORT_EVERY == 0:
+            worker.log_event(TOPIC, {"member": name, "step": step})
+
+    return runs.run(scale(plan).member(name), on_step)
+
+
+class Progress:
+    """One bar for each run that is on its way, and one for all, in seconds of work with the time left."""
+
+    def __init__(self, plan: Scale, missing: Sequence[Member]) -> None:
+        self.seconds = {member.name: seconds_per_step(plan, member) for member in missing}
+        self.steps = {member.name: runs.last_step(member) for member in missing}
+        self.done = dict.fromkeys(self.steps, 0)
+        work = sum(self.seconds[name] * count for name, count in self.steps.items())
+        self.whole = tqdm(total=round(work), desc=f"pool {plan.name}", unit="s of work", smoothing=0.05)
+        self.bars: dict[str, tqdm] = {}
+
+    def on_message(self, event: tuple[float, dict]) -> None:
+        message = event[1]
+        self.move(message["member"], message["step"])
+
+    def move(self, name: str, step: int) -> None:
+        if name not in self.bars:
+            self.bars[name] = tqdm(total=self.steps[name], desc=name, unit="step", leave=False)
+        self.bars[name].update(step - self.bars[name].n)
+        self.whole.update(self.seconds[name] * (step - self.done[name]))
+        self.done[name] = step
+
+    def finish(self, name: str) -> None:
+        self.move(name, self.steps[name])
+        self.bars.pop(name).close()
+
+    def close(self) -> None:
+        self.whole.close()
+
+
+# --- how long it takes ------------------------------------------------------------------------------------------------
+
+
+def _seconds_left(plan: Scale, member: Member) -> float:
+    return seconds_per_step(plan, member) * runs.last_step(member)
+
+
+def seconds_per_step(plan: Scale, member: Member) -> float:
+    """Seconds of one training step of a variant on one thread, measured once and remembered."""
+    path = cache_root() / "pool" / f"{plan.name}-seconds.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    variant = member.name.rpartition("/")[0]
+    if variant not in known:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        known[variant] = cost.of_step(member.config, member.images(), steps=COST_STEPS).seconds
+        torch.set_num_threads(threads)
+        with atomic(path) as partial:
+            partial.write_text(json.dumps(known))
+    return known[variant]
+
+
+# --- status and export ------------------------------------------------------------------------------------------------
+
+
+def status(name: str) -> list[dict[str, object]]:
+    """A row for each planned member: state, validation accuracies, hours that it took or that are left."""
+    pool, rows = Pool(name), []
+    for member in pool.scale.members.values():
+        place = pool._find(member.name)
+        row = {"member": member.name, "state": runs.state(member) if place is None else "finished"}
+        if place is not None:
+            entry = place[1]
+            exported = "exported" if place[0] == pool.folder else "finished"
+            row |= {"state": f"stopped: {entry.reason}" if entry.reason else exported, "hours": entry.seconds / 3600}
+            row |= entry.accuracy
+        else:
+            row["hours left"] = _seconds_left(pool.scale, member) / 3600
+        rows.append(row)
+    return rows
+
+
+def export(name: str, *, folder: Path | None = None, steps: bool = False) -> Manifest:
+    """Copy finished members, and with ``steps`` the encoders kept along the way, into the exported pool.
+
+    Files land one by one, ``pool.json`` last, so that whatever stops it leaves a whole pool behind.
+    """
+    pool = Pool(name, folder=folder)
+    entries = dict(pool.manifest.entries) if pool.manifest else {}
+    for member in pool.scale.members.values():
+        kept = member.kept_steps(len(member.images()))
+        for step in kept if steps else kept[-1:]:
+            label = member.name if step == kept[-1] else f"{member.name}@{step}"
+            place = None if label in entries else runs.find(member, step)
+            if place is not None:
+                entries[label] = _copied(place, pool.folder, label)
+    manifest = Manifest(format=store.FORMAT, scale=name, entries=entries)
+    store.write_manifest(pool.folder, manifest)
+    return manifest
+
+
+def _copied(place: tuple[Path, Entry], folder: Path, label: str) -> Entry:
+    source, entry = place
+    if entry.file is None:
+        return entry
+    target = folder / (label.replace("/", "-") + ".safetensors")
+    with atomic(target) as partial:
+        partial.write_bytes((source / entry.file).read_bytes())
+    expect(
+        store.sha256(target) == entry.sha256, f"pool: {label}", "the file that its run wrote", f"another at {source}"
+    )
+    return entry.model_copy(update={"file": target.name})
