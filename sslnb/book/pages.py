@@ -44,7 +44,7 @@ def sample_rows(image_sets: Mapping[str, ImageSet], *, count: int = 12) -> Figur
     Raises ``ValueError`` when there is no set.
     """
     expect(bool(image_sets), "image_sets", "at least one set", "none")
-    return mosaic({name: one.images[:count] for name, one in image_sets.items()}, count)
+    return mosaic({name: image_set.images[:count] for name, image_set in image_sets.items()}, count)
 
 
 def mask_rows(image_set: ImageSet, *, count: int = 10) -> Figure:
@@ -80,10 +80,10 @@ def known_samples(count: int = 12, *, size: int = 64, root: Path | None = None) 
         spread = [known * i // count for i in range(count)] if known >= count else list(range(known))
         side = min(size, catalogue.describe(name).size or size)
         try:
-            found = data.load(name, "train", root=root, classes=spread, limit=count, size=side)
+            example = data.load(name, "train", root=root, classes=spread, limit=count, size=side)
         except _UNREADABLE:
             continue
-        samples[name] = found
+        samples[name] = example
     return samples
 
 
@@ -99,11 +99,15 @@ def data_table() -> Markdown:
     """Every known set: its classes, official counts per split, side of the pictures, terms of use, and homepage."""
     rows = []
     for name in catalogue.names():
-        one = catalogue.describe(name)
-        counts = " / ".join(f"{count:,}" if count else "–" for count in (one.train, one.val, one.test))
-        counts += f", and {one.unlabeled:,} unlabeled" if one.unlabeled else ""
-        side = f"{one.size} px" if one.size else "varies"
-        rows.append([f"[`{name}`]({one.homepage})", f"{one.classes:,}", counts, side, one.terms])
+        description = catalogue.describe(name)
+        counts = " / ".join(
+            f"{count:,}" if count else "–" for count in (description.train, description.val, description.test)
+        )
+        counts += f", and {description.unlabeled:,} unlabeled" if description.unlabeled else ""
+        side = f"{description.size} px" if description.size else "varies"
+        rows.append(
+            [f"[`{name}`]({description.homepage})", f"{description.classes:,}", counts, side, description.terms]
+        )
     return table(("set", "classes", "train / val / test", "side", "terms"), rows)
 
 
@@ -148,18 +152,26 @@ def benchmark_table(path: Path | None = None) -> Markdown:
     path = _book_root() / "benchmarks" / "results.json" if path is None else Path(path)
     if not path.is_file():
         return Markdown("No benchmark is recorded in this copy: `benchmarks/results.json` does not exist.")
-    rows = [_benchmark(one) for one in json.loads(path.read_text())]
+    rows = [_benchmark(record) for record in json.loads(path.read_text())]
     return table(("benchmark", "unit", "ours", "peer", "ratio", "target", "met", "measured"), rows)
 
 
-def _benchmark(one: dict[str, object]) -> list[str]:
-    peer = "–" if one.get("peer") is None else f"{_number(one['peer'])} ({one.get('peer_name') or 'unnamed'})"
-    met = {True: "yes", False: "**no**"}.get(one.get("met"), "–")
-    hardware = one.get("hardware", {})
+def _benchmark(record: dict[str, object]) -> list[str]:
+    peer = "–" if record.get("peer") is None else f"{_number(record['peer'])} ({record.get('peer_name') or 'unnamed'})"
+    met = {True: "yes", False: "**no**"}.get(record.get("met"), "–")
+    hardware = record.get("hardware", {})
     cores = f"{hardware['cores']} cores" if "cores" in hardware else None
-    measured = ", ".join(fact for fact in (one.get("date"), hardware.get("cpu"), hardware.get("gpu"), cores) if fact)
-    numbers = [_number(one.get(key)) for key in ("ratio", "target")]
-    return [str(one["name"]), str(one.get("unit") or ""), _number(one.get("ours")), peer, *numbers, met, measured]
+    measured = ", ".join(fact for fact in (record.get("date"), hardware.get("cpu"), hardware.get("gpu"), cores) if fact)
+    numbers = [_number(record.get(key)) for key in ("ratio", "target")]
+    return [
+        str(record["name"]),
+        str(record.get("unit") or ""),
+        _number(record.get("ours")),
+        peer,
+        *numbers,
+        met,
+        measured,
+    ]
 
 
 def _book_root() -> Path:

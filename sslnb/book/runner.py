@@ -67,9 +67,9 @@ def _expect_whole_widgets(notebook: typing.Any, name: str) -> None:
 
 def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
     """No trace of this machine, no injected cell on the page, no label that another edition has too."""
-    kept = ("start_time", "end_time", "duration", "parameters")
+    public = ("start_time", "end_time", "duration", "parameters")
     record = notebook.metadata.get("papermill", {})
-    notebook.metadata["papermill"] = {key: record[key] for key in kept if key in record}
+    notebook.metadata["papermill"] = {key: record[key] for key in public if key in record}
     notebook.metadata["papermill"]["source"] = source.name
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)

@@ -59,12 +59,12 @@ def build(root: Path | str, *, force: bool = False) -> Path:
 def check_pages(root: Path) -> None:
     """Refuse with ``SiteError`` unless every page of ``_toc.yml`` exists, the notebooks executed to their end."""
     for name in _entries(yaml.safe_load((root / "_toc.yml").read_text())):
-        found = [path for path in (root / f"{name}.md", root / f"{name}.ipynb") if path.is_file()]
-        if not found:
+        sources = [path for path in (root / f"{name}.md", root / f"{name}.ipynb") if path.is_file()]
+        if not sources:
             expected = f"{name}.ipynb, which `sslnb book` executes" if "_executed" in name else f"{name}.md"
             raise SiteError(f"_toc.yml: expected {expected}, got no such file")
-        if found[0].suffix == ".ipynb":
-            _check_notebook(found[0], found[0].relative_to(root))
+        if sources[0].suffix == ".ipynb":
+            _check_notebook(sources[0], sources[0].relative_to(root))
 
 
 def provide_assets(root: Path) -> Path:
@@ -139,11 +139,11 @@ def _npm() -> list[str]:
 def _copy_assets(modules: Path, target: Path) -> Path:
     """Copy the few files that the pages load out of ``node_modules``."""
     for pattern, folder in ASSETS:
-        found = sorted(modules.glob(pattern))
-        if not found:
+        paths = sorted(modules.glob(pattern))
+        if not paths:
             raise SiteError(f"node_modules: expected {pattern}, got no such file")
         (target / folder).mkdir(parents=True, exist_ok=True)
-        for path in found:
+        for path in paths:
             shutil.copy(path, target / folder)
     return target
 

@@ -46,20 +46,20 @@ def expect_labels(labels: torch.Tensor, classes: int, argument: str = "labels") 
 
 def closest(name: object, known: Iterable[object]) -> str | None:
     """The known name that resembles this one most, if any does."""
-    found = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.4)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.4)
+    return matches[0] if matches else None
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
     """``" (nearest: 'x')"`` for the middle of an error message, or nothing."""
-    found = closest(name, known)
-    return f" (nearest: {found!r})" if found else ""
+    match = closest(name, known)
+    return f" (nearest: {match!r})" if match else ""
 
 
 def expect_known(name: object, known: Iterable[object], argument: str) -> None:
     """Refuse a name that is not among the known ones, naming the nearest."""
     known = list(known)
     if name not in known:
-        found = closest(name, known)
-        hint = f"; did you mean {found!r}?" if found else ""
+        match = closest(name, known)
+        hint = f"; did you mean {match!r}?" if match else ""
         raise ValueError(f"{argument}: expected one of {known}, got {name!r}{hint}")

@@ -101,12 +101,12 @@ def combine(claim: Claim, parts: Sequence[Verdict]) -> Verdict:
     kinds = [part.verdict for part in tested]
     verdict = next(kind for kind in (NOT_REPLICATED, UNDECIDED, REPLICATED) if kind in kinds)
     bound = (lambda part: part.high) if verdict == NOT_REPLICATED else (lambda part: part.low)
-    shown = min((part for part in tested if part.verdict == verdict), key=bound)
+    decisive = min((part for part in tested if part.verdict == verdict), key=bound)
     note = f"{kinds.count(REPLICATED)} of {len(parts)} comparisons replicated, {kinds.count(NOT_REPLICATED)} not"
     if len(tested) < len(parts):
         note += f", {len(parts) - len(tested)} not measured"
         verdict = UNDECIDED if verdict == REPLICATED else verdict
-    return Verdict(claim.id, shown.effect, shown.low, shown.high, shown.seeds, verdict, note)
+    return Verdict(claim.id, decisive.effect, decisive.low, decisive.high, decisive.seeds, verdict, note)
 
 
 def bootstrap_weights(n: int, *, rounds: int = 200, seed: int = 0) -> np.ndarray:

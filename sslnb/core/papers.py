@@ -37,5 +37,5 @@ def references(paper: str) -> list[Reference]:
 def reference(paper: str, dataset: str, method: str, metric: str) -> float:
     """One printed number, NaN where the paper has none."""
     key = (dataset.lower(), method.lower(), metric)
-    found = [r.value for r in references(paper) if (r.dataset.lower(), r.method.lower(), r.metric) == key]
-    return found[0] if found else math.nan
+    values = [r.value for r in references(paper) if (r.dataset.lower(), r.method.lower(), r.metric) == key]
+    return values[0] if values else math.nan

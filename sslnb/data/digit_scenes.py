@@ -76,8 +76,8 @@ def glyph_ids(split: str) -> Tensor:
     counts = labels.bincount()
     test = choose_per_class(labels, (counts * 0.2).round().long(), generator)
     rest = others(len(labels), test)
-    held = choose_per_class(labels[rest], (counts * 0.1).round().long(), generator)
-    return {"train": rest[others(len(rest), held)], "val": rest[held], "test": test}[split]
+    val = choose_per_class(labels[rest], (counts * 0.1).round().long(), generator)
+    return {"train": rest[others(len(rest), val)], "val": rest[val], "test": test}[split]
 
 
 def background_crops(backgrounds: int) -> Tensor:
@@ -131,8 +131,8 @@ def _draw_glyphs(split: str, labels: Tensor, generator: torch.Generator) -> Tens
     of_class = _digits()[1][ids]
     ids = ids[of_class.argsort(stable=True)]
     counts = of_class.bincount(minlength=10)
-    drawn = (torch.rand(len(labels), generator=generator) * counts[labels]).long()
-    return ids[counts.cumsum(0)[labels] - counts[labels] + drawn]
+    rank = (torch.rand(len(labels), generator=generator) * counts[labels]).long()
+    return ids[counts.cumsum(0)[labels] - counts[labels] + rank]
 
 
 def _random_crops(count: int, generator: torch.Generator) -> Tensor:

@@ -70,9 +70,9 @@ class ImageSet:
 
         Raises ``ValueError`` for a class that the set does not have (naming the nearest), twice the same, or no image.
         """
-        kept, labels = relabel(self.labels, self.classes, classes)
+        selected, labels = relabel(self.labels, self.classes, classes)
         renamed = tuple(self.classes[i] for i in class_indices(self.classes, classes))
-        return dataclasses.replace(self.subset(kept), labels=labels, classes=renamed)
+        return dataclasses.replace(self.subset(selected), labels=labels, classes=renamed)
 
     def take(self, n: int, seed: int = 0) -> "ImageSet":
         """``n`` images, each class in proportion and at least once; the same for the same seed.
@@ -178,11 +178,11 @@ def class_indices(known: Sequence[str], classes: Sequence[str | int]) -> list[in
     listed = isinstance(classes, Iterable) and not isinstance(classes, str)
     classes = list(classes) if listed else []
     expect(bool(classes), "classes", "a sequence of at least one class name or index", repr(classes))
-    for one in classes:
-        there = one in known if isinstance(one, str) else isinstance(one, int) and 0 <= one < len(known)
-        hint = nearest(one, known) if isinstance(one, str) else ""
-        expect(there, "classes", f"names or indices among the {len(known)} classes{hint}", repr(one))
-    indices = [known.index(one) if isinstance(one, str) else one for one in classes]
+    for entry in classes:
+        known_class = entry in known if isinstance(entry, str) else isinstance(entry, int) and 0 <= entry < len(known)
+        hint = nearest(entry, known) if isinstance(entry, str) else ""
+        expect(known_class, "classes", f"names or indices among the {len(known)} classes{hint}", repr(entry))
+    indices = [known.index(entry) if isinstance(entry, str) else entry for entry in classes]
     expect(len(set(indices)) == len(indices), "classes", "each class once", classes)
     return indices
 
@@ -203,9 +203,9 @@ def relabel(labels: Tensor, known: tuple[str, ...], classes: Sequence[str | int]
     indices = class_indices(known, classes)
     table[indices] = torch.arange(len(indices))
     expect(bool((labels >= 0).all()), "classes", "a labeled set", "an unlabeled one")
-    kept = (table[labels] >= 0).nonzero()[:, 0]
-    expect(len(kept) > 0, "classes", "at least one image of these classes", "none")
-    return kept, table[labels[kept]]
+    selected = (table[labels] >= 0).nonzero()[:, 0]
+    expect(len(selected) > 0, "classes", "at least one image of these classes", "none")
+    return selected, table[labels[selected]]
 
 
 def _scaled(images: Tensor, side: tuple[int, int]) -> Tensor:

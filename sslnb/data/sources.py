@@ -52,10 +52,10 @@ def resolve(name: str, root: Path, size: int | None) -> Source:
 
 
 def _generated(name: str, parameters: str) -> Source:
-    given = _parameters(parameters)
+    options = _parameters(parameters)
 
     def read(split: str) -> Split:
-        scenes = digit_scenes(split, **given)
+        scenes = digit_scenes(split, **options)
         return Split(scenes.labels, scenes.classes, lambda at: (scenes.images[at], scenes.masks[at]))
 
     return Source(name, ("train", "val", "test"), read)
@@ -102,10 +102,10 @@ def _trees(name: str, trees: dict[str, Path], root: Path, size: int | None) -> S
         expect(bool(classes), str(trees[split]), "one folder per class", "none")
         strange = [p.name for p in _subfolders(trees[split]) if p.name not in classes]
         expect(not strange, str(trees[split]), f"the classes of train{nearest(strange[:1], classes)}", strange)
-        found = [(path, k) for k, c in enumerate(classes) for path in _pictures(trees[split] / c)]
-        labels = torch.tensor([k for _, k in found])
+        files = [(path, k) for k, c in enumerate(classes) for path in _pictures(trees[split] / c)]
+        labels = torch.tensor([k for _, k in files])
         npz.check_labels(labels, classes, str(trees[split]), split)
-        return _picture_split(f"{name}-{split}", [path for path, _ in found], labels, classes, root, size)
+        return _picture_split(f"{name}-{split}", [path for path, _ in files], labels, classes, root, size)
 
     return Source(name, tuple(trees), read)
 
@@ -117,9 +117,9 @@ def _subfolders(path: Path) -> list[Path]:
 def _pictures(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    expect(bool(found), str(path), f"at least one picture ({', '.join(SUFFIXES)})", "none")
-    return found
+    paths = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    expect(bool(paths), str(path), f"at least one picture ({', '.join(SUFFIXES)})", "none")
+    return paths
 
 
 def _picture_split(
@@ -212,10 +212,10 @@ def _known_set(name: str, root: Path, size: int | None) -> Source:
     if name == "caltech101":
         return _caltech101(at / "caltech101" / "101_ObjectCategories", root, size)
     if name == "imagenet":
-        there = {"train": at / "train", "test": at / "val"}
-        there = {split: tree for split, tree in there.items() if tree.is_dir()}
-        expect(bool(there), str(at), _BY_HAND[name], "neither")
-        return _trees(name, there, root, size)
+        folders = {"train": at / "train", "test": at / "val"}
+        folders = {split: tree for split, tree in folders.items() if tree.is_dir()}
+        expect(bool(folders), str(at), _BY_HAND[name], "neither")
+        return _trees(name, folders, root, size)
     return Source(name, tuple(_RECIPES[name].splits), lambda split: _torchvision_split(name, at, split, root, size))
 
 

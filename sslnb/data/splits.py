@@ -58,8 +58,8 @@ def load(
     part = _split(source, split)
     if classes is not None:
         expect(split != "unlabeled", "classes", "None for an unlabeled split", classes)
-        kept, labels = relabel(part.labels, part.classes, classes)
-        part = part.at(kept, labels, tuple(part.classes[i] for i in class_indices(part.classes, classes)))
+        selected, labels = relabel(part.labels, part.classes, classes)
+        part = part.at(selected, labels, tuple(part.classes[i] for i in class_indices(part.classes, classes)))
     if limit is not None:
         part = part.at(stratified(part.labels, limit, seed, "limit"))
     images, masks = part.read(torch.arange(len(part.labels)))
@@ -88,14 +88,14 @@ def _split(source: Source, split: str) -> Split:
 
 def _carve(train: Split, carved: Sequence[str]) -> dict[str, Tensor]:
     """Positions of train, and of each split taken from it: a tenth of every class, one image where that is less."""
-    parts, left = {}, torch.arange(len(train.labels))
+    parts, remaining = {}, torch.arange(len(train.labels))
     generator = torch.Generator().manual_seed(CARVE_SEED)
     for name in carved:
-        counts = train.labels[left].bincount(minlength=len(train.classes))
+        counts = train.labels[remaining].bincount(minlength=len(train.classes))
         fewest, wanted = int(counts.argmin()), "at least two images of every class where test is taken from train"
         got = f"{counts[fewest]} of class {train.classes[fewest]!r}"
         expect(name != "test" or int(counts[fewest]) > 1, "split", wanted, got)
         quota = (counts * CARVED).round().long().clamp(min=1) * (counts > 1)
-        chosen = choose_per_class(train.labels[left], quota, generator)
-        parts[name], left = left[chosen], left[others(len(left), chosen)]
-    return {**parts, "train": left}
+        chosen = choose_per_class(train.labels[remaining], quota, generator)
+        parts[name], remaining = remaining[chosen], remaining[others(len(remaining), chosen)]
+    return {**parts, "train": remaining}

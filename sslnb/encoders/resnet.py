@@ -120,12 +120,12 @@ def adopt(encoder: Encoder, source: Encoder) -> Encoder:
     A ResNet of torchvision has the layers of :func:`resnet`'s in the same order. Where the first convolutions differ in
     shape, the encoder keeps its own. ``ValueError`` for a network of other layers or widths.
     """
-    own, given = ({k: v for k, v in e.state_dict().items() if k not in ("mean", "std")} for e in (encoder, source))
-    same = len(own) == len(given)
-    expect(same, "source", f"the {len(own)} weights of {encoder.spec}", f"{len(given)} of {source.spec}")
+    own, weights = ({k: v for k, v in e.state_dict().items() if k not in ("mean", "std")} for e in (encoder, source))
+    same = len(own) == len(weights)
+    expect(same, "source", f"the {len(own)} weights of {encoder.spec}", f"{len(weights)} of {source.spec}")
     first = next(iter(own))
     with torch.no_grad():
-        for (name, weight), value in zip(own.items(), given.values(), strict=True):
+        for (name, weight), value in zip(own.items(), weights.values(), strict=True):
             fits = weight.shape == value.shape
             expect(fits or name == first, "source", f"{name} of shape {list(weight.shape)}", list(value.shape))
             if fits:

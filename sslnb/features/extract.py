@@ -25,14 +25,14 @@ def watching(model: nn.Module, names: Sequence[str], see: See) -> Iterator[None]
     calls: dict[str, int] = {}
 
     def hook(name: str) -> Callable[..., Tensor | None]:
-        def told(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
-            one = isinstance(output, Tensor) and output.ndim >= 2
+        def on_output(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
+            is_features = isinstance(output, Tensor) and output.ndim >= 2
             got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            expect(one, f"layer {name!r}", "an output of one tensor [N, …]", got)
+            expect(is_features, f"layer {name!r}", "an output of one tensor [N, …]", got)
             calls[name] = calls.get(name, 0) + 1
             return see(name if calls[name] == 1 else f"{name}#{calls[name]}", output)
 
-        return told
+        return on_output
 
     modules = dict(model.named_modules(remove_duplicate=False))
     handles = [model.register_forward_pre_hook(lambda *_: calls.clear())]

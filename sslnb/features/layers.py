@@ -48,13 +48,13 @@ def channel_means(
     The model runs in evaluation mode and gets its mode back; what is kept does not grow with the layers' resolution.
     """
     expect(len(images) > 0, "images", "at least one image", "none")
-    found: dict[str, list[Tensor]] = {}
+    means_of: dict[str, list[Tensor]] = {}
 
     def see(name: str, output: Tensor) -> None:
         means = output if output.ndim == 2 else output.flatten(2).mean(2)
-        found.setdefault(name, []).append(means.float().cpu())
+        means_of.setdefault(name, []).append(means.float().cpu())
 
     with evaluating(model), watching(model, layer_names(model, layers), see):
         for part in tqdm(images.split(batch_size), desc="layers", leave=False, delay=1):
             run(model, part)
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    return {name: torch.cat(parts) for name, parts in means_of.items()}

@@ -40,10 +40,10 @@ def predicts(score: ArrayLike, right: ArrayLike, *, rounds: int = 200, seed: int
         nothing = np.full((rounds, 2), math.nan)
         return Prediction(missing, missing, base, nothing, f"{'all' if base else 'no'} samples are right")
     generator = np.random.default_rng(seed)
-    found = np.array([_areas(score, right), *_resampled(score, right, rounds, generator)])
-    low, high = np.quantile(found[1:], (0.025, 0.975), axis=0)
-    auroc, auprc = ((float(found[0, i]), float(low[i]), float(high[i])) for i in (0, 1))
-    return Prediction(auroc, auprc, base, found[1:])
+    estimates = np.array([_areas(score, right), *_resampled(score, right, rounds, generator)])
+    low, high = np.quantile(estimates[1:], (0.025, 0.975), axis=0)
+    auroc, auprc = ((float(estimates[0, i]), float(low[i]), float(high[i])) for i in (0, 1))
+    return Prediction(auroc, auprc, base, estimates[1:])
 
 
 def auroc(score: ArrayLike, right: ArrayLike) -> float:
@@ -67,12 +67,12 @@ def _resampled(
     score: np.ndarray, right: np.ndarray, rounds: int, generator: np.random.Generator
 ) -> Sequence[tuple[float, float]]:
     """Areas of samples drawn with replacement; draws in which all or none are right are drawn again."""
-    found: list[tuple[float, float]] = []
-    while len(found) < rounds:
-        drawn = generator.integers(len(score), size=len(score))
-        if 0 < right[drawn].sum() < len(drawn):
-            found.append(_areas(score[drawn], right[drawn]))
-    return found
+    areas: list[tuple[float, float]] = []
+    while len(areas) < rounds:
+        index = generator.integers(len(score), size=len(score))
+        if 0 < right[index].sum() < len(index):
+            areas.append(_areas(score[index], right[index]))
+    return areas
 
 
 def _areas(score: np.ndarray, right: np.ndarray) -> tuple[float, float]:

@@ -68,12 +68,12 @@ def subsets(rate: Tensor, share: float, *, random: int = 4, seed: int = 0) -> di
     expect(0 < share <= 1, "share", "a value in (0, 1]", share)
     expect(random >= 1, "random", "at least 1", random)
     d = len(rate)
-    kept, order = max(1, round(share * d)), rate.argsort(stable=True)
+    count, order = max(1, round(share * d)), rate.argsort(stable=True)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.stack([_mask(d, torch.randperm(d, generator=generator)[:kept]) for _ in range(random)])
-    low = (d - kept) // 2
-    ends = {"discriminative": order[low : low + kept], "lower": order[:kept], "upper": order[d - kept :]}
-    return {name: _mask(d, chosen) for name, chosen in ends.items()} | {"random": drawn}
+    random_masks = torch.stack([_mask(d, torch.randperm(d, generator=generator)[:count]) for _ in range(random)])
+    low = (d - count) // 2
+    ends = {"discriminative": order[low : low + count], "lower": order[:count], "upper": order[d - count :]}
+    return {name: _mask(d, chosen) for name, chosen in ends.items()} | {"random": random_masks}
 
 
 def _mask(d: int, chosen: Tensor) -> Tensor:

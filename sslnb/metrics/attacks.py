@@ -130,7 +130,7 @@ def pgd(
     with evaluating(model):
         # Only the samples that still are classified rightly are worked on: the others stay where they were beaten.
         alive = torch.arange(len(x), device=x.device)
-        alive = alive[_right(model, x, y)] if until_beaten else alive
+        alive = alive[_correct(model, x, y)] if until_beaten else alive
         point = point[alive]
         for _ in range(steps if len(alive) else 0):
             gradient, right = _gradient(model, point, y[alive])
@@ -153,7 +153,7 @@ def _direction(gradient: Tensor, norm: str) -> Tensor:
 
 
 @torch.no_grad()
-def _right(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+def _correct(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     return model(x).argmax(1) == y
 
 
@@ -171,12 +171,12 @@ def fgsm_accuracy(
     _expect_budgets(budgets)
     right = torch.zeros(len(budgets), dtype=torch.double)
     with evaluating(model):
-        for some, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            low, high = _check(some, labels, bounds)
-            direction = _gradient(model, some, labels)[0].sign()
+        for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            low, high = _check(images, labels, bounds)
+            direction = _gradient(model, images, labels)[0].sign()
             for i, eps in enumerate(budgets):
-                moved = _moved(some, _budget(eps, some, std), direction, (low, high))
-                right[i] += _right(model, moved, labels).sum().item()
+                moved = _moved(images, _budget(eps, images, std), direction, (low, high))
+                right[i] += _correct(model, moved, labels).sum().item()
     return right / len(x)
 
 
@@ -202,26 +202,26 @@ def pgd_accuracy(
     budgets = _expect_budgets(budgets)
     right = torch.zeros(len(budgets), dtype=torch.double)
     with evaluating(model):
-        for some, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            low, high = _check(some, labels, bounds)
-            gradient, left = _gradient(model, some, labels)
-            kept = _kept(left, some, labels, gradient.sign())
+        for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            low, high = _check(images, labels, bounds)
+            gradient, correct = _gradient(model, images, labels)
+            reached = _selected(correct, images, labels, gradient.sign())
             for i in budgets.argsort().tolist():
                 eps = float(budgets[i])
                 if eps > 0 and norm == "linf":
-                    moved = _moved(kept[0], _budget(eps, kept[0]), kept[2], (low, high))
-                    kept = _kept(_right(model, moved, kept[1]), *kept)
+                    moved = _moved(reached[0], _budget(eps, reached[0]), reached[2], (low, high))
+                    reached = _selected(_correct(model, moved, reached[1]), *reached)
                 if eps > 0:
-                    how = {"norm": norm, "steps": steps, "step_size": relative_step * eps, "generator": generator}
-                    moved = pgd(model, *kept[:2], eps, bounds=bounds, **how)
-                    kept = _kept(_right(model, moved, kept[1]), *kept)
-                right[i] += len(kept[0])
+                    settings = {"norm": norm, "steps": steps, "step_size": relative_step * eps, "generator": generator}
+                    moved = pgd(model, *reached[:2], eps, bounds=bounds, **settings)
+                    reached = _selected(_correct(model, moved, reached[1]), *reached)
+                right[i] += len(reached[0])
     return right / len(x)
 
 
-def _kept(left: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+def _selected(correct: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
     """The rows that are left of each."""
-    return tuple(value[left] for value in values)
+    return tuple(value[correct] for value in values)
 
 
 def _expect_budgets(budgets: Sequence[float] | Tensor) -> Tensor:

@@ -167,8 +167,8 @@ class Similarity:
         """
         count = len(self.products)
         expect(count >= 2, "minibatches", "at least 2 to draw from", count)
-        drawn = torch.randint(count, (rounds, count), generator=torch.Generator().manual_seed(seed))
-        weights = torch.stack([torch.bincount(one, minlength=count) for one in drawn]).to(self.products)
+        draws = torch.randint(count, (rounds, count), generator=torch.Generator().manual_seed(seed))
+        weights = torch.stack([torch.bincount(draw, minlength=count) for draw in draws]).to(self.products)
         return cka_of((weights @ self.products.flatten(1)).view(rounds, *self.products.shape[1:]))
 
 
@@ -215,13 +215,13 @@ def similarity(
     products, nulls, layers = [], 0, {}
     parts = [source.inputs.split(sizes) for source in sources]
     for b in tqdm(range(len(sizes)), desc="layer similarity", leave=False, delay=1):
-        found = [_grams(source, part[b], unbiased) for source, part in zip(sources, parts, strict=True)]
-        names = {source.name: tuple(grams) for source, grams in zip(sources, found, strict=True)}
+        grams_of = [_grams(source, part[b], unbiased) for source, part in zip(sources, parts, strict=True)]
+        names = {source.name: tuple(grams) for source, grams in zip(sources, grams_of, strict=True)}
         layers = layers or names
         expect(names == layers, "layers", f"the calls of the first batch, {layers}", names)
-        first = len(found[0])
-        rows = torch.stack([gram.to(on) for grams in found for gram in grams.values()])
-        del found  # as much memory again
+        first = len(grams_of[0])
+        rows = torch.stack([gram.to(on) for grams in grams_of for gram in grams.values()])
+        del grams_of  # as much memory again
         products.append((rows.flatten(1) @ rows.flatten(1).T).cpu())
         nulls += _shuffled(rows, first, permutations, generator)
     null = None
@@ -247,12 +247,12 @@ def _grams(source: Source, inputs: Tensor, unbiased: bool) -> dict[str, Tensor]:
     """Centred Gram matrices of a minibatch, by layer, in the order in which the layers were named."""
     if source.model is None:
         return {source.name: centred_gram(inputs, unbiased=unbiased)}
-    found: dict[str, Tensor] = {}
+    grams: dict[str, Tensor] = {}
 
     def see(name: str, output: Tensor) -> None:
         expect(len(output) == len(inputs), f"layer {name!r}", "one row per image", f"{len(output)} rows")
         try:
-            found[name] = centred_gram(output, unbiased=unbiased)
+            grams[name] = centred_gram(output, unbiased=unbiased)
         except ValueError as error:
             raise ValueError(f"layer {name!r} of {source.name!r}: {error}") from error
 
@@ -260,19 +260,19 @@ def _grams(source: Source, inputs: Tensor, unbiased: bool) -> dict[str, Tensor]:
     with evaluating(source.model), watching(source.model, names, see):
         run(source.model, inputs)
     for name in names:
-        expect(name in found, "layers", "layers that run", f"{name!r}, which was not called")
-    order = sorted(found, key=lambda name: (names.index(name.partition("#")[0]), len(name), name))
-    return {name: found[name] for name in order}
+        expect(name in grams, "layers", "layers that run", f"{name!r}, which was not called")
+    order = sorted(grams, key=lambda name: (names.index(name.partition("#")[0]), len(name), name))
+    return {name: grams[name] for name in order}
 
 
 def _shuffled(rows: Tensor, first: int, permutations: int, generator: torch.Generator) -> Tensor:
     """Products [P,first,L] of the first Gram matrices of [L,n,n], their samples in random order, with all."""
     layers, n = rows.shape[:2]
-    found = torch.zeros(permutations, first, layers, dtype=rows.dtype)
-    for one in found:
+    null = torch.zeros(permutations, first, layers, dtype=rows.dtype)
+    for values in null:
         order = torch.randperm(n, generator=generator).to(rows.device)
-        one.copy_(rows[:first, order][:, :, order].flatten(1) @ rows.flatten(1).T)
-    return found
+        values.copy_(rows[:first, order][:, :, order].flatten(1) @ rows.flatten(1).T)
+    return null
 
 
 def cka_matrix(
@@ -292,7 +292,7 @@ def cka_matrix(
     """
     a = Source("a", images, encoder_a, layers_a)
     if encoder_b is encoder_a and layers_a == layers_b:
-        found = similarity([a], batch_size=batch_size)
-        return found.between("a", "a")
-    found = similarity([a, Source("b", images, encoder_b, layers_b)], batch_size=batch_size)
-    return found.between("a", "b")
+        result = similarity([a], batch_size=batch_size)
+        return result.between("a", "a")
+    result = similarity([a, Source("b", images, encoder_b, layers_b)], batch_size=batch_size)
+    return result.between("a", "b")

@@ -64,11 +64,11 @@ def top_eigenvalue(
     product, like = _hessian(model, images, labels)
     # Both are drawn, so that what is drawn afterwards does not depend on how this ends.
     starts = torch.randn(2, len(like), generator=generator).to(like)
-    found, norm = _power_iteration(product, starts[0], 0.0, iterations, tolerance)
-    if found.value >= 0 and found.residual <= found.value / 2:  # what dominates is positive
-        return found
+    value, norm = _power_iteration(product, starts[0], 0.0, iterations, tolerance)
+    if value.value >= 0 and value.residual <= value.value / 2:  # what dominates is positive
+        return value
     shifted = _power_iteration(product, starts[1], norm, iterations, tolerance)[0]
-    return max(found, shifted, key=lambda one: one.value)  # both are lower bounds of the largest
+    return max(value, shifted, key=lambda one: one.value)  # both are lower bounds of the largest
 
 
 def _power_iteration(
@@ -101,11 +101,11 @@ def hessian_trace(
     """
     expect(probes >= 2, "probes", "at least 2", probes)
     product, like = _hessian(model, images, labels)
-    found = torch.empty(probes, dtype=torch.double)
+    estimates = torch.empty(probes, dtype=torch.double)
     for i in tqdm(range(probes), desc="trace", leave=False, delay=1):
         signs = (2 * torch.randint(0, 2, like.shape, generator=generator) - 1).to(like)
-        found[i] = float(signs @ product(signs))
-    return Trace(float(found.mean()), float(found.std()) / math.sqrt(probes))
+        estimates[i] = float(signs @ product(signs))
+    return Trace(float(estimates.mean()), float(estimates.std()) / math.sqrt(probes))
 
 
 def _hessian(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
@@ -116,14 +116,14 @@ def _hessian(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Callable
 
     def product(vector: Tensor) -> Tensor:
         along = [part.view(weight.shape) for part, weight in zip(vector.split(sizes), weights, strict=True)]
-        found = torch.zeros_like(vector)
+        total = torch.zeros_like(vector)
         for x, y in batches:
             loss = F.cross_entropy(model(x), y, reduction="sum") / len(images)
             gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
             slope = sum((g * v).sum() for g, v in zip(gradients, along, strict=True))
             second = torch.autograd.grad(slope, weights, materialize_grads=True)
-            found += torch.cat([part.flatten() for part in second])
-        return found
+            total += torch.cat([part.flatten() for part in second])
+        return total
 
     return product, torch.cat([weight.detach().flatten() for weight in weights])
 

@@ -44,16 +44,16 @@ def feature_heatmaps(
     modules = dict(encoder.named_modules())
     expect(name in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(name))
     on = next(encoder.parameters()).device
-    found = torch.empty(len(images), len(chosen), *images.shape[-2:])
+    heatmaps = torch.empty(len(images), len(chosen), *images.shape[-2:])
     done = 0
     with evaluating(encoder):
         for part in tqdm(images.split(batch_size), desc="heatmaps", leave=False, delay=1):
             x = as_float(part.to(on, memory_format=torch.channels_last))
             make = _of_pooled if pooled else _by_gradient
             maps = make(encoder, name, x, chosen.to(on))
-            _enlarge(maps, found[done : done + len(x)])
+            _enlarge(maps, heatmaps[done : done + len(x)])
             done += len(x)
-    return found
+    return heatmaps
 
 
 @torch.no_grad()
@@ -111,7 +111,7 @@ def direction_heatmaps(
     modules = dict(encoder.named_modules())
     expect(layer in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(layer))
     on = next(encoder.parameters()).device
-    found = torch.empty(len(images), *images.shape[-2:])
+    heatmaps = torch.empty(len(images), *images.shape[-2:])
     with evaluating(encoder), torch.enable_grad():
         for start in tqdm(range(0, len(images), batch_size), desc="heatmaps", leave=False, delay=1):
             part = slice(start, start + batch_size)
@@ -119,8 +119,8 @@ def direction_heatmaps(
             maps, outputs = _outputs(encoder, layer, x)
             expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
             along = (directions if directions.ndim == 1 else directions[part]).to(on, outputs.dtype)
-            _enlarge(_cam(maps, (outputs * along).sum())[:, None], found[part][:, None])
-    return found
+            _enlarge(_cam(maps, (outputs * along).sum())[:, None], heatmaps[part][:, None])
+    return heatmaps
 
 
 def _enlarge(maps: Tensor, out: Tensor) -> None:

@@ -62,8 +62,8 @@ def cca(x: Tensor, y: Tensor) -> Tensor:
     Source: Kornblith et al. 2019, equation 7, divided by the smaller rank.
     """
     x, y = _checked(x, y)
-    wide = max(x.shape[1], y.shape[1])
-    expect(len(x) > wide + 1, "x", f"more samples than the {wide} features and one", len(x))
+    features = max(x.shape[1], y.shape[1])
+    expect(len(x) > features + 1, "x", f"more samples than the {features} features and one", len(x))
     a, b = _directions(x), _directions(y)
     return _canonical(a, b).square().mean().float() if a.numel() and b.numel() else torch.tensor(0.0)
 
@@ -97,9 +97,9 @@ def rsa(x: Tensor, y: Tensor) -> Tensor:
     Source: Kriegeskorte, Mur and Bandettini 2008, with Euclidean distances, which every sample has.
     """
     distances = [torch.pdist(part) for part in _checked(x, y)]
-    if min(float(one.max() - one.min()) for one in distances) <= 0:
+    if min(float(values.max() - values.min()) for values in distances) <= 0:
         return torch.tensor(0.0)
-    return torch.tensor(stats.spearmanr(*(one.numpy() for one in distances)).statistic, dtype=torch.float32)
+    return torch.tensor(stats.spearmanr(*(values.numpy() for values in distances)).statistic, dtype=torch.float32)
 
 
 INDICES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -46,11 +46,11 @@ def margins(weight: Tensor, bias: Tensor, features: Tensor, *, p: float, labels:
         part = slice(start, start + CHUNK)
         logits = features[part] @ weight.T + bias  # n×K
         top, predicted = logits.max(1)
-        apart = distance[predicted]
-        ratio = (top[:, None] - logits) / apart
+        distance_to_own = distance[predicted]
+        ratio = (top[:, None] - logits) / distance_to_own
         # Of classes with equal weights the biases alone decide, everywhere; logits may differ by rounding.
         never = torch.where(bias[predicted, None] > bias, math.inf, 0.0)
-        ratio = torch.where(apart == 0, never, ratio)
+        ratio = torch.where(distance_to_own == 0, never, ratio)
         ratio.scatter_(1, predicted[:, None], math.inf)
         out[part] = ratio.amin(1)
         if labels is not None:

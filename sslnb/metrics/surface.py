@@ -62,9 +62,9 @@ def random_direction(model: nn.Module, generator: torch.Generator | None) -> Dir
 def _like(weight: Tensor, generator: torch.Generator | None) -> Tensor:
     if weight.ndim < 2:
         return torch.zeros_like(weight)
-    drawn = torch.randn(weight.shape, generator=generator).to(weight)
-    lengths = weight.flatten(1).norm(dim=1) / drawn.flatten(1).norm(dim=1)
-    return drawn * lengths.view(-1, *[1] * (weight.ndim - 1))
+    direction = torch.randn(weight.shape, generator=generator).to(weight)
+    lengths = weight.flatten(1).norm(dim=1) / direction.flatten(1).norm(dim=1)
+    return direction * lengths.view(-1, *[1] * (weight.ndim - 1))
 
 
 def loss_surface(

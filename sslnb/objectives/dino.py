@@ -40,9 +40,9 @@ def dino(
     expect(len(student) >= 2, "student", "at least 2 views", len(student))
     expect(len(teacher) >= 1, "teacher", "at least 1 view", len(teacher))
     for name, views in {"student": student, "teacher": teacher}.items():
-        for i, one in enumerate(views):
+        for i, student_view in enumerate(views):
             first = name == "student" and i == 0
-            expect_shape(one, f"{name}[{i}]", *(("N", "K") if first else student[0].shape))
+            expect_shape(student_view, f"{name}[{i}]", *(("N", "K") if first else student[0].shape))
     expect_shape(center, "center", student[0].shape[1])
     expect(len(student[0]) > 0, "student", "at least one image", "an empty batch")
     for name, value in {"student_temperature": student_temperature, "teacher_temperature": teacher_temperature}.items():

@@ -68,10 +68,10 @@ class Objective(nn.Module):
     @classmethod
     def options(cls) -> dict[str, object]:
         """Names and defaults of the options that it takes."""
-        found: dict[str, object] = {}
+        defaults: dict[str, object] = {}
         for kind in reversed(cls.__mro__):
-            found |= getattr(kind.__init__, "__kwdefaults__", None) or {}
-        return found
+            defaults |= getattr(kind.__init__, "__kwdefaults__", None) or {}
+        return defaults
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         """Random views of uint8 images [N,C,H,W], each a float tensor in [0, 1]."""

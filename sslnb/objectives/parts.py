@@ -14,11 +14,11 @@ from sslnb.core.checks import expect
 
 def by_size(model: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
     """Outputs of each view, those of one size together in one pass."""
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
     for _, group in itertools.groupby(views, key=lambda view: view.shape[-1]):
         group = list(group)
-        found += model(torch.cat(group)).chunk(len(group))
-    return found
+        outputs += model(torch.cat(group)).chunk(len(group))
+    return outputs
 
 
 def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -26,7 +26,7 @@ def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def raised(value: object) -> object:
         if isinstance(value, list | tuple):
-            return [raised(one) for one in value]
+            return [raised(item) for item in value]
         low = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
         return value.float() if low else value
 

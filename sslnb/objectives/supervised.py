@@ -61,5 +61,5 @@ class Supervised(Objective):
 
     def _attacked(self, x: Tensor, labels: Tensor) -> Tensor:
         """Images at the end of all steps, as in the paper: those that are beaten early go on."""
-        how = {"norm": "l2", "steps": self.attack_steps, "until_beaten": False}
-        return pgd(nn.Sequential(self.encoder, self.head), x, labels, self.attack_budget, **how)
+        settings = {"norm": "l2", "steps": self.attack_steps, "until_beaten": False}
+        return pgd(nn.Sequential(self.encoder, self.head), x, labels, self.attack_budget, **settings)

@@ -48,8 +48,8 @@ def swav(scores: Sequence[Tensor], temperature: float = 0.1, epsilon: float = 0.
     an empty batch, or temperatures that are not positive. Source: Caron et al. 2020, equations 1, 2 and 6.
     """
     expect(len(scores) >= 2, "scores", "at least 2 views", len(scores))
-    for i, one in enumerate(scores):
-        expect_shape(one, f"scores[{i}]", *(("N", "K") if i == 0 else scores[0].shape))
+    for i, view in enumerate(scores):
+        expect_shape(view, f"scores[{i}]", *(("N", "K") if i == 0 else scores[0].shape))
     expect(len(scores[0]) > 0, "scores", "at least one image", "an empty batch")
     expect(temperature > 0, "temperature", "a positive value", temperature)
     terms = []
@@ -102,7 +102,7 @@ class SwAV(MultiCropViews):
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         z = by_size(lambda view: self.projector(self.encoder(view)), views)
-        return swav([gather(self.prototypes(F.normalize(one.float(), dim=1))) for one in z], **self.assign)
+        return swav([gather(self.prototypes(F.normalize(embedding.float(), dim=1))) for embedding in z], **self.assign)
 
     def before_step(self, progress: float) -> None:
         if progress < self.freeze:

@@ -79,9 +79,9 @@ class Scale:
         options = {"view_size": self.view_size} | dict(variant.options)
         fields = dict(self.shared) | dict(variant.changes)
         config = PretrainConfig(variant.objective or name, seed=seed, options=options, **fields)
-        kept = [config.epochs / 2**k for k in range(1, self.halvings + 1)] if seed == 0 else []
-        kept += range(1, variant.every_epoch + 1)
-        return Member(f"{name}/{seed}", config, variant.dataset or self.dataset, self.size, self.limit, tuple(kept))
+        epochs = [config.epochs / 2**k for k in range(1, self.halvings + 1)] if seed == 0 else []
+        epochs += range(1, variant.every_epoch + 1)
+        return Member(f"{name}/{seed}", config, variant.dataset or self.dataset, self.size, self.limit, tuple(epochs))
 
     def member(self, name: str) -> Member:
         """One member; ``ValueError`` names the nearest one."""

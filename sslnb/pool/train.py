@@ -42,7 +42,7 @@ def train(
     missing = [pool.scale.members[n] for n in pool.scale.members if pool._find(n) is None and n in (only or (n,))]
     if not missing:
         return {}
-    with _held(name):
+    with _exclusive(name):
         missing.sort(key=lambda member: -_seconds_left(pool.scale, member))
         if scheduler is None and device.best_device().type != "cpu":
             return {member.name: runs.run(member) for member in tqdm(missing, desc=f"pool {name}")}
@@ -50,7 +50,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _held(name: str) -> Iterator[None]:
+def _exclusive(name: str) -> Iterator[None]:
     """Keeps others from training the same pool; the lock goes with the process, however it ends."""
     path = cache_root() / "pool" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,9 +183,9 @@ def export(name: str, *, folder: Path | None = None, steps: bool = False) -> Man
     pool = Pool(name, folder=folder)
     entries = dict(pool.manifest.entries) if pool.manifest else {}
     for member in pool.scale.members.values():
-        kept = member.kept_steps(len(member.images()))
-        for step in kept if steps else kept[-1:]:
-            label = member.name if step == kept[-1] else f"{member.name}@{step}"
+        steps_kept = member.kept_steps(len(member.images()))
+        for step in steps_kept if steps else steps_kept[-1:]:
+            label = member.name if step == steps_kept[-1] else f"{member.name}@{step}"
             place = None if label in entries else runs.find(member, step)
             if place is not None:
                 entries[label] = _copied(place, pool.folder, label)

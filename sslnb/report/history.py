@@ -23,10 +23,10 @@ def training_history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> 
         right = ax.twinx()
         right.spines["top"].set_visible(False)
         for what, text, colour in (("knn", "kNN", COLOURS[0]), ("probe", "linear", COLOURS[1])):
-            seen = 100 * np.asarray(history[what], float)
-            looked = np.isfinite(seen)
+            values = 100 * np.asarray(history[what], float)
+            measured = np.isfinite(values)
             lines += right.plot(
-                epochs[looked], seen[looked], color=colour, marker=".", label=f"{text} accuracy in %, right"
+                epochs[measured], values[measured], color=colour, marker=".", label=f"{text} accuracy in %, right"
             )
         right.set(ylim=(0, 100), yticks=(0, 50, 100))
         if (place + 1) % columns and place + 1 < len(histories):

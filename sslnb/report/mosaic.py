@@ -34,8 +34,8 @@ def mosaic(rows: Mapping[str, Iterable[torch.Tensor | None]], columns: int, *, c
         for column, image in enumerate(images):
             if image is not None:
                 extent = (column + GAP, column + 1 - GAP, row + 1 - GAP, row + GAP)
-                drawn = image.permute(1, 2, 0).numpy().squeeze()
-                axes.imshow(drawn, extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+                pixels = image.permute(1, 2, 0).numpy().squeeze()
+                axes.imshow(pixels, extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xlim=(0, columns), ylim=(len(rows), 0), xticks=[], yticks=np.arange(len(rows)) + 0.5)
     axes.set_yticklabels(rows)
     axes.tick_params(length=0)

@@ -30,10 +30,16 @@ def legend(figure: Figure, ax: Axes, columns: int) -> None:
 
 
 def annotated(
-    ax: Axes, values: np.ndarray, texts: Sequence[Sequence[str]], white: np.ndarray, *, size: int = 8, **how: object
+    ax: Axes,
+    values: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    white: np.ndarray,
+    *,
+    size: int = 8,
+    **settings: object,
 ) -> AxesImage:
     """A heat map of values [R,C] with a text in each cell, white where ``white`` [R,C] says that the cell is dark."""
-    image = ax.imshow(values, **{"aspect": "auto"} | how)
+    image = ax.imshow(values, **{"aspect": "auto"} | settings)
     for row, column in np.ndindex(*values.shape):
         colour = "white" if white[row, column] else "black"
         ax.text(column, row, texts[row][column], ha="center", va="center", fontsize=size, color=colour)

@@ -54,8 +54,8 @@ class BaseParameters:
         defined before this call must be a parameter.
         """
         plain = (str, int, float, bool, list, tuple, dict, set, bytes, type(None))
-        given = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in _IPYTHON | _NOTEBOOK}
-        return cls.of(**{k: v for k, v in given.items() if isinstance(v, plain)})
+        values = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in _IPYTHON | _NOTEBOOK}
+        return cls.of(**{k: v for k, v in values.items() if isinstance(v, plain)})
 
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)

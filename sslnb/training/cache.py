@@ -84,8 +84,8 @@ def cached_checkpoints(
     steps = min(steps, config.steps or steps)
     expect(min(at) > 0 and max(at) <= steps, "at", f"steps in 1..{steps}", list(at))
     path = encoder_artifact(config, images, None, initial)
-    kept = {step: path.with_name(f"{path.stem}-{step}.pt") for step in sorted(at)}
-    missing = [step for step in kept if not kept[step].exists()]
+    paths = {step: path.with_name(f"{path.stem}-{step}.pt") for step in sorted(at)}
+    missing = [step for step in paths if not paths[step].exists()]
     reused, reason = not missing, None
     if missing and path.exists() and read_checkpoint(path)["step"] > missing[0]:
         path.unlink()  # the run is past what is missing, and goes only forwards
@@ -95,5 +95,5 @@ def cached_checkpoints(
         if not run.converged:
             reason = run.reason
             break
-        save_encoder(run.encoder, kept[step])
-    return Checkpoints(_Encoders({step: path for step, path in kept.items() if path.exists()}), reason, reused)
+        save_encoder(run.encoder, paths[step])
+    return Checkpoints(_Encoders({step: path for step, path in paths.items() if path.exists()}), reason, reused)

@@ -75,8 +75,8 @@ def _check_options(objective: str, options: dict) -> None:
     for name, value in options.items():
         expect_known(name, sorted(known), "options")
         kind = int if known[name] is None else type(known[name])  # None stands for a width that follows the encoder's
-        wide = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
-        right = isinstance(value, wide) and (kind is bool or not isinstance(value, bool))
+        accepted = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
+        right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
         right = right or (value is None and known[name] is None)
         if right and kind is tuple:
             right = len(value) == len(known[name]) and all(type(part) in (int, float) for part in value)

@@ -34,19 +34,19 @@ def of_step(config: PretrainConfig, images: ImageSet, *, steps: int = 5) -> Step
     index = torch.arange(run.batch_size, device=on)
     memory = _memory_of_step(run, index)
     whole = _median_seconds(lambda: run.train_step(index), steps, on)
-    drawn = _median_seconds(lambda: run.objective.views(run.images[index], None), steps, on)
-    return StepCost(whole, drawn, memory)
+    views = _median_seconds(lambda: run.objective.views(run.images[index], None), steps, on)
+    return StepCost(whole, views, memory)
 
 
 def _median_seconds(work: Callable[[], object], repeats: int, on: torch.device) -> float:
-    taken = []
+    durations = []
     for _ in range(repeats):
         started = time.perf_counter()
         work()
         if on.type != "cpu":
             torch.accelerator.synchronize(on)
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+        durations.append(time.perf_counter() - started)
+    return statistics.median(durations)
 
 
 def _memory_of_step(run: TrainingRun, index: Tensor) -> int:
@@ -56,17 +56,17 @@ def _memory_of_step(run: TrainingRun, index: Tensor) -> int:
         run.train_step(index)
         return torch.cuda.max_memory_allocated(run.device)
     fixed = _storages((*run.objective.parameters(), *run.objective.buffers()))
-    kept: dict[int, int] = {}  # by address: all of it is alive until the backward pass, so that none comes twice
+    saved: dict[int, int] = {}  # by address: all of it is alive until the backward pass, so that none comes twice
 
     def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         run.train_step(index)
-    activations = sum(size for address, size in kept.items() if address not in fixed)
+    activations = sum(size for address, size in saved.items() if address not in fixed)
     gradients = [p.grad for p in run.objective.parameters() if p.grad is not None]
-    state = [v for one in run.optimizer.state.values() for v in one.values() if isinstance(v, Tensor)]
+    state = [v for slots in run.optimizer.state.values() for v in slots.values() if isinstance(v, Tensor)]
     return activations + sum(fixed.values()) + sum(_storages((*gradients, *state)).values())
 
 

@@ -183,19 +183,19 @@ class TrainingRun:
         loss = float(distributed.total(self.epoch_loss)) / (steps * distributed.world())
         self.stop_unless_finite()
         self.epoch_seconds += self.lap()
-        seen = self._look()
+        look = self._look()
         looking = self.lap()
-        if seen is not None and distributed.any_rank(seen.collapsed, self.device) and self.reason is None:
+        if look is not None and distributed.any_rank(look.collapsed, self.device) and self.reason is None:
             self.collapsed = True
-            collapsed = f"the features collapsed: their deviation is {seen.deviation:.4f} of an even spread"
-            self.reason = "the features stopped being finite" if math.isnan(seen.deviation) else collapsed
+            collapsed = f"the features collapsed: their deviation is {look.deviation:.4f} of an even spread"
+            self.reason = "the features stopped being finite" if math.isnan(look.deviation) else collapsed
         row = {"loss": loss, "seconds": self.epoch_seconds + looking, "looking": looking}
-        row |= dataclasses.asdict(seen or Look())
+        row |= dataclasses.asdict(look or Look())
         for name, value in row.items():
             self.history[name].append(value)
         self.epoch_loss.zero_()
         self.epoch_seconds = 0.0
-        return seen is not None and self.reason is None
+        return look is not None and self.reason is None
 
     def _look(self) -> Look | None:
         """What the monitor sees in the first and the last epoch, and between in as many as its share of time allows."""
@@ -241,8 +241,8 @@ class TrainingRun:
             state = read_checkpoint(path)
         except ValueError as error:
             spare = beside(path, ".previous")
-            kept = f"; the one before it is {spare}" if spare.exists() else ""
-            raise ValueError(f"{error}{kept}") from error
+            spare_text = f"; the one before it is {spare}" if spare.exists() else ""
+            raise ValueError(f"{error}{spare_text}") from error
         missing = sorted({"encoder", "heads", "optimizer", "step", "history", "config", "data"} - set(state))
         expect(not missing, f"checkpoint {path}", "a training run's", f"one without {', '.join(missing)}")
         # Views are drawn per process: with another number of them it would be another run.
@@ -330,12 +330,12 @@ def _train(
                     break
             else:
                 if run.ends_epoch():
-                    looked = run.end_epoch()
+                    monitored = run.end_epoch()
                     journal.epoch(run.step, run.history)
                     bar.set_postfix(loss=f"{run.history['loss'][-1]:.3f}")
-                    due = time.monotonic() - saved > SAVE_EVERY_S or (looked and path and not path.exists())
+                    due = time.monotonic() - saved > SAVE_EVERY_S or (monitored and path and not path.exists())
                     if path is not None and due and run.step < last:
-                        run.save(path, sound=looked)
+                        run.save(path, sound=monitored)
                         saved = time.monotonic()
     if run.reason is None:
         run.stop_unless_finite()

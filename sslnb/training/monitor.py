@@ -51,8 +51,8 @@ class Monitor:
     """Looks at an encoder on a few training images and, where there are some, held-out ones; never at test images."""
 
     def __init__(self, train: ImageSet, held_out: ImageSet | None = None) -> None:
-        self.train = _some(train, BANK)
-        self.held_out = None if held_out is None else _some(held_out, HELD_OUT)
+        self.train = _stratified(train, BANK)
+        self.held_out = None if held_out is None else _stratified(held_out, HELD_OUT)
         labelled = self.held_out is not None and min(self.train.labels.min(), self.held_out.labels.min()) >= 0
         self.labelled = bool(labelled)
         if self.labelled:
@@ -74,6 +74,6 @@ class Monitor:
         return Look(knn, ridge_accuracy(train, self.train.labels, test, self.held_out.labels), **spread)
 
 
-def _some(images: ImageSet, n: int) -> ImageSet:
+def _stratified(images: ImageSet, n: int) -> ImageSet:
     """A stratified choice of n images, more where there are more classes, all where there are fewer images."""
     return images.take(min(max(n, len(images.labels.unique())), len(images)))

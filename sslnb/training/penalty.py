@@ -45,8 +45,8 @@ class Penalty:
     def __call__(self, h: Tensor) -> Tensor:
         if self.kind == "lasso":
             return lasso_penalty(h, weight=self.norm_weight)
-        how = {"weight": self.weight, "norm_weight": self.norm_weight, "epsilon": self.epsilon}
-        return q_score_penalty(h, self.mask, **how)
+        settings = {"weight": self.weight, "norm_weight": self.norm_weight, "epsilon": self.epsilon}
+        return q_score_penalty(h, self.mask, **settings)
 
     def to(self, on: torch.device) -> "Penalty":
         """The same, with its mask on a device."""
@@ -69,15 +69,15 @@ class Regularized(nn.Module):
         self.objective, self.penalty = objective, penalty
 
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
-        encoder, given = self.objective.encoder, list[Tensor]()
+        encoder, outputs = self.objective.encoder, list[Tensor]()
 
         def keep(_name: str, features: Tensor) -> None:
             if encoder.training and features.requires_grad:
-                given.append(features)
+                outputs.append(features)
 
         with watching(encoder, [""], keep):
             loss = self.objective(views, labels, index)
         with torch.autocast(loss.device.type, enabled=False):
-            h = gather(torch.cat(given).float())  # the penalty is one of the joint batch, as the loss is
+            h = gather(torch.cat(outputs).float())  # the penalty is one of the joint batch, as the loss is
             # Where the features are not finite neither is the loss: the training loop says so.
             return loss + self.penalty(h) if bool(torch.isfinite(h).all()) else loss

@@ -34,21 +34,21 @@ class Augmentation:
         expect(images.dtype == torch.uint8 and images.ndim == 4, "images", "uint8 [N,C,H,W]", _describe(images))
         n, channels, height, width = images.shape
         device = images.device
-        draws, together = 1 if self.per_batch else n, {"per_batch": self.per_batch}
+        draws, shared = 1 if self.per_batch else n, {"per_batch": self.per_batch}
         boxes = crop_boxes(draws, height, width, scale=self.scale, ratio=self.ratio, device=device, generator=generator)
         boxes, flip = boxes.expand(n, -1), hits(images, self.flip, generator, self.per_batch)
         view = cropped(images, boxes, self.size or height, flip)
         if self.jitter is not None:
             names = ("brightness", "contrast", "saturation", "hue")
             strengths = dict(zip(names, self.jitter, strict=True))
-            strengths |= {"probability": self.jitter_probability} | together
+            strengths |= {"probability": self.jitter_probability} | shared
             view = color_jitter(view, **strengths, generator=generator)
         if self.greyscale and channels == 3:
-            random_greyscale_(view, self.greyscale, generator, **together)
+            random_greyscale_(view, self.greyscale, generator, **shared)
         if self.blur:
-            view = random_gaussian_blur(view, self.blur, sigma=self.blur_sigma, **together, generator=generator)
+            view = random_gaussian_blur(view, self.blur, sigma=self.blur_sigma, **shared, generator=generator)
         if self.solarize:
-            random_solarize_(view, self.solarize, generator, **together)
+            random_solarize_(view, self.solarize, generator, **shared)
         return view
 
 

@@ -41,9 +41,9 @@ def rand_augment(
     operations = torch.randint(len(OPERATIONS), shape, device=device, generator=generator)
     negative = torch.rand(shape, device=device, generator=generator) < 0.5
     negative &= (operations >= SIGNED.start) & (operations < SIGNED.stop)
-    drawn = torch.where(negative, -table[operations], table[operations])
+    magnitudes = torch.where(negative, -table[operations], table[operations])
     out = images if num_ops else images.clone()
-    for operation, strength in zip(operations, drawn, strict=True):
+    for operation, strength in zip(operations, magnitudes, strict=True):
         out = apply_operations(out, operation, strength)
     return out
 

@@ -219,11 +219,11 @@ def test_a_full_disk_while_exporting_leaves_the_pool_as_it_was(places, monkeypat
 
 def test_only_one_process_trains_a_pool(places) -> None:
     with (
-        train._held("tiny"),
+        train._exclusive("tiny"),
         pytest.raises(ValueError, match=r"pool tiny: expected to be the only .* got: process \d+ on "),
     ):
         train.train("tiny")
-    with train._held("tiny"):
+    with train._exclusive("tiny"):
         pass  # free again
 
 

@@ -113,7 +113,7 @@ def per_seed(values: np.ndarray, seeds: int) -> np.ndarray:
     if seeds < 3:
         return np.full((*values.shape[:-1], seeds), np.nan)
     without = [[s not in pair for pair in pairs(seeds)] for s in range(seeds)]
-    rest = np.stack([values[..., kept].mean(-1) for kept in without], -1)
+    rest = np.stack([values[..., index].mean(-1) for index in without], -1)
     return seeds * values.mean(-1)[..., None] - (seeds - 1) * rest
 
 

@@ -22,10 +22,10 @@ PARITY_LABELS = ("all layers", "odd layers (residuals)", "even layers (sums)")
 
 def _stages(layers: Sequence[str]) -> dict[str, list[int]]:
     """Positions of each stage's layers."""
-    found: dict[str, list[int]] = {}
+    stages: dict[str, list[int]] = {}
     for i, name in enumerate(layers):
-        found.setdefault(stage(name), []).append(i)
-    return found
+        stages.setdefault(stage(name), []).append(i)
+    return stages
 
 
 def _stage_ticks(layers: Sequence[str]) -> tuple[list[float], list[str]]:
@@ -125,8 +125,8 @@ def bounds(result: Result) -> Figure:
         centre = values[0, 0, m, min(1, values.shape[1] - 1)].diagonal()
         # Resampled minibatches need not contain the value itself where it is at its bound.
         ends = np.clip(centre - low, 0, None), np.clip(high - centre, 0, None)
-        how = {"fmt": MARKERS[m % len(MARKERS)], "color": COLOURS[m % len(COLOURS)], "markersize": 4, "capsize": 2}
-        ax.errorbar(depth, centre, ends, **how, label="supervised against self-supervised, 95 %")
+        style = {"fmt": MARKERS[m % len(MARKERS)], "color": COLOURS[m % len(COLOURS)], "markersize": 4, "capsize": 2}
+        ax.errorbar(depth, centre, ends, **style, label="supervised against self-supervised, 95 %")
         ax.plot(
             depth,
             between_seeds(values, 0).mean(0).diagonal(),
@@ -241,9 +241,9 @@ def estimates(result: Result) -> Figure:
         mean = values[u].diagonal(axis1=-2, axis2=-1).mean(-1)
         axes[0, 0].plot(sizes, mean, color=COLOURS[u], marker=MARKERS[u], markersize=4, label=f"{text}")
         axes[0, 0].plot(sizes, null[u].mean(-1), "--", color=COLOURS[u], linewidth=1, label=f"{text}, unrelated images")
-        apart = np.abs(values[u, :-1] - exact).reshape(len(sizes) - 1, -1)
-        axes[0, 1].plot(sizes[:-1], apart.max(1), color=COLOURS[u], marker=MARKERS[u], markersize=4)
-        axes[0, 1].plot(sizes[:-1], apart.mean(1), ":", color=COLOURS[u], marker=MARKERS[u], markersize=3)
+        error = np.abs(values[u, :-1] - exact).reshape(len(sizes) - 1, -1)
+        axes[0, 1].plot(sizes[:-1], error.max(1), color=COLOURS[u], marker=MARKERS[u], markersize=4)
+        axes[0, 1].plot(sizes[:-1], error.mean(1), ":", color=COLOURS[u], marker=MARKERS[u], markersize=3)
     axes[0, 1].axhline(0.01, color="0.6", linewidth=0.8)
     axes[0, 1].set_yscale("log")
     axes[0, 0].set_ylabel("CKA of corresponding layers, mean", fontsize=9)
@@ -281,7 +281,7 @@ def indices(result: Result) -> Figure:
     return figure
 
 
-def given(result: Result) -> Figure | Markdown:
+def supplied_encoder(result: Result) -> Figure | Markdown:
     """A given encoder's layers against those of the first seed's networks."""
     if "given" not in result.arrays:
         return Markdown("This run was given no encoder of its own (`-p encoder=…`).")

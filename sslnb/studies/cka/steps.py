@@ -51,8 +51,8 @@ class Study(BaseStudy):
         super().__init__(parameters)
         self.trained, self.reasons, self.on = 0, {}, device.best_device()
         self.networks: dict[tuple[int, int], Encoder] = {}  # by method and seed
-        self.kept: list[dict[int, Encoder]] = []  # of the first seed, by step, for each method
-        self.given: Encoder | None = None
+        self.encoders: list[dict[int, Encoder]] = []  # of the first seed, by step, for each method
+        self.supplied: Encoder | None = None
         self.source: ImageSet | None = None  # what is pretrained on
         self.test: ImageSet | None = None
 
@@ -60,7 +60,7 @@ class Study(BaseStudy):
     def representations(self) -> Result:
         """Pretrain every network; kNN accuracies say how far they have come."""
         p = self.parameters
-        self.given = load_encoder(p.encoder).eval().to(self.on) if p.encoder else None
+        self.supplied = load_encoder(p.encoder).eval().to(self.on) if p.encoder else None
         self.source = at_most(data.load(p.dataset, "train", size=p.size), p.limit)
         self.test = _shuffled(at_most(data.load(p.dataset, "test", size=p.size), p.test_limit), p.seeds[0])
         self._check()
@@ -70,10 +70,10 @@ class Study(BaseStudy):
         for m, s in tqdm(cells, desc="pretraining", unit="encoder"):
             method, seed = p.methods[m], p.seeds[s]
             config = p.config(method, seed, len(self.source))
-            kept = self._along(config, p.at if s == 0 else (p.steps,))
+            encoders = self._along(config, p.at if s == 0 else (p.steps,))
             if s == 0:
-                self.kept.append(kept)
-            self.networks[m, s] = kept[p.steps]
+                self.encoders.append(encoders)
+            self.networks[m, s] = encoders[p.steps]
             accuracy[m, s] = self._knn(self.networks[m, s], probed)
         self.result.arrays["accuracy"] = accuracy
         self.result.scalars |= {
@@ -96,13 +96,13 @@ class Study(BaseStudy):
             config = p.config(method, p.seeds[0], len(self.source))
             with torch.device("meta"):  # its checks, and how many features it has
                 kind, shape = OBJECTIVES[method], {"width": p.width, "stem": p.stem, "in_channels": channels}
-                wide = kind.build_encoder(p.depth, **shape, **config.options).feature_dim
-            enough = f"more than the {wide} channels of the last layer and one"
-            expect(method in p.others or p.index_images > wide + 1, "index_images", enough, p.index_images)
-        if self.given is not None:
-            got = self.given.in_channels
+                feature_dim = kind.build_encoder(p.depth, **shape, **config.options).feature_dim
+            enough = f"more than the {feature_dim} channels of the last layer and one"
+            expect(method in p.others or p.index_images > feature_dim + 1, "index_images", enough, p.index_images)
+        if self.supplied is not None:
+            got = self.supplied.in_channels
             expect(got == channels, "encoder", f"one for {channels} channels", got)
-            cka.similarity([Source("encoder", self.test.images[: cka.LEAST], self.given)])  # all of its layers run
+            cka.similarity([Source("encoder", self.test.images[: cka.LEAST], self.supplied)])  # all of its layers run
 
     def _along(self, config: PretrainConfig, at: Sequence[int]) -> dict[int, Encoder]:
         """Encoders of a run at some steps; without its last one there is nothing to study."""
@@ -126,9 +126,9 @@ class Study(BaseStudy):
         features = [extract(encoder, images, device=self.on) for images in (probed, self.test)]
         return top1(knn_predict(features[0], probed.labels, features[1]), self.test.labels)
 
-    def _compared(self, sources: Sequence[Source], **how: object) -> Similarity:
+    def _compared(self, sources: Sequence[Source], **settings: object) -> Similarity:
         p = self.parameters
-        return cka.similarity(sources, **{"batch_size": p.gram_batch, "seed": p.seeds[0]} | how)
+        return cka.similarity(sources, **{"batch_size": p.gram_batch, "seed": p.seeds[0]} | settings)
 
     def _noted(self) -> Result:
         self.result.scalars["reasons"] = dict(self.reasons)
@@ -159,34 +159,36 @@ class Study(BaseStudy):
         p, images = self.parameters, self.test.images
         sources = [Source(f"{m} {s}", images, network) for (m, s), network in self.networks.items()]
         sources += [Source("untrained", images, self._untrained()), Source("labels", self._one_hot())]
-        sources += [Source("encoder", images, self.given)] if self.given else []
-        found = self._compared(sources, permutations=p.permutations)
-        values, names = found.values(), self.result.scalars["layers"]
+        sources += [Source("encoder", images, self.supplied)] if self.supplied else []
+        similarity = self._compared(sources, permutations=p.permutations)
+        values, names = similarity.values(), self.result.scalars["layers"]
         shape = (len(p.methods), len(p.seeds), len(names))
         trained = slice(0, len(self.networks) * len(names))
         groups, ends = group_ends(names)
-        drawn = found.bootstrap(p.rounds, p.seeds[0])
-        maps, simplex = self._by_method(values[trained, trained], len(names)), found.at("labels").start
-        untrained_maps = values[trained, found.at("untrained")].numpy().reshape(*shape, -1)
+        replicates = similarity.bootstrap(p.rounds, p.seeds[0])
+        maps, simplex = self._by_method(values[trained, trained], len(names)), similarity.at("labels").start
+        untrained_maps = values[trained, similarity.at("untrained")].numpy().reshape(*shape, -1)
         self.result.scalars["groups"] = groups
         self.result.arrays |= {"cka": maps, "untrained": untrained_maps}
         self.result.arrays["simplex"] = values[trained, simplex].view(shape)[..., ends].numpy()
-        self._bounds(found, drawn)
-        self._draw(("C1", "C2", "C3", "C4", "C5"), {"cka": self._by_method(drawn[:, trained, trained], len(names))})
-        self._draw(("C7",), {"simplex": drawn[:, trained, simplex].view(-1, *shape)[..., ends].numpy()})
-        if self.given:
-            self.result.scalars["given_layers"] = list(found.layers["encoder"])
-            rows = [found.between("encoder", f"{m} 0").values.numpy() for m in range(len(p.methods))]
+        self._bounds(similarity, replicates)
+        self._draw(
+            ("C1", "C2", "C3", "C4", "C5"), {"cka": self._by_method(replicates[:, trained, trained], len(names))}
+        )
+        self._draw(("C7",), {"simplex": replicates[:, trained, simplex].view(-1, *shape)[..., ends].numpy()})
+        if self.supplied:
+            self.result.scalars["given_layers"] = list(similarity.layers["encoder"])
+            rows = [similarity.between("encoder", f"{m} 0").values.numpy() for m in range(len(p.methods))]
             self.result.arrays["given"] = np.stack(rows)
         return self._noted()
 
-    def _bounds(self, found: Similarity, drawn: Tensor) -> None:
+    def _bounds(self, similarity: Similarity, replicates: Tensor) -> None:
         """Of the first supervised network against others [M,2,L,L], of another seed: the 95 % interval of CKA, and the
         95 % band of unrelated images."""
         shares = torch.tensor([0.025, 0.975], dtype=torch.float64)
-        rows, other = found.at("0 0"), min(1, len(self.parameters.seeds) - 1)
-        for name, draws in {"interval": drawn[:, rows], "null": found.null}.items():
-            parts = [draws[..., found.at(f"{m} {other}")] for m in range(len(self.parameters.methods))]
+        rows, other = similarity.at("0 0"), min(1, len(self.parameters.seeds) - 1)
+        for name, draws in {"interval": replicates[:, rows], "null": similarity.null}.items():
+            parts = [draws[..., similarity.at(f"{m} {other}")] for m in range(len(self.parameters.methods))]
             bounds = [part.flatten(1).quantile(shares, 0).view(2, *part.shape[1:]) for part in parts]
             self.result.arrays[name] = torch.stack(bounds).numpy()
 
@@ -205,16 +207,16 @@ class Study(BaseStudy):
             for (m, s), network in self.networks.items()
             for v, images in enumerate(views)
         ]
-        found = self._compared(sources)
-        self.result.arrays["views"] = self._between_views(found, found.values())
-        self._draw(("C6",), {"views": self._between_views(found, found.bootstrap(p.rounds, p.seeds[0]))})
+        similarity = self._compared(sources)
+        self.result.arrays["views"] = self._between_views(similarity, similarity.values())
+        self._draw(("C6",), {"views": self._between_views(similarity, similarity.bootstrap(p.rounds, p.seeds[0]))})
         return self._noted()
 
-    def _between_views(self, found: Similarity, values: Tensor) -> np.ndarray:
+    def _between_views(self, similarity: Similarity, values: Tensor) -> np.ndarray:
         """CKA [..., M,S,G] between the two views of each network."""
         rows = []
         for m, s in self.networks:
-            first, second = (found.at(f"{m} {s} {v}") for v in (0, 1))
+            first, second = (similarity.at(f"{m} {s} {v}") for v in (0, 1))
             rows.append(values[..., first, second].diagonal(dim1=-2, dim2=-1))
         shape = (len(self.parameters.methods), len(self.parameters.seeds))
         return torch.stack(rows, -2).unflatten(-2, shape).numpy()
@@ -234,12 +236,12 @@ class Study(BaseStudy):
             else:
                 self.reasons[f"{method}, on the map of objectives"] = run.reason
         features["labels"] = self._one_hot()
-        found = self._compared([Source(name, x) for name, x in features.items()])
-        self.result.scalars["map"] = list(found.layers)
-        self.result.arrays["map"] = values = found.values().numpy()
-        apart = np.clip(1 - values[1:-1, 1:-1], 0, None)  # the estimate can be above 1 by chance
-        if len(apart) > 1:
-            flat = apart[np.triu_indices(len(apart), 1)]
+        similarity = self._compared([Source(name, x) for name, x in features.items()])
+        self.result.scalars["map"] = list(similarity.layers)
+        self.result.arrays["map"] = values = similarity.values().numpy()
+        distance = np.clip(1 - values[1:-1, 1:-1], 0, None)  # the estimate can be above 1 by chance
+        if len(distance) > 1:
+            flat = distance[np.triu_indices(len(distance), 1)]
             linkage = hierarchy.linkage(flat, "average")
             self.result.arrays["map_linkage"] = hierarchy.optimal_leaf_ordering(linkage, flat)
         return self._noted()
@@ -251,8 +253,8 @@ class Study(BaseStudy):
         groups, ends = group_ends(self.result.scalars["layers"])
         layers = [self.result.scalars["layers"][i] for i in ends]
         sources = [
-            Source(f"{m} {t}", self.test.images, kept[t] if t else self._untrained(p.seeds[0]), layers)
-            for m, kept in enumerate(self.kept)
+            Source(f"{m} {t}", self.test.images, encoders[t] if t else self._untrained(p.seeds[0]), layers)
+            for m, encoders in enumerate(self.encoders)
             for t in steps
         ]
         values = self._compared(sources).values().numpy()
@@ -280,10 +282,10 @@ class Study(BaseStudy):
                 self.trained += not run.reused
                 expect(run.converged, method, f"pretraining that converges ({name})", run.reason)
                 sources.append(Source(name, self.test.images, run.encoder.to(self.on)))
-            found = self._compared(sources)
+            similarity = self._compared(sources)
             for name in changes:
-                self.result.arrays[f"shape/{m}/{name}"] = found.between("base", name).values.numpy()
-            self.result.scalars["deep_layers"] = list(found.layers["another depth"])
+                self.result.arrays[f"shape/{m}/{name}"] = similarity.between("base", name).values.numpy()
+            self.result.scalars["deep_layers"] = list(similarity.layers["another depth"])
         self.result.scalars["shapes"] = list(changes)
         return self._noted()
 
@@ -296,13 +298,13 @@ class Study(BaseStudy):
         sizes = (*p.batch_sizes, len(images))
         sources = [Source("supervised", images, self.networks[0, 0]), Source("other", images, self._other(1))]
         shape = (2, len(sizes), len(self.result.scalars["layers"]))
-        found = {"estimate": np.empty((*shape, shape[-1])), "estimate_null": np.empty(shape)}
+        estimate = {"estimate": np.empty((*shape, shape[-1])), "estimate_null": np.empty(shape)}
         for b, size in enumerate(tqdm(sizes, desc="estimates", unit="batch size")):
             for u, unbiased in enumerate((False, True)):
-                one = self._compared(sources, batch_size=size, unbiased=unbiased, permutations=1)
-                found["estimate"][u, b] = one.between("supervised", "other").values.numpy()
-                found["estimate_null"][u, b] = one.null[0, :, one.at("other")].diagonal().numpy()
-        self.result.arrays |= found
+                similarity = self._compared(sources, batch_size=size, unbiased=unbiased, permutations=1)
+                estimate["estimate"][u, b] = similarity.between("supervised", "other").values.numpy()
+                estimate["estimate_null"][u, b] = similarity.null[0, :, similarity.at("other")].diagonal().numpy()
+        self.result.arrays |= estimate
         self.result.scalars["estimate_sizes"] = list(sizes)
         return self._noted()
 
@@ -315,12 +317,12 @@ class Study(BaseStudy):
         first = channel_means(self.networks[0, 0], images, blocks)
         pairs = range(0 if len(p.seeds) > 1 else 1, len(p.methods))  # with itself only where there is another seed
         others = [channel_means(self._other(m), images, blocks) for m in pairs]
-        found = np.full((len(pairs), len(INDICES), len(blocks)), np.nan)
+        values = np.full((len(pairs), len(INDICES), len(blocks)), np.nan)
         for i, other in enumerate(others):
             for j, index in enumerate(INDICES.values()):
                 for k, name in enumerate(blocks):
-                    found[i, j, k] = float(index(first[name], other[name]))
-        self.result.arrays["indices"] = found
+                    values[i, j, k] = float(index(first[name], other[name]))
+        self.result.arrays["indices"] = values
         self.result.scalars |= {"indices": list(INDICES), "index_layers": blocks}
         self.result.scalars["index_pairs"] = ["another seed" if m == 0 else p.methods[m] for m in pairs]
         return self._noted()
@@ -336,11 +338,11 @@ class Study(BaseStudy):
             means = channel_means(self.networks[m, 0], bank.images)
             nearest.append(torch.stack([_nearest(x, queries, p.neighbours) for x in means.values()]))
         nearest = torch.stack(nearest)  # [M,L,Q,k]
-        shown = torch.unique(torch.cat([nearest.flatten(), queries]))
-        place = torch.full((len(bank),), -1).index_put((shown,), torch.arange(len(shown)))
+        positions = torch.unique(torch.cat([nearest.flatten(), queries]))
+        place = torch.full((len(bank),), -1).index_put((positions,), torch.arange(len(positions)))
         self.result.arrays |= {
-            "pictures": bank.images[shown].numpy(),
-            "picture_labels": bank.labels[shown].numpy(),
+            "pictures": bank.images[positions].numpy(),
+            "picture_labels": bank.labels[positions].numpy(),
             "queries": place[queries].numpy(),
             "nearest": place[nearest].numpy(),
         }

@@ -66,9 +66,9 @@ def _mean(values: np.ndarray) -> str:
 def closeness(result: Result) -> Markdown:
     """How near the streamed estimate comes to the exact value, over all pairs of layers."""
     values = result.arrays["estimate"]
-    apart = np.abs(values[:, :-1] - values[1, -1]).reshape(2, values.shape[1] - 1, -1)
+    error = np.abs(values[:, :-1] - values[1, -1]).reshape(2, values.shape[1] - 1, -1)
     rows = [
-        (f"{n:,}", *(f"{part[i].max():.4f} ({part[i].mean():.4f})" for part in apart[::-1]))
+        (f"{n:,}", *(f"{part[i].max():.4f} ({part[i].mean():.4f})" for part in error[::-1]))
         for i, n in enumerate(result.scalars["estimate_sizes"][:-1])
     ]
     return table(("images per minibatch", "unbiased: greatest (mean) distance", "biased"), rows)

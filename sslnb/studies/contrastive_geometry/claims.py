@@ -73,14 +73,14 @@ def decide_all(result: Result) -> tuple[list[Verdict], list[dict]]:
 def positions(result: Result) -> dict[str, list[int]]:
     """Runs of the three methods, by seed; of fewer methods, where not all were trained with all seeds."""
     runs = [tuple(run) for run in result.scalars["runs"]]
-    found = {m: [runs.index((m, s)) if (m, s) in runs else -1 for s in result.scalars["seeds"]] for m in THREE}
-    return {m: at for m, at in found.items() if -1 not in at}
+    runs_of = {m: [runs.index((m, s)) if (m, s) in runs else -1 for s in result.scalars["seeds"]] for m in THREE}
+    return {m: at for m, at in runs_of.items() if -1 not in at}
 
 
 def _three(result: Result) -> dict[str, list[int]]:
     """The runs, or none where one of the methods is missing: then nothing is tested."""
-    found = positions(result)
-    return found if len(found) == len(THREE) else {}
+    runs_of = positions(result)
+    return runs_of if len(runs_of) == len(THREE) else {}
 
 
 def area(accuracy: np.ndarray, budgets: Sequence[float]) -> np.ndarray:
@@ -102,14 +102,14 @@ def _progress(result: Result) -> Iterator[Part]:
     at = _three(result)
     if not at:
         return
-    along, drawn = result.arrays["progress"][1], result.arrays["progress_drawn"]  # [R,T,E+1], [R,T,rounds,2]
+    along, replicates = result.arrays["progress"][1], result.arrays["progress_drawn"]  # [R,T,E+1], [R,T,rounds,2]
     end = along[at["simclr"]][..., -1] - along[at["supervised"]][..., -1]
-    redrawn = drawn[at["simclr"]][..., 0] - drawn[at["supervised"]][..., 0]
+    redrawn = replicates[at["simclr"]][..., 0] - replicates[at["supervised"]][..., 0]
     most = (end.shape[1] - 1) // 2  # of the sorted tasks: positive where more than half of them are
     yield "SimCLR's end minus SupCE's, most tasks", np.sort(end, 1)[:, most], np.sort(redrawn, 1)[:, most].mean(0)
     for other in ("simclr", "supervised"):
         gap = along[at[other]].mean((1, 2)) - along[at["supcon"]].mean((1, 2))
-        redrawn = (drawn[at[other]][..., 1] - drawn[at["supcon"]][..., 1]).mean((0, 1))
+        redrawn = (replicates[at[other]][..., 1] - replicates[at["supcon"]][..., 1]).mean((0, 1))
         yield f"mean progress, {label(other)} minus SupCon", gap, redrawn
 
 
@@ -129,12 +129,12 @@ def _comparable(result: Result) -> Iterator[Part]:
         return
     accuracy = result.arrays["accuracy"][1, ..., -1]  # [R,T]
     by_method = np.stack([accuracy[at[m]] for m in THREE])  # [3,S,T]
-    drawn = np.stack([result.arrays["accuracy_drawn"][at[m]] for m in THREE])  # [3,S,T,rounds]
+    replicates = np.stack([result.arrays["accuracy_drawn"][at[m]] for m in THREE])  # [3,S,T,rounds]
     for t in range(accuracy.shape[1]):
         yield (
             f"gap, task {t + 1}",
             COMPARABLE - np.ptp(by_method[..., t], 0),
-            COMPARABLE - np.ptp(drawn[:, :, t], 0).mean(0),
+            COMPARABLE - np.ptp(replicates[:, :, t], 0).mean(0),
         )
     ahead = by_method[0] - by_method[1:].max(0)  # [S,T]
     effects, redrawn = [], []
@@ -142,17 +142,17 @@ def _comparable(result: Result) -> Iterator[Part]:
         others = np.delete(ahead, s, 0)
         task = int(others.mean(0).argmax()) if len(others) else 0
         effects.append(ahead[s, task] if len(others) else np.nan)
-        redrawn.append(drawn[0, s, task] - drawn[1:, s, task].max(0))
+        redrawn.append(replicates[0, s, task] - replicates[1:, s, task].max(0))
     yield "SimCLR ahead on its best task", np.array(effects), np.mean(redrawn, 0)
 
 
 def _alike(result: Result) -> Iterator[Part]:
     at = _three(result)
-    apart = result.arrays["apart"][1].mean(0)  # over tasks, [R,R]
+    distances = result.arrays["apart"][1].mean(0)  # over tasks, [R,R]
     for method, own in at.items():
         others = [r for m, runs in at.items() if m != method for r in runs]
-        seeds = np.array([np.mean([apart[r, q] for q in own if q != r]) if len(own) > 1 else np.nan for r in own])
-        yield f"{label(method)}: other methods minus other seeds", apart[np.ix_(own, others)].mean(1) - seeds, ()
+        seeds = np.array([np.mean([distances[r, q] for q in own if q != r]) if len(own) > 1 else np.nan for r in own])
+        yield f"{label(method)}: other methods minus other seeds", distances[np.ix_(own, others)].mean(1) - seeds, ()
     for method, own in at.items():
         rising = (np.diff(result.arrays["progress"][1, own], axis=-1) > 0).mean((1, 2))
         yield f"{label(method)}: rising", rising - STEADY, ()

@@ -172,7 +172,7 @@ def browse_surface(result: Result) -> HTML:
     facts = {
         "methods": [label(method) for method in result.scalars["methods"]],
         "at": np.round(result.arrays["surface_at"], 4).tolist(),
-        "heights": [[[_plain(v) for v in row] for row in one] for one in heights(result)],
+        "heights": [[[_plain(v) for v in row] for row in surface] for surface in heights(result)],
         "palette": PALETTE,
     }
     return _explorer("surface-explorer", facts)

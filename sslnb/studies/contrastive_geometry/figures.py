@@ -70,7 +70,7 @@ def progress(result: Result) -> Figure:
     return figure
 
 
-def slip(result: Result) -> Figure:
+def progress_against_accuracy(result: Result) -> Figure:
     """Progress against accuracy of all validation models, with square roots and with raw probabilities."""
     figure, axes = panels(1, height=3.0)
     accuracy = 100 * result.arrays["accuracy"][1].reshape(-1)
@@ -158,7 +158,7 @@ def contours(result: Result) -> Figure:
     at, values = result.arrays["surface_at"], heights(result)
     levels = np.linspace(np.nanmin(values), np.nanmax(values) + 1e-6, 17)  # also where all are equal
     for ax, (method, height) in zip(axes[0], _surfaces(result), strict=True):
-        drawn = ax.contourf(at, at, height.T, levels=levels, cmap="viridis")
+        contour = ax.contourf(at, at, height.T, levels=levels, cmap="viridis")
         ax.contour(at, at, height.T, levels=levels, colors="white", linewidths=0.4)
         ax.plot(0, 0, "+", color="white", markersize=7)
         ax.set_title(label(method), fontsize=9)
@@ -166,7 +166,7 @@ def contours(result: Result) -> Figure:
         ax.set_aspect("equal")
     axes[0, 0].set_ylabel("second direction", fontsize=9)
     ticks = levels[::4]
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.03, ticks=ticks)
+    bar = figure.colorbar(contour, ax=axes, fraction=0.03, ticks=ticks)
     bar.ax.set_yticklabels([f"{10**tick:.2g}" for tick in ticks], fontsize=7)
     bar.set_label("loss", fontsize=9)
     return figure
@@ -244,7 +244,7 @@ def pretraining(result: Result) -> Figure:
     return figure
 
 
-def everyone(result: Result) -> Figure:
+def all_runs(result: Result) -> Figure:
     """Every run of every objective: progress and robustness against accuracy, means over tasks."""
     figure, axes = panels(2, height=3.4)
     accuracy = 100 * result.arrays["accuracy"][1, :, :, -1].mean(1)
@@ -269,9 +269,9 @@ def relations(result: Result) -> Figure:
     value, low, high = result.arrays["relations"]
     figure, axes = panels(1, height=4.6)
     ax = axes[0, 0]
-    shown = np.isfinite(value) & ~np.eye(len(names), dtype=bool)
+    measured = np.isfinite(value) & ~np.eye(len(names), dtype=bool)
     texts = np.full(value.shape, "", object)
-    for i, j in np.argwhere(shown):
+    for i, j in np.argwhere(measured):
         texts[i, j] = f"{value[i, j]:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]"
     image = annotated(ax, value, texts, np.abs(value) > 0.6, size=6, vmin=-1, vmax=1, cmap="RdBu_r")
     ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)

@@ -52,7 +52,7 @@ class Runs:
         self.parameters = parameters
         self.trained, self.reasons = 0, {}
         self.source = at_most(data.load(parameters.dataset, "train", size=parameters.size), parameters.limit)
-        self.given = load_encoder(parameters.encoder).eval() if parameters.encoder else None
+        self.supplied = load_encoder(parameters.encoder).eval() if parameters.encoder else None
         self.tasks = [self._task(classes) for classes in parameters.classes]
         self._check()
         self.runs: list[Run] = []
@@ -77,10 +77,10 @@ class Runs:
         expect(p.mean_images >= least, "mean_images", f"at least two of each of {least // 2} classes", p.mean_images)
         present = int(test.labels.bincount(minlength=len(test.classes)).min())
         expect(present > 0, f"the test split of {p.dataset}", "images of every class", "a class without any")
-        if self.given is not None:
-            got = self.given.in_channels
+        if self.supplied is not None:
+            got = self.supplied.in_channels
             expect(got == channels, "encoder", f"one for {channels} channels", got)
-            extract(self.given, self.tasks[0].validation.images[:2])  # it takes images of this size
+            extract(self.supplied, self.tasks[0].validation.images[:2])  # it takes images of this size
 
     @property
     def per_class(self) -> int:
@@ -91,14 +91,14 @@ class Runs:
         """Fill ``runs``; one whose training went wrong is left out."""
         p = self.parameters
         for method, seed in tqdm(p.runs, desc="pretraining", unit="encoder"):
-            found = cached_checkpoints(p.config(method, seed, len(self.source)), self.source, p.at)
-            self.trained += not found.reused
-            if p.steps in found.encoders:
-                self.runs.append(Run(method, seed, found.encoders[p.steps], found.encoders))
+            checkpoints = cached_checkpoints(p.config(method, seed, len(self.source)), self.source, p.at)
+            self.trained += not checkpoints.reused
+            if p.steps in checkpoints.encoders:
+                self.runs.append(Run(method, seed, checkpoints.encoders[p.steps], checkpoints.encoders))
             else:
-                self.reasons[f"{method}, seed {seed}"] = found.reason
-        if self.given is not None:
-            self.runs.append(Run("encoder", p.seeds[0], self.given, {}))
+                self.reasons[f"{method}, seed {seed}"] = checkpoints.reason
+        if self.supplied is not None:
+            self.runs.append(Run("encoder", p.seeds[0], self.supplied, {}))
         expect(bool(self.runs), "objectives", "at least one that can be trained", self.reasons)
 
     def fine_tune(self) -> dict[str, list[Tensor]]:
@@ -119,17 +119,17 @@ class Runs:
             features[split] = [functional.pad(x, (0, width - x.shape[1])) for x in scaled]
         seeds = [1000 * self.runs[r].seed + t for r, t in cells]
         widths = [self.runs[r].encoder.feature_dim for r, _ in cells]
-        how = {"epochs": p.epochs, "learning_rate": p.head_rate, "batch_size": p.head_batch}
+        settings = {"epochs": p.epochs, "learning_rate": p.head_rate, "batch_size": p.head_batch}
         x, y = stacked(features["train"], [self.tasks[t].train.labels for _, t in cells])
-        heads = train_heads(x, y, len(p.classes[0]), **how, seeds=seeds, widths=widths)
-        found = {split: [[] for _ in self.tasks] for split in SPLITS}
+        heads = train_heads(x, y, len(p.classes[0]), **settings, seeds=seeds, widths=widths)
+        probabilities = {split: [[] for _ in self.tasks] for split in SPLITS}
         for g, (r, t) in enumerate(cells):
             encoder, d = self.runs[r].encoder, self.runs[r].encoder.feature_dim
             self.models[r, t] = with_head(encoder, heads.weight[-1, g, :, :d], heads.bias[-1, g], scales[g])
-            one = heads.of(g)
+            head = heads.of(g)
             for split in SPLITS:
-                found[split][t].append(one.probabilities(features[split][g][None])[:, 0])
-        return {split: [torch.stack(runs) for runs in tasks] for split, tasks in found.items()}
+                probabilities[split][t].append(head.probabilities(features[split][g][None])[:, 0])
+        return {split: [torch.stack(runs) for runs in tasks] for split, tasks in probabilities.items()}
 
     def _features(self, r: int, t: int, split: str) -> Tensor:
         on = device.best_device()
@@ -138,44 +138,44 @@ class Runs:
 
     def _full(self) -> dict[str, list[Tensor]]:
         """Every run fine-tuned whole on every task; one that diverges on any of them is left out."""
-        found = {split: [[] for _ in self.tasks] for split in SPLITS}
+        probabilities = {split: [[] for _ in self.tasks] for split in SPLITS}
         sound, models = [], {}
         for run in tqdm(self.runs, desc="fine-tuning", unit="run"):
             tuned = [self._tuned(run, t) for t in range(len(self.tasks))]
-            if any(one is None for one in tuned):
+            if any(result is None for result in tuned):
                 self.reasons[f"{run.method}, seed {run.seed}"] = "fine-tuning stopped being finite"
                 continue
-            for t, (model, seen) in enumerate(tuned):
+            for t, (model, outputs) in enumerate(tuned):
                 models[len(sound), t] = model
                 for split in SPLITS:
-                    found[split][t].append(torch.stack(seen[split]))
+                    probabilities[split][t].append(torch.stack(outputs[split]))
             sound.append(run)
         expect(bool(sound), "head_rate", "one at which some run's fine-tuning stays finite", self.parameters.head_rate)
         self.runs, self.models = sound, models
-        return {split: [torch.stack(runs) for runs in tasks] for split, tasks in found.items()}
+        return {split: [torch.stack(runs) for runs in tasks] for split, tasks in probabilities.items()}
 
     def _tuned(self, run: Run, t: int) -> tuple[Classifier, dict[str, list[Tensor]]] | None:
         """A run fine-tuned on a task, with its predictions [N,K] after each epoch by split; None if it diverged."""
         p, task = self.parameters, self.tasks[t]
-        seen: dict[str, list[Tensor]] = {split: [] for split in SPLITS}
+        outputs: dict[str, list[Tensor]] = {split: [] for split in SPLITS}
 
         def look(model: Classifier) -> None:
             for split in SPLITS:
-                seen[split].append(extract(model, task.split(split)).softmax(1))
+                outputs[split].append(extract(model, task.split(split)).softmax(1))
 
-        how = {"batch_size": p.head_batch, "learning_rate": p.head_rate, "crop_scale": 1.0, "flip": 0.0}
+        settings = {"batch_size": p.head_batch, "learning_rate": p.head_rate, "crop_scale": 1.0, "flip": 0.0}
         try:
-            tuned = fine_tune(run.encoder, task.train, epochs=p.epochs, seed=run.seed, after_epoch=look, **how)
+            tuned = fine_tune(run.encoder, task.train, epochs=p.epochs, seed=run.seed, after_epoch=look, **settings)
         except NonFiniteError:  # of extract, at outputs that are not finite
             return None
-        return (tuned.model, seen) if tuned.converged else None
+        return (tuned.model, outputs) if tuned.converged else None
 
     def compared(self, t: int, split: str) -> Tensor:
         """Positions [N] of the images over which models are compared: as many of each class, class by class."""
         labels = self.tasks[t].split(split).labels
         return torch.cat([(labels == k).nonzero()[: self.per_class, 0] for k in range(len(self.parameters.classes[0]))])
 
-    def some(self, t: int, split: str, limit: int | None) -> tuple[Tensor, Tensor]:
+    def first(self, t: int, split: str, limit: int | None) -> tuple[Tensor, Tensor]:
         """Images in [0, 1] and labels of a task, so many at most."""
         images = at_most(self.tasks[t].split(split), limit)
         return as_float(images.images), images.labels

@@ -147,7 +147,7 @@ def areas(result: Result) -> Markdown:
     return table(_numbered(result, "method", "attack", unit=", %"), rows)
 
 
-def apart(result: Result) -> Markdown:
+def distances_between_runs(result: Result) -> Markdown:
     """Mean Bhattacharyya distance between runs at equal epochs, over tasks: other seeds, other methods."""
     distances = result.arrays["apart"].mean(1)  # over tasks, [split,R,R]
     methods = [m for m in result.scalars["methods"] if of_method(result, m)]

@@ -28,15 +28,15 @@ def _in_order() -> list[type]:
 
 def views(images: ImageSet, *, count: int = 3, seed: int = 0) -> Figure:
     """What each objective makes of the first images, four pictures of each: one draw of four views, two of two, …"""
-    some = dataclasses.replace(images, images=images.images[:count], labels=images.labels[:count], masks=None)
-    rows = {"image": [picture for image in some.images for picture in (image, *[None] * 4)]}
+    subset = dataclasses.replace(images, images=images.images[:count], labels=images.labels[:count], masks=None)
+    rows = {"image": [picture for image in subset.images for picture in (image, *[None] * 4)]}
     generator = torch.Generator().manual_seed(seed)
     for kind in _in_order():
-        objective = objective_from(PretrainConfig(kind.name, width=2, crop_scale=0.3), some)
-        seen: list[Tensor] = []
-        while len(seen) < 4:
-            seen += map(_bytes, objective.pictures(some.images, generator))
-        rows[kind.label] = [picture for i in range(count) for picture in (*(view[i] for view in seen[:4]), None)]
+        objective = objective_from(PretrainConfig(kind.name, width=2, crop_scale=0.3), subset)
+        pictures: list[Tensor] = []
+        while len(pictures) < 4:
+            pictures += map(_bytes, objective.pictures(subset.images, generator))
+        rows[kind.label] = [picture for i in range(count) for picture in (*(view[i] for view in pictures[:4]), None)]
     return mosaic(rows, 5 * count - 1, cell=0.42)
 
 

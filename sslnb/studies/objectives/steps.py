@@ -125,7 +125,7 @@ class Study(BaseStudy):
         p, images = self.parameters, self.source
         measured = [cost.of_step(p.config(o, p.seeds[0]), images) for o in tqdm(p.objectives, desc="cost of a step")]
         for name in PARTS:
-            self.result.arrays[f"step_{name}"] = np.array([getattr(one, name) for one in measured])
+            self.result.arrays[f"step_{name}"] = np.array([getattr(step_cost, name) for step_cost in measured])
         return self.result
 
 

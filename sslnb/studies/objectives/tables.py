@@ -77,7 +77,7 @@ def settings(result: Result) -> Markdown:
 
 def costs(result: Result) -> Markdown:
     """Time and memory of a step, cheapest first."""
-    seconds, drawn, memory = (result.arrays[f"step_{name}"] for name in ("seconds", "views", "memory"))
+    seconds, views, memory = (result.arrays[f"step_{name}"] for name in ("seconds", "views", "memory"))
     rows = []
     for m in np.argsort(seconds):
         method = result.scalars["methods"][m]
@@ -87,7 +87,7 @@ def costs(result: Result) -> Markdown:
                 labels.label(method),
                 f"{1e3 * seconds[m]:.0f}",
                 f"{batch / seconds[m]:.0f}",
-                f"{100 * drawn[m] / seconds[m]:.1f}",
+                f"{100 * views[m] / seconds[m]:.1f}",
                 f"{memory[m] / 2**20:.0f}",
             )
         )

@@ -124,8 +124,8 @@ def _sparse(result: Result) -> Iterator[Part]:
 
 
 def _information(result: Result) -> Iterator[Part]:
-    told = result.arrays["information"][:, _learned(result)]
-    lower, band, upper = np.moveaxis(told, -1, 0)
+    information = result.arrays["information"][:, _learned(result)]
+    lower, band, upper = np.moveaxis(information, -1, 0)
     yield "against the lower tail", _mean(band - lower), ()
     yield "against the upper tail", _mean(band - upper), ()
 
@@ -150,25 +150,25 @@ def _compression(result: Result) -> Iterator[Part]:
     names, shares = result.scalars["subsets"], np.array(result.scalars["shares"])
     accuracy, at = result.arrays["subsets"][:, _learned(result)], int(np.abs(shares - KEPT).argmin())
     own, pca = (accuracy[..., names.index(name), :] for name in ("discriminative", "pca"))
-    kept = f"{100 * shares[at]:g} % kept"
-    yield f"against all features, {kept}", LITTLE - _mean(own[..., -1] - own[..., at]), ()
-    yield f"against PCA, {kept}", LITTLE - _mean(pca[..., at] - own[..., at]), ()
+    share_text = f"{100 * shares[at]:g} % kept"
+    yield f"against all features, {share_text}", LITTLE - _mean(own[..., -1] - own[..., at]), ()
+    yield f"against PCA, {share_text}", LITTLE - _mean(pca[..., at] - own[..., at]), ()
 
 
 def _prediction(result: Result) -> Iterator[Part]:
     names, own = result.scalars["predictors"], _learned(result)
-    areas, drawn = (result.arrays[name][:, own] for name in ("auroc", "auroc_drawn"))
+    areas, replicates = (result.arrays[name][:, own] for name in ("auroc", "auroc_drawn"))
     at = names.index("qscore")
-    yield "against chance", _mean(areas[..., at]) - 0.5, _replicates(drawn[..., at, :])
+    yield "against chance", _mean(areas[..., at]) - 0.5, _replicates(replicates[..., at, :])
     for name in TRIVIAL:
         other = names.index(name)
-        differences = areas[..., at] - areas[..., other], drawn[..., at, :] - drawn[..., other, :]
+        differences = areas[..., at] - areas[..., other], replicates[..., at, :] - replicates[..., other, :]
         yield f"against {name}", _mean(differences[0]), _replicates(differences[1])
 
 
-def _replicates(drawn: np.ndarray) -> np.ndarray:
+def _replicates(replicates: np.ndarray) -> np.ndarray:
     """Means over data sets, methods and seeds of effects [D,M,S,R], one per draw of test images."""
-    measured = drawn[np.isfinite(drawn).all(-1)]
+    measured = replicates[np.isfinite(replicates).all(-1)]
     return measured.mean(0) if len(measured) else np.zeros(0)
 
 
@@ -202,7 +202,7 @@ def _overlaps(result: Result) -> Iterator[Part]:
 
 
 def _supervision(result: Result) -> Iterator[Part]:
-    areas, drawn, at = (
+    areas, area_replicates, at = (
         result.arrays["auroc"],
         result.arrays["auroc_drawn"],
         result.scalars["predictors"].index("qscore"),
@@ -213,7 +213,7 @@ def _supervision(result: Result) -> Iterator[Part]:
         known = bool(methods and plain)
         nothing = np.full(areas.shape[2], np.nan)
         effects = _mean(areas[:, methods, :, at] - areas[:, plain, :, at]) if known else nothing
-        replicates = _replicates(drawn[:, methods, :, at] - drawn[:, plain, :, at]) if known else ()
+        replicates = _replicates(area_replicates[:, methods, :, at] - area_replicates[:, plain, :, at]) if known else ()
         yield f"{name} minus supervised", effects, replicates
 
 

@@ -144,22 +144,22 @@ class Encoders:
         """
         p, n = self.parameters, len(self.parameters.shares)
         x = {split: judged.standardized(split) for split in ("train", "test")}
-        kept = [subsets(judged.rate, share, random=p.random_subsets, seed=seed) for share in p.shares]
-        masks = [torch.stack([each[name] for each in kept]) for name in ("discriminative", "lower", "upper")]
-        masks = torch.cat([*masks, *(each["random"] for each in kept)])
+        masks_of = [subsets(judged.rate, share, random=p.random_subsets, seed=seed) for share in p.shares]
+        masks = [torch.stack([each[name] for each in masks_of]) for name in ("discriminative", "lower", "upper")]
+        masks = torch.cat([*masks, *(each["random"] for each in masks_of)])
         own = self._accuracies(judged, x, masks, splits, seed)
         pca = PCA().fit(x["train"].numpy())
         turned = {split: torch.from_numpy(pca.transform(part.numpy())) for split, part in x.items()}
         order = torch.arange(turned["train"].shape[1])
-        first = torch.stack([order < int(each["lower"].sum()) for each in kept])
-        found = {
+        first = torch.stack([order < int(each["lower"].sum()) for each in masks_of])
+        accuracy = {
             "discriminative": own[:n],
             "lower": own[n : 2 * n],
             "upper": own[2 * n : 3 * n],
             "random": own[3 * n :].reshape(n, p.random_subsets).mean(1),
             "pca": self._accuracies(judged, turned, first, splits, seed),
         }
-        return np.stack([found[name] for name in SUBSETS])
+        return np.stack([accuracy[name] for name in SUBSETS])
 
     def _accuracies(
         self, judged: Judged, x: dict[str, Tensor], masks: Tensor, splits: dict[str, ImageSet], seed: int

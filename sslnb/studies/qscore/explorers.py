@@ -80,9 +80,9 @@ def _score_frame(result: Result, epsilon: float, low: float, high: float) -> w.I
     features = torch.from_numpy(result.arrays["explorer_features"]).float()
     right = result.arrays["explorer_right"]
     chosen = f"ε = {epsilon:g}, band from {low:g} to {high:g} %"
-    found = rescored(features, right, epsilon, low, high)
-    area = 100 * found.auroc
+    scores = rescored(features, right, epsilon, low, high)
+    area = 100 * scores.auroc
     known = f"AUROC {area:.1f} %" if np.isfinite(area) else "AUROC undefined: all samples are right, or none is"
-    empty = f"{100 * (found.score == 0).mean():.0f} % of samples at 0"
-    text = f"{chosen}: " + (f"{known}, {found.features} features, {empty}" if found.features else "no such feature")
-    return picture(score_explorer(found.score, right, text), text)
+    empty = f"{100 * (scores.score == 0).mean():.0f} % of samples at 0"
+    text = f"{chosen}: " + (f"{known}, {scores.features} features, {empty}" if scores.features else "no such feature")
+    return picture(score_explorer(scores.score, right, text), text)

@@ -35,13 +35,13 @@ def _nothing(ax: Axes, text: str) -> None:
 
 def activation_maps(result: Result) -> Figure:
     """Activations of the first test samples, as shares of each sample's greatest: a panel per method."""
-    shown = [m for m in range(len(result.scalars["methods"])) if np.isfinite(result.arrays["activations"][m]).any()]
-    columns = min(5, len(shown))
-    figure, axes = panels(columns, math.ceil(len(shown) / columns), height=1.9, sharex=True, sharey=True)
-    for ax, m in zip(axes.flat, shown, strict=False):
+    methods = [m for m in range(len(result.scalars["methods"])) if np.isfinite(result.arrays["activations"][m]).any()]
+    columns = min(5, len(methods))
+    figure, axes = panels(columns, math.ceil(len(methods) / columns), height=1.9, sharex=True, sharey=True)
+    for ax, m in zip(axes.flat, methods, strict=False):
         image = ax.imshow(result.arrays["activations"][m], aspect="auto", cmap="viridis", vmin=0, vmax=1)
         ax.set_title(label(result.scalars["methods"][m]), fontsize=9)
-    for ax in axes.flat[len(shown) :]:
+    for ax in axes.flat[len(methods) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
         ax.set_ylabel("sample", fontsize=8)
@@ -170,12 +170,12 @@ def sensitivity(result: Result) -> Figure:
 def subsets(result: Result, *, dataset: int = 0) -> Figure:
     """Accuracy of probes against the share of the features they keep: a panel per method, a line per choice."""
     accuracy = result.arrays["subsets"][dataset]
-    shown = [m for m in range(len(result.scalars["methods"])) if np.isfinite(accuracy[m]).any()]
-    columns = min(4, max(1, len(shown)))
-    figure, axes = panels(columns, max(1, math.ceil(len(shown) / columns)), height=2.1, sharex=True)
-    for ax in axes.flat[len(shown) :]:
+    methods = [m for m in range(len(result.scalars["methods"])) if np.isfinite(accuracy[m]).any()]
+    columns = min(4, max(1, len(methods)))
+    figure, axes = panels(columns, max(1, math.ceil(len(methods) / columns)), height=2.1, sharex=True)
+    for ax in axes.flat[len(methods) :]:
         ax.set_axis_off()
-    for ax, m in zip(axes.flat, shown, strict=False):
+    for ax, m in zip(axes.flat, methods, strict=False):
         for i, name in enumerate(result.scalars["subsets"]):
             mean, low, high = (100 * part for part in mean_spread(accuracy[m, :, i]))
             shares = 100 * np.array(result.scalars["shares"])
@@ -184,7 +184,7 @@ def subsets(result: Result, *, dataset: int = 0) -> Figure:
         ax.set_title(label(result.scalars["methods"][m]), fontsize=9)
     figure.supxlabel("share of the features kept, %", fontsize=9)
     figure.supylabel("accuracy in %", fontsize=9)
-    if shown:
+    if methods:
         legend(figure, axes[0, 0], 5)
     return figure
 
@@ -253,8 +253,8 @@ def gauges(result: Result, *, dataset: int = 0) -> Figure:
         for i, values in enumerate(stages):
             mean, low, high = mean_spread(scale * values[methods].T)
             x = np.arange(len(methods)) + 0.18 * (i - 1.5)
-            how = {"fmt": MARKERS[i], "color": COLOURS[i], "markersize": 4, "capsize": 2}
-            ax.errorbar(x, mean, (mean - low, high - mean), label=labels[i], **how)
+            style = {"fmt": MARKERS[i], "color": COLOURS[i], "markersize": 4, "capsize": 2}
+            ax.errorbar(x, mean, (mean - low, high - mean), label=labels[i], **style)
         names = [label(result.scalars["methods"][m]) for m in methods]
         ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
         ax.set_title(text, fontsize=9)
@@ -314,8 +314,8 @@ def overlaps(result: Result) -> Figure:
         for b, (t, o, text) in enumerate(marks):
             mean, low, high = mean_spread(100 * core[methods, :, t, o].T)
             x = np.arange(len(methods)) + 0.14 * (b - 2.5)
-            how = {"fmt": MARKERS[b], "color": COLOURS[b], "markersize": 4, "capsize": 2}
-            ax.errorbar(x, mean, (mean - low, high - mean), label=text, **how)
+            style = {"fmt": MARKERS[b], "color": COLOURS[b], "markersize": 4, "capsize": 2}
+            ax.errorbar(x, mean, (mean - low, high - mean), label=text, **style)
         ax.axhline(100 * result.arrays["mask_area"][i], color="0.4", linestyle=":", label="the object's area")
         names = [label(result.scalars["methods"][m]) for m in methods]
         ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)

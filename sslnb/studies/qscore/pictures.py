@@ -25,12 +25,12 @@ KINDS = ("discriminative", "regularized", "group", "pca", "lowly")
 
 def layers(encoder: Encoder, name: str) -> list[str]:
     """The layers of that name: the encoder's own, those of both its colour streams, or of a wrapped network."""
-    found = [path for path, _ in encoder.named_modules() if path == name or path.endswith(f".{name}")]
+    paths = [path for path, _ in encoder.named_modules() if path == name or path.endswith(f".{name}")]
     prefixes = ("", "first.", "second.", "model.")
-    found = [path for path in found if path.removesuffix(name) in prefixes]
+    paths = [path for path in paths if path.removesuffix(name) in prefixes]
     known = [path for path, _ in encoder.named_children()]
-    expect(bool(found), "heatmap_layer", f"a layer that every encoder has, such as {known}", repr(name))
-    return found
+    expect(bool(paths), "heatmap_layer", f"a layer that every encoder has, such as {known}", repr(name))
+    return paths
 
 
 def _directed(encoder: Encoder, images: ImageSet | Tensor, along: Tensor, p: Parameters) -> Tensor:
@@ -38,7 +38,7 @@ def _directed(encoder: Encoder, images: ImageSet | Tensor, along: Tensor, p: Par
     return sum(direction_heatmaps(encoder, images, along, layer=layer) for layer in layers(encoder, p.heatmap_layer))
 
 
-def _some(features: Tensor, count: int) -> Tensor:
+def _evenly(features: Tensor, count: int) -> Tensor:
     """At most so many, evenly spread."""
     return features[torch.linspace(0, len(features) - 1, min(count, len(features))).round().long()]
 
@@ -54,7 +54,7 @@ def of_features(encoder: Encoder, judged: Judged, test: ImageSet, p: Parameters)
     least, most = judged.rate[judged.mask].min(), judged.rate[judged.mask].max()
     rate = judged.rate[order]
     groups = (rate > 0) & (rate < least), judged.mask[order], rate > most
-    chosen = [_some(order[group], EXAMPLES) for group in groups]
+    chosen = [_evenly(order[group], EXAMPLES) for group in groups]
     group = torch.cat([torch.full((len(part),), g) for g, part in enumerate(chosen)])
     chosen = torch.cat(chosen)
     h = F.normalize(judged.features["test"], dim=1)
@@ -66,9 +66,9 @@ def of_features(encoder: Encoder, judged: Judged, test: ImageSet, p: Parameters)
         images.append(test.images[top])
         heat.append(_directed(encoder, test.images[top], direction, p).half())
         labels.append(test.labels[top])
-    found = {"feature": chosen, "rate": judged.rate[chosen], "group": group, "class_rates": rates[chosen]}
-    found |= {"image": torch.stack(images), "heat": torch.stack(heat), "label": torch.stack(labels)}
-    return {f"example_{name}": value.numpy() for name, value in found.items()}
+    facts = {"feature": chosen, "rate": judged.rate[chosen], "group": group, "class_rates": rates[chosen]}
+    facts |= {"image": torch.stack(images), "heat": torch.stack(heat), "label": torch.stack(labels)}
+    return {f"example_{name}": value.numpy() for name, value in facts.items()}
 
 
 def for_explorer(judged: Judged, limit: int) -> dict[str, np.ndarray]:
@@ -83,21 +83,21 @@ def by_class(judged: Judged, test: ImageSet) -> np.ndarray:
     """Mean activations [right or wrong, class, feature] of discriminative features of unit-length samples."""
     features = torch.zeros(0, dtype=torch.long) if judged.mask is None else judged.mask.nonzero().flatten()[:FEATURES]
     h = F.normalize(judged.features["test"], dim=1)[:, features]
-    found = np.full((2, len(test.classes), len(features)), np.nan)
+    averages = np.full((2, len(test.classes), len(features)), np.nan)
     for o, chosen in enumerate((judged.right, ~judged.right) if judged.usable else ()):
         for k in range(len(test.classes)):
             members = chosen & (test.labels == k)
             if members.any():
-                found[o, k] = h[members].mean(0).numpy()
-    return found
+                averages[o, k] = h[members].mean(0).numpy()
+    return averages
 
 
 def curves(score: Tensor, right: Tensor, grid: np.ndarray) -> np.ndarray:
     """True positive rate at false positive rates, and precision at recalls, both [len(grid)]."""
-    found = prediction.curves(score.numpy(), right.numpy())
-    recall, precision = found["recall"][::-1], found["precision"][::-1]
+    points = prediction.curves(score.numpy(), right.numpy())
+    recall, precision = points["recall"][::-1], points["precision"][::-1]
     reached = np.searchsorted(recall, grid).clip(max=len(recall) - 1)  # between its points the curve has steps
-    return np.stack([np.interp(grid, found["fpr"], found["tpr"]), precision[reached]])
+    return np.stack([np.interp(grid, points["fpr"], points["tpr"]), precision[reached]])
 
 
 def _heat(encoder: Encoder, judged: Judged, images: ImageSet, p: Parameters) -> tuple[Tensor, Tensor]:
@@ -113,17 +113,17 @@ def overlap(encoder: Encoder, judged: Judged, images: ImageSet, p: Parameters) -
 
     Over images whose heatmap has heat and whose mask is neither empty nor full; NaN where there are none.
     """
-    found = np.full((2, 2), np.nan)
+    overlaps = np.full((2, 2), np.nan)
     if not judged.usable:
-        return found
+        return overlaps
     heat, right = _heat(encoder, judged, images, p)
     usable = (heat.flatten(1).sum(1) > 0) & images.masks.flatten(1).any(1) & ~images.masks.flatten(1).all(1)
     for o, chosen in enumerate((right, ~right)):
         chosen = chosen & usable
         if chosen.any():
             for k, masks in enumerate((images.masks, ~images.masks)):
-                found[k, o] = float(mask_iou(heat[chosen], masks[chosen]).mean())
-    return found
+                overlaps[k, o] = float(mask_iou(heat[chosen], masks[chosen]).mean())
+    return overlaps
 
 
 def shifted(encoder: Encoder, judged: Judged, test: ImageSet, epsilon: float) -> np.ndarray:
@@ -180,11 +180,11 @@ def _groups(judged: Judged) -> Tensor:
         return F.one_hot(features, len(judged.mask)).float()
     h = F.normalize(judged.features["train"], dim=1)[:, features]
     distance = 1 - torch.corrcoef(h.T).nan_to_num(0.0)
-    how = {"metric": "precomputed", "linkage": "average"}
-    group = AgglomerativeClustering(GROUPS, **how).fit_predict(distance.clamp(min=0).numpy())
-    found = torch.zeros(GROUPS, len(judged.mask))
-    found[torch.from_numpy(group), features] = 1.0
-    return found
+    settings = {"metric": "precomputed", "linkage": "average"}
+    group = AgglomerativeClustering(GROUPS, **settings).fit_predict(distance.clamp(min=0).numpy())
+    groups = torch.zeros(GROUPS, len(judged.mask))
+    groups[torch.from_numpy(group), features] = 1.0
+    return groups
 
 
 def _strongest(groups: Tensor, judged: Judged, h: Tensor) -> Tensor:

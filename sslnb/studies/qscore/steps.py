@@ -48,7 +48,7 @@ class Study(BaseStudy):
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
         self.encoders = Encoders(parameters)
-        self.given: Encoder | None = None
+        self.supplied: Encoder | None = None
         self.runs: dict[Cell, Pretrained] = {}
         self.judged: dict[Cell, Judged] = {}
         self.after: dict[tuple[Cell, str], tuple[Encoder, Judged]] = {}  # trained on, at the last of the rates
@@ -57,9 +57,9 @@ class Study(BaseStudy):
     def representations(self) -> Result:
         """Pretrain and probe every encoder; how sparse its features are (figure A.1)."""
         p = self.parameters
-        self.given = load_encoder(p.encoder).eval() if p.encoder else None
+        self.supplied = load_encoder(p.encoder).eval() if p.encoder else None
         self._check()
-        methods = [*p.trained, *(["encoder"] if self.given else [])]
+        methods = [*p.trained, *(["encoder"] if self.supplied else [])]
         first = self.encoders.splits(p.datasets[0])["test"]
         self.result.scalars |= {
             **{name: list(getattr(p, name)) for name in ("datasets", "seeds", "masked", "shares")},
@@ -71,7 +71,7 @@ class Study(BaseStudy):
             "pretraining": {"dataset": ", ".join(p.datasets), "images": len(self.encoders.source(p.datasets[0]))},
         }
         self.result.provenance["data"] = {name: self.encoders.source(name).checksum() for name in p.datasets}
-        found = {name: self._empty() for name in ("accuracy", "near_zero", "kurtosis")}
+        arrays = {name: self._empty() for name in ("accuracy", "near_zero", "kurtosis")}
         for cell in tqdm(self._cells(), desc="pretraining and probes", unit="encoder"):
             encoder = self._encoder(cell)
             if encoder is None:
@@ -80,11 +80,11 @@ class Study(BaseStudy):
             splits = self.encoders.splits(p.datasets[d])
             judged = self.judged[cell] = self.encoders.judge(self._name(cell), encoder, splits, p.seeds[s])
             h = judged.features["test"]
-            found["accuracy"][cell] = judged.accuracy
-            found["near_zero"][cell] = activations.near_zero_share(h)
-            found["kurtosis"][cell] = activations.excess_kurtosis(h)
+            arrays["accuracy"][cell] = judged.accuracy
+            arrays["near_zero"][cell] = activations.near_zero_share(h)
+            arrays["kurtosis"][cell] = activations.excess_kurtosis(h)
         expect(bool(self.judged), "objectives", "at least one that can be trained", self.encoders.reasons)
-        self.result.arrays |= found | self._magnitudes()
+        self.result.arrays |= arrays | self._magnitudes()
         return self._noted()
 
     def _check(self) -> None:
@@ -97,11 +97,11 @@ class Study(BaseStudy):
                 expect(got == channels, name, f"images of {channels} channels", got)
                 has = name not in p.masked or images.masks is not None
                 expect(has, "masked", "sets with masks", f"{name}, whose {split} split has none")
-        if self.given is not None:
-            got = self.given.in_channels
+        if self.supplied is not None:
+            got = self.supplied.in_channels
             expect(got == channels, "encoder", f"one for {channels} channels", got)
-        given = [self.given] if self.given else []
-        for encoder in (*given, *(p.skeleton(method, channels) for method in p.trained)):
+        names = [self.supplied] if self.supplied else []
+        for encoder in (*names, *(p.skeleton(method, channels) for method in p.trained)):
             pictures.layers(encoder, p.heatmap_layer)
 
     def _cells(self) -> list[Cell]:
@@ -115,14 +115,14 @@ class Study(BaseStudy):
         d, m, s = cell
         method = self.result.scalars["methods"][m]
         if method == "encoder":
-            return self.given
+            return self.supplied
         if cell not in self.runs:
             self.runs[cell] = self.encoders.pretrained(self.parameters.datasets[d], method, self.parameters.seeds[s])
         return self.runs[cell].encoder if self.runs[cell].converged else None
 
-    def _empty(self, *more: int) -> np.ndarray:
+    def _empty(self, *shape: int) -> np.ndarray:
         scalars = self.result.scalars
-        return np.full(tuple(len(scalars[k]) for k in ("datasets", "methods", "seeds")) + more, np.nan)
+        return np.full(tuple(len(scalars[k]) for k in ("datasets", "methods", "seeds")) + shape, np.nan)
 
     def _name(self, cell: Cell) -> str:
         d, m, s = cell
@@ -139,15 +139,18 @@ class Study(BaseStudy):
         """Of the first set and seed: activations [method, sample, feature] and the histogram of magnitudes."""
         width = max((judged.rate.numel() for judged in self.judged.values()), default=1)
         methods = len(self.result.scalars["methods"])
-        shown, density = np.full((methods, ROWS, width), np.nan, np.float32), np.full((methods, len(BINS) - 1), np.nan)
+        magnitudes, density = (
+            np.full((methods, ROWS, width), np.nan, np.float32),
+            np.full((methods, len(BINS) - 1), np.nan),
+        )
         for (d, m, s), judged in self.judged.items():
             if (d, s) == (0, 0):
                 relative = judged.features["test"].abs()
                 relative = relative / relative.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
                 density[m] = np.histogram(relative.numpy(), BINS)[0] / relative.numel()
                 rows = relative[:ROWS]
-                shown[m, : len(rows), : relative.shape[1]] = rows.numpy()
-        return {"activations": shown, "magnitudes": density}
+                magnitudes[m, : len(rows), : relative.shape[1]] = rows.numpy()
+        return {"activations": magnitudes, "magnitudes": density}
 
     # --- features -----------------------------------------------------------------------------------------------------
 
@@ -156,22 +159,22 @@ class Study(BaseStudy):
         """Activation rates, what features tell about the class, examples; AUROC against epsilon and the band."""
         p = self.parameters
         width = max((judged.rate.numel() for judged in self.judged.values()), default=1)
-        rates, told = self._empty(width), self._empty(len(BANDS))
+        rates, information = self._empty(width), self._empty(len(BANDS))
         grid = len(p.epsilons), len(p.lows)
-        found = {"sensitivity": self._empty(*grid), "empty": self._empty(*grid)}
+        arrays = {"sensitivity": self._empty(*grid), "empty": self._empty(*grid)}
         for cell, judged in tqdm(self.judged.items(), desc="features", unit="encoder"):
             labels = self.encoders.splits(p.datasets[cell[0]])["train"].labels
             rates[cell][: len(judged.rate)] = judged.rate.numpy()
-            told[cell] = self._told(judged, labels)
+            information[cell] = self._information(judged, labels)
             for i, epsilon in enumerate(p.epsilons):
                 rate = qscore.activation_rate(judged.features["train"], epsilon)
                 for j, low in enumerate(p.lows):
                     mask, _ = band(rate, low, p.high)
                     if mask is not None:
                         score = qscore.q_score(judged.features["test"], mask, epsilon)
-                        found["empty"][cell][i, j] = float((score == 0).double().mean())
-                        found["sensitivity"][cell][i, j] = prediction.auroc(score.numpy(), judged.right.numpy())
-        self.result.arrays |= {"rates": rates, "information": told} | found
+                        arrays["empty"][cell][i, j] = float((score == 0).double().mean())
+                        arrays["sensitivity"][cell][i, j] = prediction.auroc(score.numpy(), judged.right.numpy())
+        self.result.arrays |= {"rates": rates, "information": information} | arrays
         self.result.scalars |= {"bands": list(BANDS), "epsilons": list(p.epsilons), "lows": list(p.lows)}
         first = min(self.judged)
         test, encoder = self.encoders.splits(p.datasets[first[0]])["test"], self._encoder(first)
@@ -180,7 +183,7 @@ class Study(BaseStudy):
         self.result.scalars["pictured"] = self.result.scalars["methods"][first[1]]
         return self._noted()
 
-    def _told(self, judged: Judged, labels: torch.Tensor) -> list[float]:
+    def _information(self, judged: Judged, labels: torch.Tensor) -> list[float]:
         """Mean information about the class, in bits, of features below, within and above the band."""
         p = self.parameters
         if judged.mask is None:
@@ -195,12 +198,12 @@ class Study(BaseStudy):
     def subset_probes(self) -> Result:
         """Probes on shares of the features, all of an encoder trained at once (figures 2, A.5, A.7)."""
         p = self.parameters
-        found = self._empty(len(SUBSETS), len(p.shares))
+        accuracy = self._empty(len(SUBSETS), len(p.shares))
         for cell, judged in tqdm(self.judged.items(), desc="probes on subsets", unit="encoder"):
             if judged.probe.converged:
                 splits = self.encoders.splits(p.datasets[cell[0]])
-                found[cell] = self.encoders.on_subsets(judged, splits, p.seeds[cell[2]])
-        self.result.arrays["subsets"] = found
+                accuracy[cell] = self.encoders.on_subsets(judged, splits, p.seeds[cell[2]])
+        self.result.arrays["subsets"] = accuracy
         self.result.scalars["subsets"] = list(SUBSETS)
         return self._noted()
 
@@ -224,7 +227,7 @@ class Study(BaseStudy):
         """How well the score, and simpler ones, predict which samples the probe gets right (figures 4 and A.9)."""
         p = self.parameters
         areas = {name: self._empty(len(PREDICTORS)) for name in ("auroc", "auprc")}
-        drawn = {f"{name}_drawn": self._empty(len(PREDICTORS), p.rounds) for name in areas}
+        replicates = {f"{name}_drawn": self._empty(len(PREDICTORS), p.rounds) for name in areas}
         base, lines = self._empty(), self._empty(2, len(CURVE))
         for cell, judged in tqdm(self.judged.items(), desc="prediction", unit="encoder"):
             if not judged.probe.converged:
@@ -236,15 +239,15 @@ class Study(BaseStudy):
             for i, name in enumerate(PREDICTORS):
                 if name in scores:
                     # The same draws for all encoders of a set: differences between them are paired by test image.
-                    found = prediction.predicts(scores[name], judged.right, rounds=p.rounds)
-                    areas["auroc"][cell][i], areas["auprc"][cell][i] = found.auroc[0], found.auprc[0]
-                    drawn["auroc_drawn"][cell][i], drawn["auprc_drawn"][cell][i] = found.drawn.T
-                    if found.undefined:
-                        self.encoders.reasons[f"{self._name(cell)}: AUROC"] = found.undefined
+                    estimates = prediction.predicts(scores[name], judged.right, rounds=p.rounds)
+                    areas["auroc"][cell][i], areas["auprc"][cell][i] = estimates.auroc[0], estimates.auprc[0]
+                    replicates["auroc_drawn"][cell][i], replicates["auprc_drawn"][cell][i] = estimates.drawn.T
+                    if estimates.undefined:
+                        self.encoders.reasons[f"{self._name(cell)}: AUROC"] = estimates.undefined
             if judged.mask is not None and 0 < base[cell] < 1:
                 lines[cell] = pictures.curves(scores["qscore"], judged.right, CURVE)
-        drawn = {name: values.astype(np.float32) for name, values in drawn.items()}
-        self.result.arrays |= areas | drawn | {"base_rate": base, "curves": lines}
+        replicates = {name: values.astype(np.float32) for name, values in replicates.items()}
+        self.result.arrays |= areas | replicates | {"base_rate": base, "curves": lines}
         self.result.scalars["predictors"] = list(PREDICTORS)
         return self._noted()
 
@@ -284,10 +287,10 @@ class Study(BaseStudy):
         run = self.encoders.further(self.runs[cell], p.datasets[d], method, p.seeds[s], rate, penalty)
         return run.encoder if run.converged else None
 
-    def _judged_like(self, cell: Cell, encoder: Encoder, how: str) -> Judged:
+    def _judged_like(self, cell: Cell, encoder: Encoder, settings: str) -> Judged:
         """An encoder that was trained on, by a probe of the same learning rate and decay as before."""
         p, splits = self.parameters, self.encoders.splits(self.parameters.datasets[cell[0]])
-        name = f"{self._name(cell)}, {how}"
+        name = f"{self._name(cell)}, {settings}"
         return self.encoders.judge(name, encoder, splits, p.seeds[cell[2]], self.judged[cell].probe)
 
     def _gauges(self, judged: Judged) -> list[float]:
@@ -297,8 +300,8 @@ class Study(BaseStudy):
         areas = [np.nan, np.nan]
         if judged.usable:
             score = qscore.q_score(h, judged.mask, epsilon)
-            found = prediction.predicts(score, judged.right, rounds=2)
-            areas = [found.auroc[0], found.auprc[0]]
+            estimates = prediction.predicts(score, judged.right, rounds=2)
+            areas = [estimates.auroc[0], estimates.auprc[0]]
         highly = float(qscore.highly_activating(h, epsilon).sum(1).double().mean())
         confidence = float(judged.confidence.mean()) if judged.probe.converged else np.nan
         return [judged.accuracy, highly, confidence, *areas]
@@ -309,15 +312,15 @@ class Study(BaseStudy):
         p = self.parameters
         cells = self._regularizable()[:1]
         cells = [cell for cell in self._regularizable() if cells and cell[:2] == cells[0][:2]]
-        found = np.full((len(p.weights), len(p.norm_weights), len(p.seeds), len(GAUGES)), np.nan)
+        gauges = np.full((len(p.weights), len(p.norm_weights), len(p.seeds), len(GAUGES)), np.nan)
         grid = [(c, i, j) for c in cells for i in range(len(p.weights)) for j in range(len(p.norm_weights))]
         for cell, i, j in tqdm(grid, desc="ablation", unit="run"):
             penalty = Penalty("qscore", self.judged[cell].mask, p.weights[i], p.norm_weights[j], p.epsilon)
             encoder = self._further(cell, p.further_rates[-1], penalty)
             if encoder is not None:
-                how = trained_on(p.further_rates[-1], penalty)
-                found[i, j, cell[2]] = self._gauges(self._judged_like(cell, encoder, how))
-        self.result.arrays["ablation"] = found
+                training = trained_on(p.further_rates[-1], penalty)
+                gauges[i, j, cell[2]] = self._gauges(self._judged_like(cell, encoder, training))
+        self.result.arrays["ablation"] = gauges
         self.result.scalars |= {"weights": list(p.weights), "norm_weights": list(p.norm_weights)}
         self.result.scalars["ablated"] = self._name(cells[0]).rpartition(",")[0] if cells else ""
         return self._noted()
@@ -326,7 +329,7 @@ class Study(BaseStudy):
     def transfer(self) -> Result:
         """Probes on unseen sets, before and after training on with and without the penalty (table A.2)."""
         p, methods = self.parameters, self.result.scalars["methods"]
-        found = np.full((len(p.unseen), len(methods), len(p.seeds), 3), np.nan)
+        accuracy = np.full((len(p.unseen), len(methods), len(p.seeds), 3), np.nan)
         cells = [cell for cell in self._regularizable() if cell[0] == 0 and methods[cell[1]] in p.objectives]
         for cell, t in tqdm(list(itertools.product(cells, range(len(p.unseen)))), desc="transfer", unit="encoder"):
             splits = self.encoders.splits(p.unseen[t])
@@ -334,8 +337,8 @@ class Study(BaseStudy):
             for v, encoder in enumerate((self._encoder(cell), *(pair and pair[0] for pair in regularized))):
                 if encoder is not None:
                     name = f"{self._name(cell)}, on {p.unseen[t]}, {STAGES[v]}"
-                    found[t, *cell[1:], v] = self.encoders.judge(name, encoder, splits, p.seeds[cell[2]]).accuracy
-        self.result.arrays["transfer"] = found
+                    accuracy[t, *cell[1:], v] = self.encoders.judge(name, encoder, splits, p.seeds[cell[2]]).accuracy
+        self.result.arrays["transfer"] = accuracy
         self.result.scalars["stages"] = list(STAGES)
         return self._noted()
 

@@ -48,8 +48,8 @@ def representations(result: Result) -> Markdown:
 def information(result: Result) -> Markdown:
     """Mean information about the class, in millibits, of features below, within and above the band."""
     rows = []
-    for _, _, dataset, method, told in _rows(result, result.arrays["information"]):
-        cells = (spread(10 * told[:, b]) for b in range(told.shape[1]))  # percents of ten bits are millibits
+    for _, _, dataset, method, values in _rows(result, result.arrays["information"]):
+        cells = (spread(10 * values[:, b]) for b in range(values.shape[1]))  # percents of ten bits are millibits
         rows.append((f"`{dataset}`", label(method), *cells))
     return table(("data set", "encoder", *(f"{band}, millibits" for band in result.scalars["bands"])), rows)
 
@@ -58,22 +58,22 @@ def prediction(result: Result, area: str) -> Markdown:
     """``"auroc"`` or ``"auprc"`` of each predictor, mean over seeds with its bootstrap interval over test images."""
     names = [name for name in result.scalars["predictors"] if (area, name) != ("auprc", "confidence")]
     rows = []
-    for d, m, dataset, method, found in _rows(result, result.arrays[area]):
-        drawn = result.arrays[f"{area}_drawn"][d, m]
-        cells = [_with_interval(found[:, i], drawn[:, i]) for i in map(result.scalars["predictors"].index, names)]
+    for d, m, dataset, method, values in _rows(result, result.arrays[area]):
+        replicates = result.arrays[f"{area}_drawn"][d, m]
+        cells = [_with_interval(values[:, i], replicates[:, i]) for i in map(result.scalars["predictors"].index, names)]
         base = [spread(result.arrays["base_rate"][d, m])] if area == "auprc" else []
         rows.append((f"`{dataset}`", label(method), *cells, *base))
-    more = ["base rate"] if area == "auprc" else []
-    return table(("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *more), rows)
+    extra = ["base rate"] if area == "auprc" else []
+    return table(("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *extra), rows)
 
 
-def _with_interval(found: np.ndarray, drawn: np.ndarray) -> str:
+def _with_interval(values: np.ndarray, replicates: np.ndarray) -> str:
     """Mean of areas [S], and the 95 % interval of that mean over draws [S,R] of test images that all seeds share."""
-    measured = np.isfinite(found)
+    measured = np.isfinite(values)
     if not measured.any():
         return "–"
-    low, high = np.quantile(drawn[measured].mean(0), (0.025, 0.975))
-    return f"{percent(float(found[measured].mean()))} [{percent(float(low))}, {percent(float(high))}]"
+    low, high = np.quantile(replicates[measured].mean(0), (0.025, 0.975))
+    return f"{percent(float(values[measured].mean()))} [{percent(float(low))}, {percent(float(high))}]"
 
 
 def paper_prediction() -> Markdown:
@@ -153,10 +153,10 @@ def transfer(result: Result) -> Markdown:
     rows = []
     for m, method in enumerate(result.scalars["methods"]):
         for t, target in enumerate(result.scalars["targets"]):
-            found = result.arrays["transfer"][t, m]
-            if np.isfinite(found).any():
-                cells = (spread(found[:, v]) for v in range(3))
-                rows.append((label(method), f"`{target}`", *cells, signed(found[:, 2] - found[:, 1])))
+            accuracy = result.arrays["transfer"][t, m]
+            if np.isfinite(accuracy).any():
+                cells = (spread(accuracy[:, v]) for v in range(3))
+                rows.append((label(method), f"`{target}`", *cells, signed(accuracy[:, 2] - accuracy[:, 1])))
     return table(("encoder", "unseen set", "before, %", "plain, %", "Q-Score, %", "Q-Score − plain"), rows)
 
 
@@ -166,9 +166,9 @@ def overlaps(result: Result) -> Markdown:
     for i, dataset in enumerate(result.scalars["masked"]):
         for m, method in enumerate(result.scalars["methods"]):
             for t, stage in enumerate(result.scalars["stages"]):
-                found = result.arrays["overlap"][i, m, :, t]
-                if np.isfinite(found).any():
-                    cells = (spread(found[:, k, o]).partition("\u00a0")[0] for k in (0, 1) for o in (0, 1))
+                values = result.arrays["overlap"][i, m, :, t]
+                if np.isfinite(values).any():
+                    cells = (spread(values[:, k, o]).partition("\u00a0")[0] for k in (0, 1) for o in (0, 1))
                     area = percent(float(result.arrays["mask_area"][i]))
                     rows.append((f"`{brief(dataset)}`", label(method), STAGE_LABELS[stage], *cells, area))
     head = ("core, right", "core, wrong", "spurious, right", "spurious, wrong", "object's area")
@@ -181,9 +181,9 @@ def shifted(result: Result) -> Markdown:
     for i, own in enumerate(result.scalars["masked"]):
         for j, other in enumerate(result.scalars["masked"]):
             for m, method in enumerate(result.scalars["methods"]):
-                found = result.arrays["shifted"][i, j, m]
-                if np.isfinite(found).any():
-                    score = f"{np.nanmean(found[:, 1]):.3f}" if np.isfinite(found[:, 1]).any() else "–"
-                    cells = spread(found[:, 0]), score, spread(found[:, 2])
+                values = result.arrays["shifted"][i, j, m]
+                if np.isfinite(values).any():
+                    score = f"{np.nanmean(values[:, 1]):.3f}" if np.isfinite(values[:, 1]).any() else "–"
+                    cells = spread(values[:, 0]), score, spread(values[:, 2])
                     rows.append((f"`{brief(own)}`", f"`{brief(other)}`", label(method), *cells))
     return table(("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"), rows)

@@ -57,8 +57,8 @@ def decide_all(result: Result) -> tuple[list[Verdict], list[dict]]:
         if compare is None:
             verdict = {"S2": _effective, "S4": _slope}[claim](result)
         else:
-            verdict, found = _by_parts(result, CLAIMS[claim], compare)
-            parts += found
+            verdict, comparisons = _by_parts(result, CLAIMS[claim], compare)
+            parts += comparisons
         verdicts.append(verdict)
     return verdicts, parts
 

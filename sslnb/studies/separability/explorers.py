@@ -44,9 +44,9 @@ def explore_margins(result: Result, classes: Sequence[str] = ()) -> w.VBox:
         which.options = [("all", None), *((str(name), k) for k, name in enumerate(known))]
 
     def draw(*_: object) -> None:
-        everyone = _margins(result, dataset.value, norm.value)
+        all_margins = _margins(result, dataset.value, norm.value)
         margins = _margins(result, dataset.value, norm.value, which.value)
-        budget = share.value * _reach(everyone)
+        budget = share.value * _reach(all_margins)
         figure = figures.margin_explorer(margins, result.scalars["methods"], budget, norms[norm.value])
         image.value = picture(figure, "margins").value
 
@@ -75,7 +75,7 @@ def browse_margins(result: Result, *, dataset: int = 0) -> w.VBox:
 
 
 def _frame(margins: Sequence[np.ndarray], methods: Sequence[str], budget: float, norm: str) -> w.Image:
-    shown = zip(methods, margins, strict=True)
-    left = [f"{100 * float((margin > budget).mean()):.1f} % for {labels.label(name)}" for name, margin in shown]
-    alt = f"Margins in {NORM_NAMES[norm]}. Accuracy left at budget {budget:.3g}: {', '.join(left)}."
+    named = zip(methods, margins, strict=True)
+    texts = [f"{100 * float((margin > budget).mean()):.1f} % for {labels.label(name)}" for name, margin in named]
+    alt = f"Margins in {NORM_NAMES[norm]}. Accuracy left at budget {budget:.3g}: {', '.join(texts)}."
     return picture(figures.margin_explorer(margins, methods, budget, norm), alt)

@@ -159,18 +159,18 @@ def _curves(result: Result, lines: Callable, dots: np.ndarray | None, what: str)
     norms, reach = result.scalars["attacked"], result.arrays["dots"][:, -1]
     figure, axes = panels(len(norms), height=3.3, sharey=True)
     for i, ax in enumerate(axes[0]):
-        shown = 0.0
+        top = 0.0
         for m, text, colour, marker in _methods(result):
             budgets, values = lines(ax, i, m)
             mean, low, high = mean_spread(values)
-            shown = max(shown, budgets[np.nan_to_num(high) > 0.005].max(initial=0))
+            top = max(top, budgets[np.nan_to_num(high) > 0.005].max(initial=0))
             ax.plot(budgets, 100 * mean, color=colour, label=f"{text} ({what})")
             ax.fill_between(budgets, 100 * low, 100 * high, color=colour, alpha=0.2, linewidth=0)
             if dots is not None:
                 attacked = 100 * mean_spread(dots[m, :, i])[0]
                 ax.plot(result.arrays["dots"][i], attacked, marker, color=colour, markersize=5, label=f"{text} (PGD)")
         # Where every curve has come down to nothing, there is nothing to see.
-        ax.set(xlim=(0, min(1.25 * shown, reach[i]) or reach[i]), ylim=(0, 100))
+        ax.set(xlim=(0, min(1.25 * top, reach[i]) or reach[i]), ylim=(0, 100))
         ax.set_xlabel(f"budget in {NORM_LABELS[norms[i]]}", fontsize=9)
     axes[0, 0].set_ylabel("accuracy in %", fontsize=9)
     legend(figure, axes[0, 0], 3)

@@ -158,15 +158,17 @@ class Study(BaseStudy):
         Steps are longer than the budget: a linear classifier's loss is convex, so its greatest value in a ball is at
         the rim, and short steps stop at a local one. The benchmark of robust accuracy measures what is left.
         """
-        how = {"norm": norm, "steps": self.parameters.attack_steps, "relative_step": 4.0, "bounds": None}
-        return attacks.pgd_accuracy(model, x, y, budgets, **how, generator=torch.Generator().manual_seed(seed))
+        settings = {"norm": norm, "steps": self.parameters.attack_steps, "relative_step": 4.0, "bounds": None}
+        return attacks.pgd_accuracy(model, x, y, budgets, **settings, generator=torch.Generator().manual_seed(seed))
 
     @step
     def margins(self) -> Result:
         """Margins of the correctly classified test samples in all three norms."""
         shape, norms = self.result.arrays["accuracy"].shape, list(NORMS.values())
         mean = np.full((*shape, len(norms)), np.nan)
-        kept = [np.full((*shape[:2], len(norms), n), np.nan, np.float16) for n in self.result.scalars["test_images"]]
+        margins_of = [
+            np.full((*shape[:2], len(norms), n), np.nan, np.float16) for n in self.result.scalars["test_images"]
+        ]
         largest = np.full((*shape, len(norms)), np.nan)
         for at, probe in self.probes.items():
             x, y = self._test(at)
@@ -174,10 +176,10 @@ class Study(BaseStudy):
                 margin = margins(probe.weight, probe.bias, x, p=p, labels=y).numpy()
                 mean[*at, i], largest[*at, i] = np.nanmean(margin), np.nanmax(margin)
                 if at[3] == 0:  # the first scale is the paper's text: its single margins are drawn and bootstrapped
-                    kept[at[2]][*at[:2], i] = margin
+                    margins_of[at[2]][*at[:2], i] = margin
         self.result.arrays |= {"mean_margin": mean, "largest_margin": largest}
         for d, name in enumerate(self.parameters.datasets):
-            self.result.arrays[f"margins/{name}"] = kept[d]
+            self.result.arrays[f"margins/{name}"] = margins_of[d]
             self.result.arrays[f"labels/{name}"] = self.sets[name]["test"].labels.numpy().astype(np.int16)
         return self.result
 
@@ -196,10 +198,10 @@ class Study(BaseStudy):
                 exactly = {"p": NORMS[norm], "per_class": self._per_class(at[2])}
                 curves[*at, i] = robust_accuracy(probe.weight, probe.bias, x, y, budgets[i], **exactly)
                 if at[2:] == (0, 0):
-                    some = self._attacked(x, y)
-                    pgd[*at[:2], i] = self._pgd(_module(probe), *some, dots[i], norm, at[1])
+                    attacked = self._attacked(x, y)
+                    pgd[*at[:2], i] = self._pgd(_module(probe), *attacked, dots[i], norm, at[1])
                     same = {"p": NORMS[norm]}
-                    exact[*at[:2], i] = robust_accuracy(probe.weight, probe.bias, *some, dots[i], **same)
+                    exact[*at[:2], i] = robust_accuracy(probe.weight, probe.bias, *attacked, dots[i], **same)
         self.result.arrays |= {"budgets": budgets.numpy(), "curves": curves}
         self.result.arrays |= {"dots": dots.numpy(), "pgd": pgd, "exact_at_dots": exact}
         return self.result
@@ -233,8 +235,8 @@ class Study(BaseStudy):
         norm_auc = effective.copy()
         for at in np.ndindex(effective.shape):
             if np.isfinite(curves[at]).all():
-                found = effective_accuracy(curves[at], budgets[at[-1]])
-                effective[at], norm_auc[at] = found.effective, found.norm_auc
+                value = effective_accuracy(curves[at], budgets[at[-1]])
+                effective[at], norm_auc[at] = value.effective, value.norm_auc
         self.result.arrays |= {"effective": effective, "norm_auc": norm_auc}
         return self.result
 

@@ -49,10 +49,10 @@ def effective(result: Result, *, scale: int = 0) -> Markdown:
 
 
 def _effective_cell(result: Result, m: int, d: int, scale: int, norm: int) -> str:
-    found = spread(result.arrays["effective"][m, :, d, scale, norm])
+    text = spread(result.arrays["effective"][m, :, d, scale, norm])
     benign = result.arrays["accuracy"][m, :, d, scale]
     converged = result.arrays["converged"][m, :, d, scale]
-    return f"{found} ({spread(np.where(converged, benign, np.nan))})" if converged.any() else "did not converge"
+    return f"{text} ({spread(np.where(converged, benign, np.nan))})" if converged.any() else "did not converge"
 
 
 def _paper_cell(printed: dict, dataset: str, method: str, norm: str) -> str:
@@ -110,8 +110,8 @@ def glue_headlines(result: Result) -> None:
             means = result.arrays["mean_margin"][m, :, 0, 0, i]
             means = means[np.isfinite(means)]
             say(f"{method}_margin_{norm}", f"{means.mean():.3f}" if len(means) else "not measured")
-    apart = np.abs(result.arrays["pgd"] - result.arrays["exact_at_dots"])[:, :, 0]
-    gap = apart[np.isfinite(apart)].max(initial=0)
+    above_exact = np.abs(result.arrays["pgd"] - result.arrays["exact_at_dots"])[:, :, 0]
+    gap = above_exact[np.isfinite(above_exact)].max(initial=0)
     below = int((result.arrays["pgd"] < result.arrays["exact_at_dots"] - 1e-6).sum())
     say("pgd_gap", f"{100 * gap:.1f}")
     say("pgd_below", str(below))

@@ -183,8 +183,8 @@ def _robustness(result: Result) -> Iterator[Part]:
     for f, fraction in enumerate(result.scalars["fractions"]):
         accuracy = result.arrays["robust"][pgd, pixels, :, f]
         # What knows nothing loses nothing.
-        kept = np.where(accuracy[:, 0] > above, accuracy[:, e] / accuracy[:, 0].clip(1e-9), np.nan)
-        simclr, baseline = kept[methods.index("simclr")], kept[methods.index("supervised")]
+        share = np.where(accuracy[:, 0] > above, accuracy[:, e] / accuracy[:, 0].clip(1e-9), np.nan)
+        simclr, baseline = share[methods.index("simclr")], share[methods.index("supervised")]
         small = f"{100 * fraction:g} % of the labels, budget {255 * budgets[e]:.1f}/255"
         yield f"lost by SimCLR, {small}", 0.5 - simclr, ""
         yield f"SimCLR against the baseline, {small}", baseline - simclr + TOLERANCE, ""

@@ -22,15 +22,15 @@ class Encoders:
         self._failed: dict[str, Checkpoints] = {}
         self.initial = functools.cache(self._initial)
         kind, _, name = (parameters.initial or "").partition(":")
-        self._elsewhere, self._given = None, None
+        self._elsewhere, self._supplied = None, None
         if "initialised" not in parameters.variants:
             return
         if kind == "supervised":
             side = parameters.size or source.images.shape[-1]
             self._elsewhere = data.load(name, "train", size=side, limit=parameters.limit)
         else:
-            self._given = load_encoder(parameters.initial)
-            adopt(self.untrained(0), self._given)  # refused now rather than after hours of training
+            self._supplied = load_encoder(parameters.initial)
+            adopt(self.untrained(0), self._supplied)  # refused now rather than after hours of training
 
     def at_steps(
         self,
@@ -47,14 +47,14 @@ class Encoders:
         run = f"{config} {images.checksum()} {initial is not None}"
         if run in self._failed:
             return self._failed[run].encoders
-        found = cached_checkpoints(config, images, self.parameters.steps, initial)
-        self.trained += not found.reused
-        if found.reason:
+        checkpoints = cached_checkpoints(config, images, self.parameters.steps, initial)
+        self.trained += not checkpoints.reused
+        if checkpoints.reason:
             begun = "" if initial is None else ", begun from given weights"
             differs = "".join(f", {name} {value}" for name, value in changes.items())
             name = f"{objective} on {images.name}, batch {batch_size}, seed {seed}{differs}{begun}"
-            self._failed[run], self.reasons[name] = found, found.reason
-        return found.encoders
+            self._failed[run], self.reasons[name] = checkpoints, checkpoints.reason
+        return checkpoints.encoders
 
     def untrained(self, seed: int) -> Encoder:
         """The study's network with the weights that the seed draws."""
@@ -64,22 +64,27 @@ class Encoders:
     def _initial(self, seed: int) -> Encoder | None:
         """The study's network with the weights that a variant begins from: somebody's, or those of supervised training
         on another set (None where that went wrong)."""
-        p, given = self.parameters, self._given
+        p, encoder = self.parameters, self._supplied
         if self._elsewhere is not None:
-            given = self.at_steps("supervised", p.variant_batch, seed, self._elsewhere).get(p.steps[-1])
-        return None if given is None else adopt(self.untrained(seed), given)
+            encoder = self.at_steps("supervised", p.variant_batch, seed, self._elsewhere).get(p.steps[-1])
+        return None if encoder is None else adopt(self.untrained(seed), encoder)
 
 
-def expect_usable(parameters: Parameters, source: ImageSet, given: Encoder | None, deviation: float) -> None:
+def expect_usable(parameters: Parameters, source: ImageSet, encoder: Encoder | None, deviation: float) -> None:
     """``ValueError`` for what would stop the study after hours of training.
 
     ``deviation`` is the largest of the channels' deviations, in which attack budgets are counted.
     """
     channels, classes = source.images.shape[1], len(source.classes)
-    there = data.load(parameters.target, "test", size=parameters.sizes[0]).images.shape[1]
-    expect(there == channels, "target", f"images of {channels} channels, as {parameters.dataset}", there)
-    if given is not None:
-        expect(given.in_channels == channels, "encoder", f"one for {channels} channels", given.in_channels)
+    target_channels = data.load(parameters.target, "test", size=parameters.sizes[0]).images.shape[1]
+    expect(
+        target_channels == channels,
+        "target",
+        f"images of {channels} channels, as {parameters.dataset}",
+        target_channels,
+    )
+    if encoder is not None:
+        expect(encoder.in_channels == channels, "encoder", f"one for {channels} channels", encoder.in_channels)
     for name in ("attack_limit", "probe_limit", "test_limit"):
         value = getattr(parameters, name)
         expect(value is None or value >= classes, name, f"at least one image for each of {classes} classes", value)

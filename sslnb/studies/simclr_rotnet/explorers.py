@@ -44,7 +44,9 @@ def _attack_frame(result: Result, b: int, i: int, e: int) -> w.Image:
     a, budget = result.arrays, float(result.arrays["budgets"][result.scalars["units"].index("pixel"), e])
     classes, true = result.scalars["classes"], int(a["example_label"][i])
     believed = a["example_believed"][b, i, [0, e]]
-    said = ["nothing" if np.isnan(row).any() else f"class {classes[row.argmax()]}" for row in believed]
-    alt = f"Class {classes[true]}, attacked by {255 * budget:.1f} of 255: {said[0]} before, {said[1]} after."
+    classified = ["nothing" if np.isnan(row).any() else f"class {classes[row.argmax()]}" for row in believed]
+    alt = (
+        f"Class {classes[true]}, attacked by {255 * budget:.1f} of 255: {classified[0]} before, {classified[1]} after."
+    )
     figure = attack_example(a["example_image"][i], a["example_found"][b, i, e], believed, true, classes, budget)
     return picture(figure, alt)

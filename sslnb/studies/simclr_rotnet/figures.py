@@ -119,18 +119,18 @@ def transfer(result: Result) -> Figure:
 
 
 def attack_example(
-    image: np.ndarray, found: np.ndarray, believed: np.ndarray, true: int, classes: list[str], budget: float
+    image: np.ndarray, example: np.ndarray, believed: np.ndarray, true: int, classes: list[str], budget: float
 ) -> Figure:
     """An image, what the attack added (enlarged to the full range), the sum, and the classes believed before and after.
 
     ``image`` and ``found`` uint8 [C,H,W], ``believed`` [2,K] probabilities before and after, ``budget`` in pixels.
     """
     figure, axes = panels(4, height=2.1, gridspec_kw={"width_ratios": (1, 1, 1, 1.5)})
-    added = (found.astype(float) - image) / 255
-    shown = 0.5 + added / (2 * max(budget, 1 / 255))
+    added = (example.astype(float) - image) / 255
+    perturbation = 0.5 + added / (2 * max(budget, 1 / 255))
     for ax, picture, title in zip(
         axes[0],
-        (image / 255, shown.clip(0, 1), found / 255),
+        (image / 255, perturbation.clip(0, 1), example / 255),
         ("image", f"added, × {0.5 / max(budget, 1 / 255):.0f}", "attacked"),
         strict=False,
     ):

@@ -59,7 +59,7 @@ class Study(BaseStudy):
         super().__init__(parameters)
         self.tuned: dict[tuple[int, int, int], Classifier] = {}  # (method, fraction, seed)
         self.encoders: Encoders | None = None
-        self.given: Encoder | None = None
+        self.supplied: Encoder | None = None
         self.splits: Splits | None = None
         self.targets: list[Splits] = []  # the other set, at each size
         self.labelled: ImageSet | None = None  # the source's whole training split, shares of which are fine-tuned on
@@ -68,16 +68,16 @@ class Study(BaseStudy):
     def linear(self) -> Result:
         """Pretrain with every batch size, and probe the encoders at every number of steps, on the source's test set."""
         p = self.parameters
-        self.given = load_encoder(p.encoder).eval() if p.encoder else None
+        self.supplied = load_encoder(p.encoder).eval() if p.encoder else None
         self.labelled = data.load(p.dataset, "train", size=p.size)
         source = at_most(self.labelled, p.limit)
         for fraction in p.fractions:
             label_fraction(self.labelled, fraction)
-        expect_usable(p, source, self.given, float(normalisation(source)[1].max()))
+        expect_usable(p, source, self.supplied, float(normalisation(source)[1].max()))
         self.targets = [self._load(p.target, size, p.target_classes) for size in p.sizes]
         self.encoders, self.splits = Encoders(p, source), self._load(p.dataset, p.size)
         runs = [(o, b, s) for o in range(len(p.objectives)) for b in range(len(p.batch_sizes)) for s in self._seeds()]
-        found = np.full((len(p.objectives), len(p.batch_sizes), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
+        values = np.full((len(p.objectives), len(p.batch_sizes), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
         self.result.scalars |= {
             **{name: list(getattr(p, name)) for name in ("objectives", "batch_sizes", "steps", "seeds", "fractions")},
             "scores": list(SCORES),
@@ -87,8 +87,8 @@ class Study(BaseStudy):
         }
         for o, b, s in tqdm(runs, desc="pretraining and probes", unit="run"):
             encoders = self.encoders.at_steps(p.objectives[o], p.batch_sizes[b], p.seeds[s])
-            found[o, b, :, s] = self._probe_steps(encoders, self.splits, p.seeds[s])
-        self.result.arrays["linear"] = found
+            values[o, b, :, s] = self._probe_steps(encoders, self.splits, p.seeds[s])
+        self.result.arrays["linear"] = values
         self.result.arrays["references"] = self._references()
         self.result.provenance["data"] = {p.dataset: source.checksum()}
         return self._noted()
@@ -111,11 +111,11 @@ class Study(BaseStudy):
 
     def _probe_steps(self, encoders: dict[int, Encoder], splits: Splits, seed: int) -> np.ndarray:
         """Scores [step, score] of a run's encoders."""
-        found = np.full((len(self.parameters.steps), len(SCORES)), np.nan)
+        values = np.full((len(self.parameters.steps), len(SCORES)), np.nan)
         for t, at in enumerate(self.parameters.steps):
             if at in encoders:
-                found[t] = self._probe(encoders[at], splits, seed)[0]
-        return found
+                values[t] = self._probe(encoders[at], splits, seed)[0]
+        return values
 
     def _features(self, encoder: Encoder | None, images: ImageSet) -> Tensor:
         """Features of an encoder, or the pixels themselves."""
@@ -134,20 +134,20 @@ class Study(BaseStudy):
         grid = LinearProbeGrid(epochs=self.parameters.probe_epochs, seed=seed)
         probe = grid.fit(x["train"], splits.train.labels, x["val"], splits.val.labels)
         converged = probe.converged
-        found = scores(probe(x["test"]), splits.test.labels) if converged else [math.nan] * len(SCORES)
-        return found, standardizer, probe
+        values = scores(probe(x["test"]), splits.test.labels) if converged else [math.nan] * len(SCORES)
+        return values, standardizer, probe
 
     def _references(self) -> np.ndarray:
         """Scores [reference, seed, score] of raw pixels, random weights and the given encoder."""
         p = self.parameters
-        names = ["pixels", "random", *(["encoder"] if self.given else [])]
-        found = np.full((len(names), len(p.seeds), len(SCORES)), np.nan)
+        names = ["pixels", "random", *(["encoder"] if self.supplied else [])]
+        values = np.full((len(names), len(p.seeds), len(SCORES)), np.nan)
         for s, seed in enumerate(p.seeds):
-            encoders = [None, self.encoders.untrained(seed), self.given]
+            encoders = [None, self.encoders.untrained(seed), self.supplied]
             for r in range(len(names)):
-                found[r, s] = self._probe(encoders[r], self.splits, seed)[0]
+                values[r, s] = self._probe(encoders[r], self.splits, seed)[0]
         self.result.scalars["references"] = names
-        return found
+        return values
 
     # --- label fractions and attacks ----------------------------------------------------------------------------------
 
@@ -155,21 +155,21 @@ class Study(BaseStudy):
     def fractions(self) -> Result:
         """Fine-tune the encoders of the largest batch on shares of the labels; the same network from random weights."""
         p = self.parameters
-        methods = ["supervised", *p.objectives, *(["encoder"] if self.given else [])]
-        found = np.full((len(methods), len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
+        methods = ["supervised", *p.objectives, *(["encoder"] if self.supplied else [])]
+        values = np.full((len(methods), len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
         cells = [(m, f, s) for m in range(len(methods)) for f in range(len(p.fractions)) for s in self._seeds()]
         for m, f, s in tqdm(cells, desc="fine-tuning", unit="model"):
             epochs = p.baseline_epochs if methods[m] == "supervised" else p.tune_epochs
-            tuned, found[m, f, s] = self._tune(self._to_tune(methods[m], p.seeds[s]), f, epochs[f], p.seeds[s])
+            tuned, values[m, f, s] = self._tune(self._to_tune(methods[m], p.seeds[s]), f, epochs[f], p.seeds[s])
             if tuned is not None:
                 self.tuned[m, f, s] = tuned
-        self.result.arrays["fractions"] = found
+        self.result.arrays["fractions"] = values
         self.result.scalars |= {"tuned": methods, "tuned_step": self._tuned_step(), "labelled": len(self.labelled)}
         return self._noted()
 
     def _to_tune(self, method: str, seed: int) -> Encoder | None:
         if method == "encoder":
-            return self.given
+            return self.supplied
         if method == "supervised":
             return self.encoders.untrained(seed)
         return self.encoders.at_steps(method, self.parameters.batch_sizes[-1], seed).get(self._tuned_step())
@@ -183,8 +183,10 @@ class Study(BaseStudy):
         p, missing = self.parameters, [math.nan] * len(SCORES)
         if encoder is None:
             return None, missing
-        how = {"batch_size": p.tune_batch, "learning_rate": p.tune_rate, "crop_scale": p.tune_crop, "flip": p.flip}
-        tuned = fine_tune(encoder, label_fraction(self.labelled, p.fractions[f], seed), epochs=epochs, seed=seed, **how)
+        settings = {"batch_size": p.tune_batch, "learning_rate": p.tune_rate, "crop_scale": p.tune_crop, "flip": p.flip}
+        tuned = fine_tune(
+            encoder, label_fraction(self.labelled, p.fractions[f], seed), epochs=epochs, seed=seed, **settings
+        )
         if not tuned.converged:
             return None, missing
         return tuned.model, scores(self._features(tuned.model, self.splits.test), self.splits.test.labels)
@@ -193,20 +195,22 @@ class Study(BaseStudy):
     def attack(self) -> Result:
         """FGSM and PGD on all fine-tuned models, in the report's units and in pixels; examples for the explorer."""
         p, test = self.parameters, self.splits.test
-        some = at_most(test, p.attack_limit)
-        x, y = as_float(some.images), some.labels
+        subset = at_most(test, p.attack_limit)
+        x, y = as_float(subset.images), subset.labels
         (mean, std), shares = normalisation(self.encoders.source), torch.linspace(0, 1, p.budgets)
         budgets = torch.stack([shares * p.largest_budget, shares * p.largest_budget * float(std.mean())])
         shape = (len(ATTACKS), len(UNITS), len(self.result.scalars["tuned"]), len(p.fractions), p.budgets, len(p.seeds))
-        found = np.full(shape, np.nan)
+        accuracies = np.full(shape, np.nan)
         for (m, f, s), model in tqdm(self.tuned.items(), desc="attacks", unit="model"):
             for u, unit in enumerate(UNITS):
-                seen, images, bounds = (model, x, (0.0, 1.0)) if unit == "pixel" else _normalised(model, x, mean, std)
-                found[:, u, m, f, :, s] = self._attacked(seen, images, y, budgets[u], bounds, p.seeds[s])
-        self.result.arrays |= {"robust": found, "budgets": budgets.numpy()}
-        self.result.scalars |= {"attacks": list(ATTACKS), "units": list(UNITS), "attacked_images": len(some)}
+                attacked, images, bounds = (
+                    (model, x, (0.0, 1.0)) if unit == "pixel" else _normalised(model, x, mean, std)
+                )
+                accuracies[:, u, m, f, :, s] = self._attacked(attacked, images, y, budgets[u], bounds, p.seeds[s])
+        self.result.arrays |= {"robust": accuracies, "budgets": budgets.numpy()}
+        self.result.scalars |= {"attacks": list(ATTACKS), "units": list(UNITS), "attacked_images": len(subset)}
         self.result.scalars["normalisation"] = {"mean": mean.tolist(), "std": std.tolist()}
-        self.result.arrays |= self._examples(some, budgets[1])
+        self.result.arrays |= self._examples(subset, budgets[1])
         return self.result
 
     def _attacked(
@@ -215,12 +219,12 @@ class Study(BaseStudy):
         """Accuracies [attack, budget]."""
         on = device.best_device()
         x, y = x.to(on, memory_format=torch.channels_last), y.to(on)
-        how = {"steps": self.parameters.attack_steps, "relative_step": STEP / self.parameters.attack_steps}
+        settings = {"steps": self.parameters.attack_steps, "relative_step": STEP / self.parameters.attack_steps}
         generator = torch.Generator(on).manual_seed(seed)
         with device.autocast(on, device.best_precision(on)):
             single = attacks.fgsm_accuracy(model, x, y, budgets, bounds=bounds)
-            many = attacks.pgd_accuracy(model, x, y, budgets, bounds=bounds, **how, generator=generator)
-        return torch.stack([single, many]).numpy()
+            accuracies = attacks.pgd_accuracy(model, x, y, budgets, bounds=bounds, **settings, generator=generator)
+        return torch.stack([single, accuracies]).numpy()
 
     def _examples(self, images: ImageSet, budgets: Tensor) -> dict[str, np.ndarray]:
         """PGD in pixels on linear probes (first objective and seed): what it finds, and what the probes then say.
@@ -242,11 +246,11 @@ class Study(BaseStudy):
         believed = np.full((*pictures.shape[:3], len(images.classes)), np.nan, np.float32)
         for b, model in models.items():
             for e, eps in enumerate(budgets.tolist()):
-                how = {"steps": p.attack_steps, "step_size": STEP * eps / p.attack_steps}
+                settings = {"steps": p.attack_steps, "step_size": STEP * eps / p.attack_steps}
                 generator = torch.Generator(on).manual_seed(p.seeds[0])
-                seen = attacks.pgd(model, x.to(on), images.labels.to(on), eps, **how, generator=generator)
-                pictures[b, :, e] = (255 * seen).round().byte().cpu().numpy()
-                believed[b, :, e] = extract(model, seen.cpu()).softmax(1).numpy()
+                adversarial = attacks.pgd(model, x.to(on), images.labels.to(on), eps, **settings, generator=generator)
+                pictures[b, :, e] = (255 * adversarial).round().byte().cpu().numpy()
+                believed[b, :, e] = extract(model, adversarial.cpu()).softmax(1).numpy()
         example = {"image": images.images.numpy(), "label": images.labels.numpy(), "found": pictures}
         return {f"example_{name}": array for name, array in (example | {"believed": believed}).items()}
 
@@ -287,17 +291,17 @@ class Study(BaseStudy):
         """Both objectives on a network of another depth, and what a step costs with each."""
         p, source = self.parameters, self.encoders.source
         depths = [p.depth, p.deep]
-        found = np.full((len(p.objectives), 2, len(p.seeds), len(SCORES)), np.nan)
+        values = np.full((len(p.objectives), 2, len(p.seeds), len(SCORES)), np.nan)
         price = np.full((len(p.objectives), 2, len(dataclasses.fields(cost.StepCost))), np.nan)
         for o, objective in enumerate(tqdm(p.objectives, desc="architectures", unit="objective")):
             for d, depth in enumerate(depths):
                 for s, seed in enumerate(p.seeds):
                     encoder = self.encoders.at_steps(objective, p.variant_batch, seed, depth=depth).get(p.steps[-1])
                     if encoder is not None:
-                        found[o, d, s] = self._probe(encoder, self.splits, seed)[0]
+                        values[o, d, s] = self._probe(encoder, self.splits, seed)[0]
                 config = p.config(objective, p.variant_batch, p.seeds[0], len(source), depth=depth)
                 price[o, d] = dataclasses.astuple(cost.of_step(config, source))
-        self.result.arrays |= {"architectures": found, "step_cost": price}
+        self.result.arrays |= {"architectures": values, "step_cost": price}
         self.result.scalars["depths"] = depths
         return self._noted()
 
@@ -306,16 +310,16 @@ class Study(BaseStudy):
         """Each departure of the published code from the text, switched on alone."""
         p = self.parameters
         variants = ("plain", *p.variants)
-        found = np.full((len(variants), len(p.objectives), len(p.seeds), len(SCORES)), np.nan)
+        values = np.full((len(variants), len(p.objectives), len(p.seeds), len(SCORES)), np.nan)
         cut = np.full((len(p.steps), len(p.seeds), len(SCORES)), np.nan)
         cells = [(v, o, s) for v in range(len(variants)) for o in range(len(p.objectives)) for s in self._seeds()]
         for v, o, s in tqdm(cells, desc="the published code's departures", unit="run"):
             encoders = self._variant(variants[v], p.objectives[o], p.variant_batch, p.seeds[s])
             if p.steps[-1] in encoders:
-                found[v, o, s] = self._probe(encoders[p.steps[-1]], self.splits, p.seeds[s])[0]
+                values[v, o, s] = self._probe(encoders[p.steps[-1]], self.splits, p.seeds[s])[0]
             if variants[v] == "cut" and p.objectives[o] == self._first():
                 cut[:, s] = self._probe_steps(encoders, self.targets[0], p.seeds[s])
-        self.result.arrays |= {"variants": found, "transfer_cut": cut, "initialised": self._initialised()}
+        self.result.arrays |= {"variants": values, "transfer_cut": cut, "initialised": self._initialised()}
         self.result.scalars |= {"variants": list(variants), "initial": p.initial}
         return self._noted()
 
@@ -338,14 +342,14 @@ class Study(BaseStudy):
         """Scores [supervised and the objectives, fraction, seed, score] of fine-tuning that began from given weights:
         directly, and after the pretraining that :meth:`fractions` has without them."""
         p = self.parameters
-        found = np.full((len(p.objectives) + 1, len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
+        values = np.full((len(p.objectives) + 1, len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
         for s, seed in enumerate(p.seeds if "initialised" in p.variants else ()):
             runs = (self._variant("initialised", objective, p.batch_sizes[-1], seed) for objective in p.objectives)
             encoders = [self.encoders.initial(seed), *(run.get(self._tuned_step()) for run in runs)]
             for m, encoder in enumerate(encoders):
                 for f, epochs in enumerate(p.tune_epochs):
-                    found[m, f, s] = self._tune(encoder, f, epochs, seed)[1]
-        return found
+                    values[m, f, s] = self._tune(encoder, f, epochs, seed)[1]
+        return values
 
 
 def normalisation(images: ImageSet) -> tuple[Tensor, Tensor]:

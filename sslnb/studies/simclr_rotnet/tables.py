@@ -44,8 +44,10 @@ def ranking(result: Result) -> Markdown:
             words.append(f"whether {above} is above {below} takes two seeds that converged")
             continue
         gap, error = gaps.mean(), gaps.std(ddof=1)
-        how = "above" if gap > error else "not above"
-        words.append(f"{above} is {how} {below} by more than the spread over seeds ({gap:+.1f} ± {error:.1f} points)")
+        relation = "above" if gap > error else "not above"
+        words.append(
+            f"{above} is {relation} {below} by more than the spread over seeds ({gap:+.1f} ± {error:.1f} points)"
+        )
     scale = f"after {steps[-1]:,} steps with a batch of {result.scalars['batch_sizes'][-1]}"
     text = "; ".join(words)
     return Markdown(f"{text[0].upper()}{text[1:]}: {scale}, {len(result.scalars['seeds'])} seeds.")
@@ -90,7 +92,10 @@ def strongest(result: Result) -> Markdown:
                 (
                     f"{100 * fraction:g} %",
                     label(method),
-                    *(spread(cell) + _beside(one) for cell, one in zip(cells, printed, strict=True)),
+                    *(
+                        spread(cell) + _beside(printed_value)
+                        for cell, printed_value in zip(cells, printed, strict=True)
+                    ),
                 )
             )
     names = ("no attack", *(ATTACK_LABELS[kind] for kind in result.scalars["attacks"]))
@@ -100,8 +105,8 @@ def strongest(result: Result) -> Markdown:
 def transfers(result: Result) -> Markdown:
     """The paper's table 2: top-1, 2, 3 and AUC of each transfer at the last step, with the paper's legible cells."""
     rows = []
-    there = result.scalars["pretraining"]["dataset"], result.scalars["target"]
-    for way, ends in enumerate((there, there[::-1])):
+    sets = result.scalars["pretraining"]["dataset"], result.scalars["target"]
+    for way, ends in enumerate((sets, sets[::-1])):
         name = " to ".join(PAPER_SETS.get(end, end) for end in ends)
         for m, method in enumerate(result.scalars["transferred"]):
             values = result.arrays["transfer_steps"][way, m, -1]
@@ -110,7 +115,7 @@ def transfers(result: Result) -> Markdown:
                 printed = reference(PAPER, name, PAPER_ROWS.get(method, label(method)), metric)
                 cells.append(spread(values[:, i]) + _beside(printed))
             rows.append((" → ".join(f"`{brief(end)}`" for end in ends), label(method), *cells))
-    paper = " (paper, at 96 px)" if set(there) <= set(PAPER_SETS) else ""
+    paper = " (paper, at 96 px)" if set(sets) <= set(PAPER_SETS) else ""
     head = (f"{name}, %{paper}" for name in ("top-1", "top-2", "top-3", "AUC"))
     return table(("transfer", "pretraining", *head), rows)
 

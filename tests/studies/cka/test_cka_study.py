@@ -129,14 +129,14 @@ def test_blocks_of_the_result_are_where_its_names_say(study: Study) -> None:
         np.testing.assert_allclose(a["cka"][m, s, n, t], expected, atol=1e-5)
     untrained_one = cka_matrix(study.networks[1, 1], study._untrained(), study.test.images, batch_size=p.gram_batch)
     np.testing.assert_allclose(a["untrained"][1, 1], untrained_one.values, atol=1e-5)
-    given = cka_matrix(study.given, study.networks[1, 0], study.test.images, batch_size=p.gram_batch)
+    given = cka_matrix(study.supplied, study.networks[1, 0], study.test.images, batch_size=p.gram_batch)
     np.testing.assert_allclose(a["given"][1], given.values, atol=1e-5)
-    last = study.kept[1]
+    last = study.encoders[1]
     groups = [study.result.scalars["layers"][i] for i in group_ends(study.result.scalars["layers"])[1]]
     how = {"layers_a": groups, "layers_b": groups, "batch_size": p.gram_batch}
     ends = cka_matrix(last[3], last[6], study.test.images, **how)
     np.testing.assert_allclose(a["training"][1, 1, 2], ends.values.diagonal(), atol=1e-5)
-    same = cka_matrix(study.kept[0][3], last[3], study.test.images, **how)
+    same = cka_matrix(study.encoders[0][3], last[3], study.test.images, **how)
     np.testing.assert_allclose(a["training_across"][0, 1], same.values.diagonal(), atol=1e-5)
     shaped = cached_pretrain(p.mapped("simclr", 0, len(study.source), width=8), study.source).encoder
     base = cached_pretrain(p.mapped("simclr", 0, len(study.source)), study.source).encoder
@@ -247,7 +247,7 @@ def test_figures_and_tables_show_the_result_as_it_was_saved(study: Study, tmp_pa
     for name in TABLES:
         text = getattr(tables, name)(again).data
         assert text == getattr(tables, name)(study.result).data and not re.search(r"\bnan\b", text)
-    assert figures.given(again).axes
+    assert figures.supplied_encoder(again).axes
 
 
 def test_the_live_explorer_answers_clicks_and_choices(study: Study) -> None:

@@ -48,10 +48,10 @@ TINY = {
     "rounds": 6,
 }
 FIGURES = (
-    *("progress", "slip", "embeddings", "joint", "contours", "reliefs"),
-    *("robustness", "pretraining", "everyone", "relations"),
+    *("progress", "progress_against_accuracy", "embeddings", "joint", "contours", "reliefs"),
+    *("robustness", "pretraining", "all_runs", "relations"),
 )
-TABLES = ("units", "accuracies", "tasks", "ends", "areas", "apart", "scale", "flat", "gaps", "spectra")
+TABLES = ("units", "accuracies", "tasks", "ends", "areas", "distances_between_runs", "scale", "flat", "gaps", "spectra")
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,8 @@ def test_the_study_measures_every_run_on_every_task(study: Study) -> None:
 
 @pytest.mark.parametrize(("run", "task"), [(0, 0), (3, 1), (7, 1)])
 def test_classifiers_are_their_encoders_with_the_heads_that_were_trained(study: Study, run: int, task: int) -> None:
-    model, a = study.of.models[run, task], study.result.arrays
-    images = study.of.tasks[task].validation
+    model, a = study.models.models[run, task], study.result.arrays
+    images = study.models.tasks[task].validation
     p = extract(model, images).softmax(1)
     # Heads learned from features in bf16, where the processor computes in it.
     torch.testing.assert_close(p, study.predictions["validation"][task][run, -1], atol=6e-2, rtol=0)
@@ -139,8 +139,8 @@ def test_classifiers_are_their_encoders_with_the_heads_that_were_trained(study: 
 
 def test_progress_and_distances_are_of_the_models_that_their_places_say(study: Study) -> None:
     a, task, run = study.result.arrays, 1, 4
-    chosen = study.of.compared(task, "validation")
-    labels = study.of.tasks[task].validation.labels[chosen]
+    chosen = study.models.compared(task, "validation")
+    labels = study.models.tasks[task].validation.labels[chosen]
     assert labels.bincount().tolist() == [20, 20, 20] and labels.tolist() == sorted(labels.tolist())
     models = study.predictions["validation"][task][:, :, chosen]
     np.testing.assert_allclose(a["progress"][1, run, task], trajectory.progress(models[run], labels), atol=1e-6)
@@ -159,7 +159,7 @@ def test_a_joint_embedding_has_its_models_where_the_explorer_looks_for_them(stud
         index = int(np.flatnonzero((where == (run, task, epoch)).all(1))[0])
         point = study.result.arrays["embedding/validation/joint"][index]
         assert np.abs(joint_embedding(study) - point).sum(1).argmin() == index
-        chosen = study.of.compared(task, "validation")
+        chosen = study.models.compared(task, "validation")
         own = study.predictions["validation"][task][run, epoch, chosen]
         distance = float(trajectory.bhattacharyya(own[None], torch.full((1, 60, 3), 1 / 3)))
         assert joint_distances(study)[index, -2] == pytest.approx(distance, abs=1e-6)
@@ -172,7 +172,7 @@ def joint_models(study: Study) -> torch.Tensor:
     models = []
     for run in range(8):
         for task in range(2):
-            chosen = study.of.compared(task, "validation")
+            chosen = study.models.compared(task, "validation")
             models += [study.predictions["validation"][task][run, epoch, chosen] for epoch in range(5)]
     truth = F.one_hot(torch.arange(3).repeat_interleave(20), 3).float()
     return torch.stack([*models, torch.full((60, 3), 1 / 3), truth])
@@ -189,7 +189,7 @@ def joint_embedding(study: Study) -> np.ndarray:
 
 def test_margins_correlations_and_pretraining_are_what_their_names_say(study: Study) -> None:
     a, last = study.result.arrays, 1
-    model, images = study.of.models[3, last], study.of.tasks[last].validation
+    model, images = study.models.models[3, last], study.models.tasks[last].validation
     features = extract(model.encoder, images)
     logits = model.head(features).detach()
     top, predicted = logits.max(1)
@@ -213,25 +213,25 @@ def test_margins_correlations_and_pretraining_are_what_their_names_say(study: St
 
 def test_surfaces_are_of_the_last_task_with_common_directions(study: Study) -> None:
     p, last = study.parameters, 1
-    x, y = study.of.some(last, "train", p.surface_images)
+    x, y = study.models.first(last, "train", p.surface_images)
     how = {"points": 3, "generator": torch.Generator().manual_seed(0)}
     precision = device.best_precision(device.best_device())
-    expected = loss_surface(study.of.models[2, last], x, y, **how, precision=precision).losses
+    expected = loss_surface(study.models.models[2, last], x, y, **how, precision=precision).losses
     torch.testing.assert_close(torch.from_numpy(study.result.arrays["surfaces"][1]), expected)
-    loss = float(F.cross_entropy(study.of.models[2, last](x), y).detach())
+    loss = float(F.cross_entropy(study.models.models[2, last](x), y).detach())
     assert study.result.arrays["surfaces"][1, 1, 1] == pytest.approx(loss, rel=0.05)
     assert study.result.arrays["flatness"][2, 0] == pytest.approx(loss, rel=1e-3)
 
 
 def test_normalised_budgets_are_smaller_in_pixels(study: Study) -> None:
-    model, std = study.of.models[0, 0], torch.tensor(study.result.scalars["std"])
-    images = study.of.tasks[0].validation.subset(torch.arange(10))
+    model, std = study.models.models[0, 0], torch.tensor(study.result.scalars["std"])
+    images = study.models.tasks[0].validation.subset(torch.arange(10))
     x = as_float(images.images)
     moved = attacks.fgsm(model, x, images.labels, 8 / 255, std=1 / std, bounds=None) - x
     np.testing.assert_allclose(moved.abs().amax((0, 2, 3)), 8 / 255 * std, rtol=1e-4)
     pixels = load(study.parameters.target, "train").images.double() / 255
     np.testing.assert_allclose(std, pixels.transpose(0, 1).flatten(1).std(1), rtol=1e-4)
-    chosen, labels = study.of.some(0, "validation", study.parameters.attack_limit)
+    chosen, labels = study.models.first(0, "validation", study.parameters.attack_limit)
     beaten = attacks.fgsm(model, chosen, labels, 8 / 255, std=1 / std, bounds=None)
     right = float((model(beaten).argmax(1) == labels).double().mean())
     assert study.result.arrays["fgsm_normalised"][0, 0, 2] == pytest.approx(right, abs=0.1)
@@ -242,7 +242,7 @@ def test_whole_networks_can_be_fine_tuned(cache) -> None:
     study = Study(Parameters.of("quick", **TINY | changes))
     result = study.run()
     assert result.arrays["progress"].shape == (2, 6, 2, 3)
-    before, after = study.of.runs[0].encoder, study.of.models[0, 1].encoder
+    before, after = study.models.runs[0].encoder, study.models.models[0, 1].encoder
     assert not torch.equal(before.stem[0].weight, after.stem[0].weight)
     assert not any(re.search(r"\bnan\b", getattr(tables, name)(result).data) for name in TABLES)
 

@@ -204,7 +204,7 @@ def test_the_supervised_baseline_begins_from_random_weights_and_is_no_encoder_of
     a, b = (study._to_tune("supervised", seed) for seed in (0, 1))
     assert study.encoders.trained == study.result.scalars["pretraining"]["trained"]
     assert not torch.equal(a.stem[0].weight, b.stem[0].weight)
-    assert study._to_tune("encoder", 0) is study.given
+    assert study._to_tune("encoder", 0) is study.supplied
 
 
 def test_examples_are_images_that_probes_get_right_where_there_are_any(study, result):
