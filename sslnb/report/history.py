@@ -31,11 +31,11 @@ def training_history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> 
         right.set(ylim=(0, 100), yticks=(0, 50, 100))
         if (place + 1) % columns and place + 1 < len(histories):
             right.set_yticklabels([])
-        ax.set_title(name, fontsize=9)
+        ax.set_title(name)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
         ax.set_xlim(0.5, len(epochs) + 0.5)
         for side in (ax, right):
             side.tick_params(labelsize=7)
-    figure.supxlabel("epoch", fontsize=9)
-    figure.legend(handles=lines, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    figure.supxlabel("epoch")
+    figure.legend(handles=lines, loc="outside upper center", ncols=3, fontsize=8)
     return figure

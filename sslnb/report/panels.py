@@ -1,11 +1,15 @@
 """Figures: a study's arrays in, a matplotlib Figure out. Nothing is computed here but what a plot needs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+
+matplotlib.style.use(Path(__file__).with_name("sslnb.mplstyle"))
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; the markers repeat the distinction.
 COLOURS = ("#0072B2", "#D55E00", "#767676", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -15,18 +19,14 @@ PAGE = 7.2  # inches: the width of the page's text, so that letters keep their s
 
 def panels(columns: int, rows: int = 1, *, height: float = 2.6, **options: object) -> tuple[Figure, np.ndarray]:
     """A figure as wide as the page and its axes [rows,columns], each row ``height`` inches high."""
-    figure = Figure(figsize=(PAGE, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=8)
-    return figure, axes
+    figure = Figure(figsize=(PAGE, height * rows))
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def legend(figure: Figure, ax: Axes, columns: int) -> None:
     """One legend for all panels, above them."""
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def annotated(

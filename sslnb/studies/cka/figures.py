@@ -48,7 +48,7 @@ def _map(ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[st
 
 
 def _bar(figure: Figure, image: AxesImage, axes: np.ndarray) -> None:
-    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02).set_label("CKA", fontsize=9)
+    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02).set_label("CKA")
 
 
 def within(result: Result) -> Figure:
@@ -60,10 +60,10 @@ def within(result: Result) -> Figure:
         for ax, values, title in zip(axes[m], maps, WITHIN, strict=True):
             image = _map(ax, values, layers, layers)
             if m == 0:
-                ax.set_title(f"against {title}", fontsize=9)
-        axes[m, 0].set_ylabel(f"{label(method)}, stage", fontsize=9)
+                ax.set_title(f"against {title}")
+        axes[m, 0].set_ylabel(f"{label(method)}, stage")
     for ax in axes[-1]:
-        ax.set_xlabel("stage", fontsize=9)
+        ax.set_xlabel("stage")
     _bar(figure, image, axes)
     return figure
 
@@ -78,10 +78,10 @@ def between(result: Result) -> Figure:
         for ax, which, title in zip(axes[m - 1], (np.arange(len(layers)), odd, even), PARITY_LABELS, strict=True):
             names = [layers[i] for i in which]
             image = _map(ax, maps[which[:, None], which], names, names, dots=True)
-            ax.set_xlabel(label(method), fontsize=9)
+            ax.set_xlabel(label(method))
             if m == 1:
-                ax.set_title(title, fontsize=9)
-        axes[m - 1, 0].set_ylabel(label(methods[0]), fontsize=9)
+                ax.set_title(title)
+        axes[m - 1, 0].set_ylabel(label(methods[0]))
     _bar(figure, image, axes)
     return figure
 
@@ -104,10 +104,10 @@ def lags(result: Result) -> Figure:
         for m, method in enumerate(methods[1:], 1):
             _band(ax, depth, lag(across(result.arrays["cka"], m), which), m, label(method))
         ax.axhline(0, color="0.6", linewidth=0.8)
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title)
         ax.set_xticks(depth, [layers[i].removesuffix(".residual").removeprefix("layer") for i in which], fontsize=7)
-        ax.set_xlabel("supervised block (stage.index)", fontsize=9)
-    axes[0, 0].set_ylabel("offset of the best match,\nin layers of that kind", fontsize=9)
+        ax.set_xlabel("supervised block (stage.index)")
+    axes[0, 0].set_ylabel("offset of the best match,\nin layers of that kind")
     legend(figure, axes[0, 0], 4)
     return figure
 
@@ -135,9 +135,9 @@ def bounds(result: Result) -> Figure:
             label="supervised, another seed",
         )
         ax.set_xticks(*_stage_ticks(layers), fontsize=7)
-        ax.set_xlabel("stage of the layer", fontsize=9)
-        ax.set_title(label(methods[m]), fontsize=9)
-    axes[0, 0].set_ylabel("CKA of corresponding layers", fontsize=9)
+        ax.set_xlabel("stage of the layer")
+        ax.set_title(label(methods[m]))
+    axes[0, 0].set_ylabel("CKA of corresponding layers")
     legend(figure, axes[0, 0], 3)
     return figure
 
@@ -149,9 +149,9 @@ def groups(result: Result) -> Figure:
     for ax, key, title in zip(axes[0], ("views", "simplex"), ("two augmented views", "one-hot labels"), strict=True):
         for m, method in enumerate(result.scalars["methods"]):
             _band(ax, names, result.arrays[key][m], m, label(method))
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title)
         ax.tick_params(axis="x", labelsize=7)
-    axes[0, 0].set_ylabel("CKA", fontsize=9)
+    axes[0, 0].set_ylabel("CKA")
     axes[0, 0].set_ylim(-0.02, 1.02)
     legend(figure, axes[0, 0], 4)
     return figure
@@ -174,9 +174,9 @@ def objectives(result: Result) -> Figure:
     texts = [[f"{value:.2f}" for value in row] for row in part]
     image = annotated(ax, part, texts, ~(part > 0.6), size=6, vmin=0, vmax=1, cmap=SHADES, interpolation="nearest")
     labels = [label(names[i]) for i in order]
-    ax.set_xticks(range(len(order)), labels, rotation=45, ha="right", fontsize=8)
-    ax.set_yticks(range(len(order)), labels, fontsize=8)
-    figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02).set_label("CKA", fontsize=9)
+    ax.set_xticks(range(len(order)), labels, rotation=45, ha="right")
+    ax.set_yticks(range(len(order)), labels)
+    figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02).set_label("CKA")
     return figure
 
 
@@ -193,21 +193,21 @@ def training(result: Result) -> Figure:
         image = ax.imshow(
             result.arrays["training"][m, :, :, last], vmin=0, vmax=1, cmap=SHADES, origin="lower", aspect="auto"
         )
-        ax.set_title(f"{label(method)}, {names[last]}", fontsize=9)
+        ax.set_title(f"{label(method)}, {names[last]}")
         ax.set_xticks(at, steps, fontsize=7)
         ax.set_yticks(at, steps, fontsize=7)
     for ax in axes[0, len(methods) :]:
         ax.set_axis_off()
-    figure.colorbar(image, ax=axes[0, -1], fraction=0.3, location="left").set_label("CKA", fontsize=9)
+    figure.colorbar(image, ax=axes[0, -1], fraction=0.3, location="left").set_label("CKA")
     for ax, values, title in zip(axes[1], ends, titles, strict=True):
         for g, name in enumerate(names):
             ax.plot(at, values[:, g], color=COLOURS[g], marker=MARKERS[g], markersize=3.5, linewidth=1, label=name)
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title)
         ax.set_xticks(at, steps, fontsize=7)
         ax.set_ylim(-0.02, 1.02)
-        ax.set_xlabel("steps", fontsize=9)
-    axes[1, 0].set_ylabel("CKA", fontsize=9)
-    axes[0, 0].set_ylabel("steps", fontsize=9)
+        ax.set_xlabel("steps")
+    axes[1, 0].set_ylabel("CKA")
+    axes[0, 0].set_ylabel("steps")
     legend(figure, axes[1, 0], 6)
     return figure
 
@@ -225,7 +225,7 @@ def shapes(result: Result) -> Figure:
             columns = layers if values.shape[1] == len(layers) else result.scalars["deep_layers"]
             image = _map(ax, values, layers, columns, dots=True)
             if m == 0:
-                ax.set_title(f"against {titles.get(name, name)}", fontsize=9)
+                ax.set_title(f"against {titles.get(name, name)}")
         axes[m, 0].set_ylabel(f"{label(method)}\nResNet-{p['depth']}, width {p['width']}", fontsize=8)
     _bar(figure, image, axes)
     return figure
@@ -246,13 +246,13 @@ def estimates(result: Result) -> Figure:
         axes[0, 1].plot(sizes[:-1], error.mean(1), ":", color=COLOURS[u], marker=MARKERS[u], markersize=3)
     axes[0, 1].axhline(0.01, color="0.6", linewidth=0.8)
     axes[0, 1].set_yscale("log")
-    axes[0, 0].set_ylabel("CKA of corresponding layers, mean", fontsize=9)
-    axes[0, 1].set_ylabel("distance from the exact value", fontsize=9)
+    axes[0, 0].set_ylabel("CKA of corresponding layers, mean")
+    axes[0, 1].set_ylabel("distance from the exact value")
     for ax in axes[0]:
         ax.set_xscale("log", base=2)
         ax.set_xticks(sizes, [f"{n:,}" for n in sizes], fontsize=7, rotation=45)
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xlabel("images per minibatch", fontsize=9)
+        ax.set_xlabel("images per minibatch")
     legend(figure, axes[0, 0], 4)
     return figure
 
@@ -272,11 +272,11 @@ def indices(result: Result) -> Figure:
                 linewidth=1,
                 label=name,
             )
-        ax.set_title(f"supervised against {pair if pair == 'another seed' else label(pair)}", fontsize=9)
+        ax.set_title(f"supervised against {pair if pair == 'another seed' else label(pair)}")
         ax.set_xticks(range(len(layers)), [n.removeprefix("layer") for n in layers], fontsize=7)
-        ax.set_xlabel("block (stage.index)", fontsize=9)
+        ax.set_xlabel("block (stage.index)")
         ax.set_ylim(-0.02, 1.02)
-    axes[0, 0].set_ylabel("index of similarity", fontsize=9)
+    axes[0, 0].set_ylabel("index of similarity")
     legend(figure, axes[0, 0], 6)
     return figure
 
@@ -289,8 +289,8 @@ def supplied_encoder(result: Result) -> Figure | Markdown:
     figure, axes = panels(len(methods), height=3.2)
     for m, ax in enumerate(axes[0]):
         image = _map(ax, result.arrays["given"][m], result.scalars["given_layers"], layers, dots=True)
-        ax.set_xlabel(label(methods[m]), fontsize=9)
-    axes[0, 0].set_ylabel("given encoder", fontsize=9)
+        ax.set_xlabel(label(methods[m]))
+    axes[0, 0].set_ylabel("given encoder")
     _bar(figure, image, axes)
     return figure
 

@@ -69,8 +69,8 @@ def cloud(
     ax.scatter(*points[chosen], marker="o", facecolors="none", edgecolors="red", s=70, label="chosen")
     ax.view_init(elevation, azimuth)
     ax.tick_params(labelsize=6, pad=-2)
-    ax.legend(frameon=False, fontsize=7, loc="upper left")
-    ax.set_title(name, fontsize=9)
+    ax.legend(fontsize=7, loc="upper left")
+    ax.set_title(name)
     _confusion(figure, result, run, task, epoch)
     return figure
 
@@ -86,7 +86,7 @@ def _confusion(figure: Figure, result: Result, run: int, task: int, epoch: int) 
     ax.set_xlabel("predicted", fontsize=8)
     ax.set_ylabel("true", fontsize=8)
     progress = result.arrays["progress"][1, run, task, epoch]
-    ax.set_title(f"{run_names(result)[run]}, epoch {epoch}: $t_w$ {progress:.3f}", fontsize=9)
+    ax.set_title(f"{run_names(result)[run]}, epoch {epoch}: $t_w$ {progress:.3f}")
 
 
 def explore_cloud(result: Result) -> w.VBox:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
+from sslnb.studies.contrastive_geometry.claims import area
 
 SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
 QUANTITY_LABELS = {
@@ -64,7 +65,7 @@ def progress(result: Result) -> Figure:
         for t in tasks:
             _bands(axes[i, t], result, epochs, result.arrays["progress"][i, :, t])
             axes[0, t].set_title(task_name(result, t).replace(": ", "\n"), fontsize=8)
-            axes[-1, t].set_xlabel("epoch", fontsize=9)
+            axes[-1, t].set_xlabel("epoch")
         axes[i, 0].set_ylabel(f"$t_w$, {SPLIT_LABELS[split]}", fontsize=8)
     legend(figure, axes[0, 0], 4)
     return figure
@@ -79,9 +80,9 @@ def progress_against_accuracy(result: Result) -> Figure:
         ("progress", "$\\sqrt{p}$", COLOURS[0]),
     ):
         axes[0, 0].plot(accuracy, result.arrays[name][1].reshape(-1), ".", color=colour, markersize=2.5, label=text)
-    axes[0, 0].set_xlabel("validation accuracy in %", fontsize=9)
-    axes[0, 0].set_ylabel("$t_w$", fontsize=9)
-    axes[0, 0].legend(frameon=False, fontsize=9, markerscale=4)
+    axes[0, 0].set_xlabel("validation accuracy in %")
+    axes[0, 0].set_ylabel("$t_w$")
+    axes[0, 0].legend(markerscale=4)
     return figure
 
 
@@ -101,7 +102,7 @@ def _trace(ax: Axes, result: Result, coordinates: np.ndarray, tasks: int = 1) ->
 def _methods_legend(figure: Figure, result: Result) -> None:
     handles = [Line2D([], [], color=_look(result, m)[0], label=label(m)) for m in result.scalars["methods"]]
     handles += [Line2D([], [], marker=m, color=c, linestyle="none", label=name) for name, m, c in POINTS]
-    figure.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside upper center", ncols=5)
 
 
 def embeddings(result: Result) -> Figure:
@@ -112,9 +113,9 @@ def embeddings(result: Result) -> Figure:
         for t in tasks:
             _trace(axes[i, t], result, result.arrays[f"embedding/{split}/{t}"])
             axes[i, t].tick_params(labelsize=6)
-            axes[0, t].set_title(f"task {t + 1}", fontsize=9)
+            axes[0, t].set_title(f"task {t + 1}")
         axes[i, 0].set_ylabel(f"second component,\n{SPLIT_LABELS[split]}", fontsize=8)
-    figure.supxlabel("first component", fontsize=9)
+    figure.supxlabel("first component")
     _methods_legend(figure, result)
     return figure
 
@@ -125,16 +126,16 @@ def joint(result: Result) -> Figure:
     figure, axes = panels(len(splits), 2, height=2.6)
     for i, split in enumerate(splits):
         _trace(axes[0, i], result, result.arrays[f"embedding/{split}/joint"], len(result.scalars["tasks"]))
-        axes[0, i].set_title(SPLIT_LABELS[split], fontsize=9)
-        axes[0, i].set_xlabel("first component", fontsize=9)
+        axes[0, i].set_title(SPLIT_LABELS[split])
+        axes[0, i].set_xlabel("first component")
         values = result.arrays[f"eigenvalues/{split}/joint"][:10]
         for sign, colour, text in ((1, COLOURS[0], "positive"), (-1, COLOURS[1], "negative")):
             signed = np.where(np.sign(values) == sign, np.abs(values), 0)
             axes[1, i].bar(np.arange(len(values)) + 1, signed, color=colour, label=text)
-        axes[1, i].set_xlabel("component", fontsize=9)
-    axes[0, 0].set_ylabel("second component", fontsize=9)
-    axes[1, 0].set_ylabel("size of the eigenvalue", fontsize=9)
-    axes[1, 1].legend(frameon=False, fontsize=8)
+        axes[1, i].set_xlabel("component")
+    axes[0, 0].set_ylabel("second component")
+    axes[1, 0].set_ylabel("size of the eigenvalue")
+    axes[1, 1].legend(fontsize=8)
     _methods_legend(figure, result)
     return figure
 
@@ -161,14 +162,14 @@ def contours(result: Result) -> Figure:
         contour = ax.contourf(at, at, height.T, levels=levels, cmap="viridis")
         ax.contour(at, at, height.T, levels=levels, colors="white", linewidths=0.4)
         ax.plot(0, 0, "+", color="white", markersize=7)
-        ax.set_title(label(method), fontsize=9)
-        ax.set_xlabel("first direction", fontsize=9)
+        ax.set_title(label(method))
+        ax.set_xlabel("first direction")
         ax.set_aspect("equal")
-    axes[0, 0].set_ylabel("second direction", fontsize=9)
+    axes[0, 0].set_ylabel("second direction")
     ticks = levels[::4]
     bar = figure.colorbar(contour, ax=axes, fraction=0.03, ticks=ticks)
     bar.ax.set_yticklabels([f"{10**tick:.2g}" for tick in ticks], fontsize=7)
-    bar.set_label("loss", fontsize=9)
+    bar.set_label("loss")
     return figure
 
 
@@ -178,7 +179,7 @@ def reliefs(result: Result) -> Figure:
     for i, (method, height) in enumerate(_surfaces(result)):
         ax = figure.add_subplot(1, len(result.scalars["methods"]), i + 1, projection="3d")
         relief(ax, result, height)
-        ax.set_title(label(method), fontsize=9)
+        ax.set_title(label(method))
     return figure
 
 
@@ -234,12 +235,12 @@ def pretraining(result: Result) -> Figure:
             axes[0, 1].plot(path[:, 0], path[:, 1], color=colour, marker=marker, markersize=2.5, linewidth=0.8)
     for point, (name, marker, colour) in zip(embedded[-2:], POINTS, strict=True):
         axes[0, 1].plot(point[0], point[1], marker, color=colour, markersize=8, linestyle="none", label=name)
-    axes[0, 1].legend(frameon=False, fontsize=8)
+    axes[0, 1].legend(fontsize=8)
     axes[0, 0].set_xticks(at, steps, fontsize=7)
-    axes[0, 0].set_xlabel("steps of pretraining", fontsize=9)
-    axes[0, 0].set_ylabel("$t_w$", fontsize=9)
-    axes[0, 1].set_xlabel("first component", fontsize=9)
-    axes[0, 1].set_ylabel("second component", fontsize=9)
+    axes[0, 0].set_xlabel("steps of pretraining")
+    axes[0, 0].set_ylabel("$t_w$")
+    axes[0, 1].set_xlabel("first component")
+    axes[0, 1].set_ylabel("second component")
     legend(figure, axes[0, 0], 5)
     return figure
 
@@ -248,8 +249,7 @@ def all_runs(result: Result) -> Figure:
     """Every run of every objective: progress and robustness against accuracy, means over tasks."""
     figure, axes = panels(2, height=3.4)
     accuracy = 100 * result.arrays["accuracy"][1, :, :, -1].mean(1)
-    robust = 100 * np.trapezoid(result.arrays["fgsm"][1], result.scalars["budgets"], axis=-1).mean(1)
-    robust /= result.scalars["budgets"][-1]
+    robust = 100 * area(result.arrays["fgsm"][1], result.scalars["budgets"]).mean(1)
     for ax, values, text in (
         (axes[0, 0], result.arrays["progress"][1, :, :, -1].mean(1), "progress $t_w$ at the end"),
         (axes[0, 1], robust, "mean accuracy under FGSM in %"),
@@ -257,8 +257,8 @@ def all_runs(result: Result) -> Figure:
         for method in all_methods(result):
             runs, (colour, marker) = of_method(result, method), _look(result, method)
             ax.plot(accuracy[runs], values[runs], marker, color=colour, markersize=5, label=label(method))
-        ax.set_xlabel("validation accuracy in %", fontsize=9)
-        ax.set_ylabel(text, fontsize=9)
+        ax.set_xlabel("validation accuracy in %")
+        ax.set_ylabel(text)
     legend(figure, axes[0, 0], 5)
     return figure
 
@@ -274,7 +274,7 @@ def relations(result: Result) -> Figure:
     for i, j in np.argwhere(measured):
         texts[i, j] = f"{value[i, j]:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]"
     image = annotated(ax, value, texts, np.abs(value) > 0.6, size=6, vmin=-1, vmax=1, cmap="RdBu_r")
-    ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
-    ax.set_yticks(range(len(names)), names, fontsize=8)
-    figure.colorbar(image, ax=ax, fraction=0.04).set_label("rank correlation", fontsize=9)
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    figure.colorbar(image, ax=ax, fraction=0.04).set_label("rank correlation")
     return figure

@@ -9,6 +9,7 @@ from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
 from sslnb.report.tables import spread, table
+from sslnb.studies.contrastive_geometry.claims import area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, of_method
 
 PAPER = "cowlagi2022contrast"
@@ -142,7 +143,7 @@ def areas(result: Result) -> Markdown:
     for method in all_methods(result):
         runs = of_method(result, method)
         for text, values, budgets in kinds if method in result.scalars["methods"] else kinds[:2]:
-            under = np.trapezoid(values[runs], result.scalars[budgets], axis=-1) / result.scalars[budgets][-1]
+            under = area(values[runs], result.scalars[budgets])
             rows.append((label(method), text, *(spread(under[:, t]) for t in range(under.shape[1]))))
     return table(_numbered(result, "method", "attack", unit=", %"), rows)
 

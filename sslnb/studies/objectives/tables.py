@@ -9,13 +9,13 @@ from sslnb.core import labels
 from sslnb.core.result import Result
 from sslnb.report import panels
 from sslnb.report.tables import spread, table
-from sslnb.studies.objectives.figures import _in_order
+from sslnb.studies.objectives.examples import in_order
 
 
 def equations() -> Markdown:
     """One row per objective: what it compares, and its loss for an image i with a second view i′."""
     rows = []
-    for kind in _in_order():
+    for kind in in_order():
         cited = f" {{cite}}`{kind.reference}`" if kind.reference else ""
         lines = [f"${line}$" for line in kind.equation.split(r",\quad ")]  # each on its own, so that none is cut off
         rows.append((kind.label + cited, "<br>".join((kind.compares + ":", *lines))))

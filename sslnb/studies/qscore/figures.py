@@ -40,7 +40,7 @@ def activation_maps(result: Result) -> Figure:
     figure, axes = panels(columns, math.ceil(len(methods) / columns), height=1.9, sharex=True, sharey=True)
     for ax, m in zip(axes.flat, methods, strict=False):
         image = ax.imshow(result.arrays["activations"][m], aspect="auto", cmap="viridis", vmin=0, vmax=1)
-        ax.set_title(label(result.scalars["methods"][m]), fontsize=9)
+        ax.set_title(label(result.scalars["methods"][m]))
     for ax in axes.flat[len(methods) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
@@ -60,8 +60,8 @@ def magnitudes(result: Result) -> Figure:
         style = look(m) | {"marker": None, "label": label(method)}
         axes[0, 0].plot(centres, 100 * density[m], linewidth=1.4, **style)
     axes[0, 0].set_yscale("log")
-    axes[0, 0].set_xlabel("activation / greatest of its sample", fontsize=9)
-    axes[0, 0].set_ylabel("share of activations in %", fontsize=9)
+    axes[0, 0].set_xlabel("activation / greatest of its sample")
+    axes[0, 0].set_ylabel("share of activations in %")
     legend(figure, axes[0, 0], 4)
     return figure
 
@@ -77,8 +77,8 @@ def rates(result: Result) -> Figure:
             style = look(m) | {"marker": None, "label": label(method)}
             ax.plot(np.linspace(0, 100, len(rate)), rate, linewidth=1.4, **style)
     ax.axvspan(p["low"], p["high"], color="0.85", zorder=0)
-    ax.set_xlabel("features in ascending order of their rate, percentile", fontsize=9)
-    ax.set_ylabel("samples activated, %", fontsize=9)
+    ax.set_xlabel("features in ascending order of their rate, percentile")
+    ax.set_ylabel("samples activated, %")
     legend(figure, ax, 4)
     return figure
 
@@ -152,9 +152,9 @@ def grid_of(values: np.ndarray, rows: list, columns: list, names: tuple[str, str
     image = annotated(ax, 100 * values, texts, values < (low + high) / 2, cmap="viridis")
     ax.set_xticks(range(len(columns)), [f"{v:g}" for v in columns])
     ax.set_yticks(range(len(rows)), [f"{v:g}" for v in rows])
-    ax.set_ylabel(names[0], fontsize=9)
-    ax.set_xlabel(names[1], fontsize=9)
-    figure.colorbar(image, ax=ax, fraction=0.04).set_label(names[2], fontsize=9)
+    ax.set_ylabel(names[0])
+    ax.set_xlabel(names[1])
+    figure.colorbar(image, ax=ax, fraction=0.04).set_label(names[2])
     return figure
 
 
@@ -181,9 +181,9 @@ def subsets(result: Result, *, dataset: int = 0) -> Figure:
             shares = 100 * np.array(result.scalars["shares"])
             ax.plot(shares, mean, color=COLOURS[i], marker=MARKERS[i], markersize=3, label=SUBSET_LABELS[name])
             ax.fill_between(shares, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
-        ax.set_title(label(result.scalars["methods"][m]), fontsize=9)
-    figure.supxlabel("share of the features kept, %", fontsize=9)
-    figure.supylabel("accuracy in %", fontsize=9)
+        ax.set_title(label(result.scalars["methods"][m]))
+    figure.supxlabel("share of the features kept, %")
+    figure.supylabel("accuracy in %")
     if methods:
         legend(figure, axes[0, 0], 5)
     return figure
@@ -199,9 +199,9 @@ def score_explorer(score: np.ndarray, right: np.ndarray, title: str) -> Figure:
         if chosen.any():
             ax.hist(score[chosen], edges, **style)
     ax.set(xlabel="Q-Score", yticks=[])
-    ax.set_ylabel("density", fontsize=9)
+    ax.set_ylabel("density")
     ax.set_title(title, fontsize=10, loc="left")
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(fontsize=8)
     return figure
 
 
@@ -217,7 +217,7 @@ def outcomes(result: Result) -> Figure:
     for ax, part, title in zip(axes[0], values[:, :20], ("right", "wrong"), strict=True):
         image = ax.imshow(part, aspect="auto", cmap="viridis", vmin=0, vmax=top)
         ax.set_title(f"classified {title}", fontsize=10)
-        ax.set_xlabel("discriminative feature", fontsize=9)
+        ax.set_xlabel("discriminative feature")
     names = result.scalars["classes"][:20]
     axes[0, 0].set_yticks(range(len(names)), names, fontsize=7)
     figure.colorbar(image, ax=axes, fraction=0.03).set_label("mean activation", fontsize=8)
@@ -257,7 +257,7 @@ def gauges(result: Result, *, dataset: int = 0) -> Figure:
             ax.errorbar(x, mean, (mean - low, high - mean), label=labels[i], **style)
         names = [label(result.scalars["methods"][m]) for m in methods]
         ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
-        ax.set_title(text, fontsize=9)
+        ax.set_title(text)
     legend(figure, axes[0, 0], 4)
     return figure
 
@@ -293,7 +293,7 @@ def samples(result: Result) -> Figure:
             else:
                 _nothing(axes[row, column], "–")
             if not row:
-                axes[row, column].set_title(text, fontsize=9)
+                axes[row, column].set_title(text)
         outcome = "right" if a["sample_right"][row] else "wrong"
         axes[row, 0].set_ylabel(f"{result.scalars['classes'][a['sample_label'][row]][:12]}\n{outcome}", fontsize=8)
     return figure
@@ -320,7 +320,7 @@ def overlaps(result: Result) -> Figure:
         names = [label(result.scalars["methods"][m]) for m in methods]
         ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
         ax.set_xlim(-0.6, len(methods) - 0.4)
-        ax.set_title(short(name), fontsize=9)
-    axes[0, 0].set_ylabel("heat on the object, %", fontsize=9)
+        ax.set_title(short(name))
+    axes[0, 0].set_ylabel("heat on the object, %")
     legend(figure, axes[0, 0], 3)
     return figure

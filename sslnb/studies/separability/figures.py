@@ -63,10 +63,10 @@ def training_curves(result: Result) -> Figure:
             style = ("-", "--", ":", "-.")[s % 4]
             ax.plot(np.arange(1, len(loss) + 1), loss, style, color=colour, label=f"seed {seed}", marker=".")
         ax.set_title(name, fontsize=10)
-        ax.set_xlabel("epoch", fontsize=9)
+        ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.legend(frameon=False, fontsize=8)
-    axes[0, 0].set_ylabel("training loss", fontsize=9)
+        ax.legend(fontsize=8)
+    axes[0, 0].set_ylabel("training loss")
     return figure
 
 
@@ -84,12 +84,12 @@ def probe_grid(result: Result, *, dataset: int = 0, scale: int = 0) -> Figure:
         best = np.unravel_index(np.nanargmax(grids[m]), grids[m].shape)
         ax.add_patch(_frame(best[1], best[0]))
         ax.set_title(name, fontsize=10)
-        ax.set_xticks(range(len(decays)), decays, fontsize=8)
-        ax.set_xlabel("weight decay", fontsize=9)
+        ax.set_xticks(range(len(decays)), decays)
+        ax.set_xlabel("weight decay")
     axes[0, 0].set_yticks(range(len(LEARNING_RATES)), rates)
-    axes[0, 0].set_ylabel("learning rate", fontsize=9)
+    axes[0, 0].set_ylabel("learning rate")
     bar = figure.colorbar(image, ax=axes, fraction=0.04)
-    bar.set_label("validation accuracy", fontsize=9)
+    bar.set_label("validation accuracy")
     return figure
 
 
@@ -115,7 +115,7 @@ def margin_distributions(result: Result, *, dataset: int = 0) -> Figure:
                 ax.axvline(values.mean(), color=colour, linestyle="--", linewidth=1)
         ax.set_title(NORM_LABELS[result.scalars["norms"][i]], fontsize=11)
         ax.set(xlabel="margin", yticks=[], xlim=(0, top))
-    axes[0, 0].set_ylabel("density", fontsize=9)
+    axes[0, 0].set_ylabel("density")
     legend(figure, axes[0, 0], len(result.scalars["methods"]))
     return figure
 
@@ -133,7 +133,7 @@ def mean_margins(result: Result, *, scale: int = 0) -> Figure:
         ax.set_title(NORM_LABELS[result.scalars["norms"][i]], fontsize=11)
         ax.set_xticks(positions, [short(d) for d in result.scalars["datasets"]], fontsize=7, rotation=35, ha="right")
         ax.set_ylim(bottom=0)
-    axes[0, 0].set_ylabel("mean margin", fontsize=9)
+    axes[0, 0].set_ylabel("mean margin")
     legend(figure, axes[0, 0], means.shape[0])
     return figure
 
@@ -171,8 +171,8 @@ def _curves(result: Result, lines: Callable, dots: np.ndarray | None, what: str)
                 ax.plot(result.arrays["dots"][i], attacked, marker, color=colour, markersize=5, label=f"{text} (PGD)")
         # Where every curve has come down to nothing, there is nothing to see.
         ax.set(xlim=(0, min(1.25 * top, reach[i]) or reach[i]), ylim=(0, 100))
-        ax.set_xlabel(f"budget in {NORM_LABELS[norms[i]]}", fontsize=9)
-    axes[0, 0].set_ylabel("accuracy in %", fontsize=9)
+        ax.set_xlabel(f"budget in {NORM_LABELS[norms[i]]}")
+    axes[0, 0].set_ylabel("accuracy in %")
     legend(figure, axes[0, 0], 3)
     return figure
 
@@ -192,7 +192,7 @@ def margin_explorer(margins: Sequence[np.ndarray], names: Sequence[str], budget:
         clean = 100 * len(right) / max(1, len(margin))
         ax.axvline(budget, color="k", linewidth=1)
         text = f"{label(name)}: {clean:.1f} % right, {share:.1f} % right at this budget"
-        ax.set_title(text, fontsize=9, loc="left")
+        ax.set_title(text, loc="left")
         ax.set_yticks([])
-    axes[-1, 0].set_xlabel(f"margin in {NORM_LABELS[norm]}; budget {budget:.3g}", fontsize=9)
+    axes[-1, 0].set_xlabel(f"margin in {NORM_LABELS[norm]}; budget {budget:.3g}")
     return figure

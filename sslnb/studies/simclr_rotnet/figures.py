@@ -33,7 +33,7 @@ def _doublings(ax: Axes, values: list[int], name: str) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(values, [f"{v:,}" for v in values])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel(name, fontsize=9)
+    ax.set_xlabel(name)
 
 
 def linear_over_steps(result: Result) -> Figure:
@@ -47,7 +47,7 @@ def linear_over_steps(result: Result) -> Figure:
         ax.set_title(label(name), fontsize=10)
         _doublings(ax, steps, "steps of pretraining")
     _references(axes[0], result)
-    axes[0, 0].set_ylabel("linear accuracy in %", fontsize=9)
+    axes[0, 0].set_ylabel("linear accuracy in %")
     legend(figure, axes[0, 0], 4)
     return figure
 
@@ -68,7 +68,7 @@ def linear_over_batches(result: Result) -> Figure:
         _band(axes[0, 0], sizes, accuracy, *_look(name), label(name))
     _references(axes[0], result)
     _doublings(axes[0, 0], sizes, f"batch size, after {result.scalars['steps'][-1]:,} steps")
-    axes[0, 0].set_ylabel("linear accuracy in %", fontsize=9)
+    axes[0, 0].set_ylabel("linear accuracy in %")
     legend(figure, axes[0, 0], 4)
     return figure
 
@@ -87,9 +87,9 @@ def attacks(result: Result) -> Figure:
                     values = result.arrays["robust"][a, u, m, f]
                     _band(ax, x, values, *_look(method, f), text)
             ax.set_title(ATTACK_LABELS[kind], fontsize=10)
-            ax.set_xlabel(f"budget in {UNIT_LABELS[unit]}", fontsize=9)
+            ax.set_xlabel(f"budget in {UNIT_LABELS[unit]}")
             ax.set_ylim(bottom=0)
-        axes[u, 0].set_ylabel("accuracy in %", fontsize=9)
+        axes[u, 0].set_ylabel("accuracy in %")
     legend(figure, axes[0, 0], 3)
     return figure
 
@@ -112,9 +112,9 @@ def transfer(result: Result) -> Figure:
         _band(axes[0, 2], sizes, values, COLOURS[3 + i], "-", MARKERS[3 + i], f"{first}, seen at {side} px")
     axes[0, 2].set_title(f"to {brief(target)}", fontsize=10)
     _doublings(axes[0, 2], sizes, "batch size")
-    axes[0, 0].set_ylabel("linear accuracy in %", fontsize=9)
+    axes[0, 0].set_ylabel("linear accuracy in %")
     handles = [h for ax in (axes[0, 0], axes[0, 2]) for h in ax.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -135,7 +135,7 @@ def attack_example(
         strict=False,
     ):
         ax.imshow(picture.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title)
         ax.set_axis_off()
     bars, rows = axes[0, 3], np.arange(len(classes))
     for i, (name, colour) in enumerate((("image", COLOURS[0]), ("attacked", COLOURS[1]))):
@@ -144,5 +144,5 @@ def attack_example(
     bars.invert_yaxis()
     bars.set_xlim(0, 100)
     bars.set_xlabel("probability in %", fontsize=8)
-    bars.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    bars.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure

@@ -9,7 +9,7 @@ from sslnb.book import pages
 from sslnb.core.result import Result
 from sslnb.data import load
 from sslnb.objectives.registry import OBJECTIVES
-from sslnb.studies.objectives import figures, tables
+from sslnb.studies.objectives import examples, figures, tables
 from sslnb.studies.objectives.parameters import Parameters
 from sslnb.studies.objectives.steps import PARTS, run
 
@@ -50,19 +50,19 @@ def test_cited_papers_are_in_the_bibliography():
 
 def test_each_objective_and_each_transform_has_its_row_of_pictures():
     images = load("digit-scenes", limit=20)
-    named = [text.get_text() for text in figures.views(images).axes[0].get_yticklabels()]
-    assert named[0] == "image" and sorted(named[1:]) == sorted(kind.label for kind in OBJECTIVES.values())
-    drawn = figures.transforms(report.photograph(24), count=3)
-    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == list(figures.TRANSFORMS)
-    colour_spaces = 2 * 4  # the photograph and three channels
-    assert len(drawn.axes[0].images) == 4 * (len(figures.TRANSFORMS) - 2) + colour_spaces
+    rows = examples.views(images)
+    assert next(iter(rows)) == "image" and sorted(list(rows)[1:]) == sorted(kind.label for kind in OBJECTIVES.values())
+    transformed = examples.transforms(report.photograph(24), count=3)
+    figure = report.mosaic(transformed, 4)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(examples.TRANSFORMS)
+    assert len(figure.axes[0].images) == 4 * len(examples.TRANSFORMS)  # the photograph and three draws or channels
 
 
-@pytest.mark.parametrize("name", sorted(figures.TRANSFORMS))
+@pytest.mark.parametrize("name", sorted(examples.TRANSFORMS))
 def test_a_transform_changes_the_picture_and_keeps_it_one(name):
     photograph = report.photograph(24)
     batch = photograph.expand(6, -1, -1, -1)
-    views = figures.TRANSFORMS[name](batch, torch.Generator().manual_seed(0))
+    views = examples.TRANSFORMS[name](batch, torch.Generator().manual_seed(0))
     assert views.shape[1] == 3 and views.shape[2] == views.shape[3]
     assert views.min() >= 0 and views.max() <= 1 + 1e-5
     assert any(view.shape != photograph.shape or not torch.allclose(view, photograph / 255) for view in views)
