@@ -203,7 +203,7 @@ def list_studies() -> None:
     for name in STUDIES:
         module = studies.get(name)
         print(f"{name}: {module.__doc__.splitlines()[0]}")
-        for field, value in module.Parameters.of("quick").as_dict().items():
+        for field, value in studies.parameters(name, profile="quick").as_dict().items():
             print(f"  {field} = {value!r}")
 
 

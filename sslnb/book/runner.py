@@ -13,6 +13,7 @@ from sslnb.core.checks import expect
 from sslnb.core.files import atomic
 from sslnb.core.provenance import command
 from sslnb.data import catalogue
+from sslnb.pool import train as pool_training
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 PAGES = ("data", "status")  # the book's own pages with code in them, executed last: they report on the rest
@@ -100,7 +101,7 @@ def run_notebook(study: str, parameters: dict, out: Path) -> Path:
 
     Names and values are checked here, before a kernel starts, and in the notebook again.
     """
-    studies.get(study).Parameters.of(**parameters)
+    studies.parameters(study, **parameters)
     root = find_root()
     values = {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
     values["result_path"] = str((out / study).resolve())
@@ -114,6 +115,7 @@ def book(root: Path, *, force: bool = False) -> Path:
     from sslnb.book import site
 
     executed = root / "book" / "_executed"
+    pool_training.train("quick")  # once, for all studies
     for edition, profile in EDITIONS.items():
         for study in (*studies.NAMES, *(studies.BESIDES if profile == "published" else ())):
             source = root / "notebooks" / f"{study}.md"

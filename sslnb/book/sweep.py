@@ -7,7 +7,6 @@ from pathlib import Path
 from sslnb import studies
 from sslnb.core import artifacts, device
 from sslnb.core.files import atomic
-from sslnb.core.result import Result
 
 
 def _grid_point(study: str, parameters: dict, out: str, threads: int) -> dict:
@@ -15,14 +14,12 @@ def _grid_point(study: str, parameters: dict, out: str, threads: int) -> dict:
     import torch
 
     torch.set_num_threads(threads)
-    module = studies.get(study)
-    checked = module.Parameters.of(**parameters)
+    checked = studies.parameters(study, **parameters)
     path = Path(out) / f"{study}-{artifacts.key(code=artifacts.package_version(), **checked.as_dict())}"
     reused = path.with_suffix(".json").exists()
-    result = Result.load(path) if reused else module.run(checked)
     if not reused:
-        result.save(path)
-    return {"parameters": parameters, "result": path.name, "reused": reused, "seconds": result.provenance["seconds"]}
+        studies.run(study, checked).save(path)
+    return {"parameters": parameters, "result": path.name, "reused": reused}
 
 
 def sweep(study: str, grid: dict[str, list], out: Path, *, fixed: dict, scheduler: str | None = None) -> list[dict]:
@@ -34,10 +31,9 @@ def sweep(study: str, grid: dict[str, list], out: Path, *, fixed: dict, schedule
     from dask.distributed import Client, LocalCluster, as_completed
     from tqdm.auto import tqdm
 
-    module = studies.get(study)
     points = [dict(zip(grid, values, strict=True)) | fixed for values in itertools.product(*grid.values())]
     for point in points:
-        module.Parameters.of(**point)
+        studies.parameters(study, **point)
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     cores = device.describe()["cores"]

@@ -1,11 +1,12 @@
-"""Results: arrays, numbers and where they came from, in one .npz and one .json; and the papers' numbers beside them."""
+"""Results: datasets with named dimensions in one netCDF file, and everything else in one JSON file beside it."""
 
 import json
-import zipfile
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 from sslnb.core.checks import expect
 from sslnb.core.files import atomic, sha256
@@ -13,71 +14,78 @@ from sslnb.core.files import atomic, sha256
 
 @dataclass
 class Result:
-    """What a study found. ``arrays`` go to ``PATH.npz``, everything else (JSON-able) to ``PATH.json``."""
+    """What a study measured: ``data``, an ``xarray.Dataset`` for each step, and ``facts`` (JSON-able).
+
+    Facts hold the study's name, its parameters, verdicts and provenance. ``result.data["margins"]`` is a dataset;
+    ``.sel(objective="simclr")`` reads it by name.
+    """
 
     study: str
-    parameters: dict
-    scalars: dict = field(default_factory=dict)
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    provenance: dict = field(default_factory=dict)
+    data: dict[str, xr.Dataset] = field(default_factory=dict)
+    facts: dict = field(default_factory=dict)
 
     def save(self, path: Path | str) -> Path:
-        """Write both files, each whole or not at all; a pair that does not belong together is refused by :meth:`load`.
+        """Write ``PATH.nc`` and ``PATH.json``, each whole or not at all; a pair that does not match is refused later.
 
-        ``path`` is taken without suffix. NaN and infinity survive. ``ValueError`` for arrays of objects, ``TypeError``
-        for values that JSON can't hold; then nothing is written.
+        NaN and infinity survive. ``TypeError`` for facts that JSON can't hold; then nothing is written.
         """
-        npz, described = _files(path)
-        for name, array in self.arrays.items():
-            expect(not np.asarray(array).dtype.hasobject, f"arrays[{name!r}]", "numbers or strings", "objects")
-        facts = {key: getattr(self, key) for key in FACTS}
-        json.dumps(facts, default=_plain)
-        with atomic(described) as json_partial, atomic(npz) as npz_partial:
-            _write_arrays(npz_partial, self.arrays)
-            text = json.dumps(facts | {"arrays": sha256(npz_partial)}, indent=1, ensure_ascii=False, default=_plain)
-            json_partial.write_text(text + "\n", encoding="utf-8")
-        return npz.with_name(npz.name.removesuffix(".npz"))
+        netcdf, described = _files(path)
+        facts = json.dumps(_plain(self.facts), ensure_ascii=False, indent=1, allow_nan=False)
+        with atomic(described) as json_partial, atomic(netcdf) as data_partial:
+            tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in self.data.items()})
+            tree.to_netcdf(data_partial, engine="h5netcdf", encoding=self._encoding())
+            whole = {"study": self.study, "steps": list(self.data), "data": sha256(data_partial)}
+            text = json.dumps(whole, indent=1)[:-2] + f',\n "facts": {facts}\n}}\n'
+            json_partial.write_text(text, encoding="utf-8")
+        return netcdf.with_suffix("")
+
+    def _encoding(self) -> dict[str, dict]:
+        """Numbers compressed without loss."""
+        squeezed = {"zlib": True, "complevel": 5, "shuffle": True}
+        return {
+            f"/{step}": {name: squeezed for name, v in dataset.variables.items() if v.ndim and v.dtype.kind in "fiub"}
+            for step, dataset in self.data.items()
+        }
 
     @staticmethod
     def load(path: Path | str) -> "Result":
         """Read what :meth:`save` wrote; ``ValueError`` names the file that is missing or damaged."""
-        npz, described = _files(path)
+        netcdf, described = _files(path)
         try:
-            facts = json.loads(described.read_text(encoding="utf-8"))
-            whole = isinstance(facts, dict) and set(facts) == {*FACTS, "arrays"}
-            expect(whole, f"path: {described}", f"keys {[*FACTS, 'arrays']}", "others")
+            whole = json.loads(described.read_text(encoding="utf-8"))
             expect(
-                facts.pop("arrays") == sha256(npz), f"path: {npz}", f"the arrays that {described.name} is of", "others"
+                isinstance(whole, dict) and set(whole) == KEYS, f"path: {described}", f"keys {sorted(KEYS)}", "others"
             )
-            with np.load(npz, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            matches = whole["data"] == sha256(netcdf)
+            expect(matches, f"path: {netcdf}", f"the data that {described.name} is of", "others")
+            data = {step: xr.load_dataset(netcdf, group=step, engine="h5netcdf") for step in whole["steps"]}
         except FileNotFoundError as error:
             raise ValueError(f"path: expected a saved Result, got no file {error.filename}") from error
-        except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise ValueError(f"path: expected a whole Result at {described} and {npz.name}, got: {error}") from error
-        return Result(**facts, arrays=arrays)
+        except (ValueError, KeyError, OSError) as error:
+            raise ValueError(f"path: expected a whole Result at {described} and {netcdf.name}, got: {error}") from error
+        return Result(whole["study"], data, whole["facts"])
 
 
-FACTS = ("study", "parameters", "scalars", "provenance")
+KEYS = {"study", "steps", "data", "facts"}
 
 
 def _files(path: Path | str) -> tuple[Path, Path]:
-    """The .npz and .json of a result; a dot in its name is part of the name."""
+    """The .nc and .json of a result; a dot in its name is part of the name."""
     path = Path(path)
-    stem = path.stem if path.suffix in (".npz", ".json") else path.name
-    return path.with_name(f"{stem}.npz"), path.with_name(f"{stem}.json")
-
-
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """What ``numpy.savez_compressed`` writes, for arrays of any name."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    stem = path.stem if path.suffix in (".nc", ".json") else path.name
+    return path.with_name(f"{stem}.nc"), path.with_name(f"{stem}.json")
 
 
 def _plain(value: object) -> object:
-    """NumPy scalars and tensors of one element as plain numbers."""
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"scalars and parameters: expected JSON-able values, got {type(value).__name__}")
+    """NumPy numbers as plain ones, tuples as lists, numbers that are not finite as None; ``TypeError`` for the rest."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(f"facts: expected JSON-able values, got {type(value).__name__}")

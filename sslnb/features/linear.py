@@ -94,29 +94,57 @@ class LinearProbeGrid:
     batch_size: int = 256
     seed: int = 0
 
-    def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> LinearProbe:
-        """Probe for features [N,d] with labels [N]; ``ValueError`` for shapes, labels or values that can't be used."""
+    def __post_init__(self) -> None:
         for name in ("learning_rates", "weight_decays"):
             values = getattr(self, name)
             expect(len(values) > 0 and min(values) >= 0, name, "at least one value, none negative", values)
         for name in ("epochs", "batch_size"):
             expect(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+
+    def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> LinearProbe:
+        """Probe for features [N,d] with labels [N]; ``ValueError`` for shapes, labels or values that can't be used."""
         splits = Splits.checked(train, train_labels, val, val_labels)
-        rates, decays = (torch.as_tensor(v, device=train.device) for v in (self.learning_rates, self.weight_decays))
-        grid = rates.repeat_interleave(len(decays)), decays.repeat(len(rates))
-        scores = self.scores(*self.train(train, train_labels, *grid, splits.classes), val, val_labels)
-        best = int(scores.nan_to_num(nan=-1).argmax())  # the first, so the smallest rates, among equals
-        best_pair = tuple(values[best : best + 1] for values in grid)
-        weight, bias = self.train(*splits.union(), *best_pair, splits.classes)
-        finite = bool(torch.isfinite(weight).all() and torch.isfinite(bias).all())
-        return LinearProbe(
-            weight[0],
-            bias[0],
-            learning_rate=float(self.learning_rates[best // len(decays)]),
-            weight_decay=float(self.weight_decays[best % len(decays)]),
-            converged=finite and above_chance(float(scores[best]), val_labels),
-            grid=scores.view(len(rates), len(decays)).cpu(),
-        )
+        grid = self._scores(splits)
+        return self._chosen(splits, grid, [int(grid.nan_to_num(nan=-1).argmax())])[0]
+
+    def fit_decays(
+        self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor
+    ) -> dict[float, LinearProbe]:
+        """A probe for each weight decay, with the learning rate that is best for it on the validation split."""
+        splits = Splits.checked(train, train_labels, val, val_labels)
+        grid = self._scores(splits)
+        best = grid.nan_to_num(nan=-1).argmax(0)  # of each column, the least rate among equals
+        cells = [int(rate) * len(self.weight_decays) + column for column, rate in enumerate(best)]
+        return dict(zip(self.weight_decays, self._chosen(splits, grid, cells), strict=True))
+
+    def _cells(self, on: torch.device) -> tuple[Tensor, Tensor]:
+        """Learning rate and weight decay of every cell of the grid, row by row."""
+        rates, decays = (torch.as_tensor(v, device=on) for v in (self.learning_rates, self.weight_decays))
+        return rates.repeat_interleave(len(decays)), decays.repeat(len(rates))
+
+    def _scores(self, splits: Splits) -> Tensor:
+        """Validation accuracy [learning rates, weight decays]."""
+        weights = self.train(splits.train, splits.train_labels, *self._cells(splits.train.device), splits.classes)
+        return self.scores(*weights, splits.val, splits.val_labels).view(len(self.learning_rates), -1).cpu()
+
+    def _chosen(self, splits: Splits, grid: Tensor, cells: list[int]) -> list[LinearProbe]:
+        """Probes of some cells of the grid, trained again on both splits."""
+        rates, decays = (values[cells] for values in self._cells(splits.train.device))
+        probes = []
+        for cell, weight, bias in zip(cells, *self.train(*splits.union(), rates, decays, splits.classes), strict=True):
+            rate, decay = divmod(cell, len(self.weight_decays))
+            finite = bool(torch.isfinite(weight).all() and torch.isfinite(bias).all())
+            probes.append(
+                LinearProbe(
+                    weight,
+                    bias,
+                    learning_rate=float(self.learning_rates[rate]),
+                    weight_decay=float(self.weight_decays[decay]),
+                    converged=finite and above_chance(float(grid[rate, decay]), splits.val_labels),
+                    grid=grid,
+                )
+            )
+        return probes
 
     def train(
         self, x: Tensor, y: Tensor, rates: Tensor, decays: Tensor, classes: int, masks: Tensor | None = None

@@ -1,5 +1,6 @@
 """A pool of encoders by name: exported files first, then finished runs in the cache."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,15 @@ class Pool:
     def _untrained(self, seed: int) -> Encoder:
         member: Member = next(m for name, m in self.scale.members.items() if name.endswith(f"/{seed}"))
         return store.rounded(objective_from(member.config, member.images()).encoder)
+
+    @functools.cache  # noqa: B019 - a pool lives as long as its study
+    def floor(self) -> dict[str, object]:
+        """Linear accuracy on validation images of raw pixels and of untrained twins, which members have to exceed."""
+        member = next(iter(self.scale.members.values()))
+        images, held_out = member.images(), member.images("val")
+        seeds = sorted({int(name.rpartition("/")[2]) for name in self})
+        twins = [runs.accuracies(self.encoder(UNTRAINED, seed), images, held_out)["linear"] for seed in seeds]
+        return {"pixels": runs.accuracies(self.encoder(PIXELS), images, held_out)["linear"], "untrained": twins}
 
     def expect_data(self, name: str, images: ImageSet) -> None:
         """``ValueError`` unless a member was trained on just these images."""

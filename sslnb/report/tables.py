@@ -8,7 +8,7 @@ from IPython.display import Markdown
 from myst_nb import glue
 
 from sslnb.core.claims import Claim
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 
 
 def table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> Markdown:

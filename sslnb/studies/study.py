@@ -1,151 +1,312 @@
-"""What all studies share: checked parameters with profiles, and steps that compute once or load what is recorded."""
+"""What every study is: checked parameters with presets, steps from a Context to named data, claims decided by one rule.
 
+A study measures encoders of the pool and trains none. A sixth one is a folder with a ``STUDY`` and a notebook.
+"""
+
+import ast
 import dataclasses
 import functools
 import time
-import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+import xarray as xr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from sslnb import data
 from sslnb.core.checks import expect, expect_known
+from sslnb.core.decisions import Claim, Verdict, gate
 from sslnb.core.provenance import provenance
 from sslnb.core.result import Result
+from sslnb.data import ImageSet
+from sslnb.data.images import at_most
+from sslnb.encoders import Encoder, load_encoder
+from sslnb.objectives.registry import OBJECTIVES
+from sslnb.pool import Pool
+from sslnb.pool import train as pool_training
 
 PROFILES = ("quick", "small", "paper", "published")
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
-_IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-_NOTEBOOK = {"result_path"}  # where the notebook leaves its Result: no parameter of the study
+OWN = "encoder"  # how results name an encoder that the user brings
+UNTRAINED = "untrained"
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def _listed(value: object) -> object:
+    """Text with commas, or with semicolons where names hold commas, as a list; a single value as a list of one."""
+    if isinstance(value, str):
+        separator = ";" if ";" in value else ","
+        parts = [part.strip() for part in value.split(separator)]
+        return tuple(parts[:-1] if separator == ";" and parts[-1] == "" else parts)
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def distinct(values: tuple) -> tuple:
+    """A field's values, if none comes twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"expected distinct values, got {values}")
+    return values
+
+
+Count = typing.Annotated[int, Field(ge=1)]
+Names = typing.Annotated[tuple[typing.Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
 
 
 @dataclasses.dataclass(frozen=True)
-class BaseParameters:
-    """Parameters of a study. A subclass adds typed fields without defaults and a preset of them per profile."""
+class Preset:
+    """A profile of a study: what it costs, what it reaches, and the values that make it so."""
 
-    profile: str
+    minutes: float
+    hardware: str
+    reaches: str
+    values: Mapping[str, object]
 
-    PRESETS: typing.ClassVar[dict[str, dict]] = {}
-    MAY_BE_EMPTY: typing.ClassVar[tuple[str, ...]] = ()  # lists that can be emptied by "none"
+
+class Parameters(BaseModel):
+    """Parameters of a study; a subclass adds typed fields, whose defaults are the quick preset's, and ``PRESETS``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: str = "quick"
+    pool: str = "quick"  # whose encoders are measured
+    objectives: Names | None = None  # of the pool's members; all of them unless given
+    encoder: str | None = None  # one more to measure, such as checkpoint:PATH or torchvision:resnet50
+    size: Count | None = None  # side of the images in pixels; their own unless given
+
+    PRESETS: typing.ClassVar[dict[str, Preset]] = {}
 
     @classmethod
-    def of(cls, profile: str = "quick", **overrides: object) -> typing.Self:
-        """A profile's preset with some fields overridden; ``None`` keeps the preset's value.
+    def of(cls, profile: str = "quick", **changes: object) -> typing.Self:
+        """A profile's preset with some fields changed; ``None`` keeps the preset's value.
 
-        ``ValueError`` for an unknown profile or name (with the nearest valid one) or a value of the wrong type.
+        ``ValueError`` for an unknown profile or name (with the nearest valid one) or a value of the wrong kind.
         """
         expect_known(profile, PROFILES, "profile")
-        known = {f.name: f.type for f in dataclasses.fields(cls) if f.name != "profile"}
-        changed = [name for name, value in overrides.items() if value is not None]
-        expect(profile != "published" or not changed, "profile", "no other parameter with 'published'", changed)
-        values = dict(cls.PRESETS[profile])
-        for name, value in overrides.items():
-            expect_known(name, (*known, "profile"), "parameter")
-            if name in cls.MAY_BE_EMPTY and value in ("none", (), []):
-                values[name] = ()
-            elif value is not None:
-                values[name] = _typed(name, value, typing.get_type_hints(cls)[name])
-        return cls(profile=profile, **values)
+        for name in changes:
+            expect_known(name, tuple(cls.model_fields), "parameter")
+        changed = {name: value for name, value in changes.items() if value is not None}
+        expect(profile != "published" or not changed, "profile", "no other parameter with 'published'", [*changed])
+        preset = cls.PRESETS["small" if profile == "published" else profile].values
+        try:
+            return cls(**{"profile": profile} | dict(preset) | changed)
+        except ValidationError as error:
+            raise ValueError(_in_one_line(error)) from error
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, object]) -> typing.Self:
         """Parameters out of a notebook's globals, as its parameters cell and papermill left them.
 
-        papermill itself only logs a name that the notebook does not know and runs on, so every plain value that was
-        defined before this call must be a parameter.
+        Other globals are the user's own. A name that papermill injected has to be a parameter: papermill itself only
+        logs one that the notebook does not know, and runs on.
         """
-        plain = (str, int, float, bool, list, tuple, dict, set, bytes, type(None))
-        values = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in _IPYTHON | _NOTEBOOK}
-        return cls.of(**{k: v for k, v in values.items() if isinstance(v, plain)})
+        injected = set(_injected(namespace.get("In", []))) - {"result_path"}
+        names = injected | {name for name in cls.model_fields if name in namespace}
+        return cls.of(**{name: namespace[name] for name in names})
 
     def as_dict(self) -> dict:
-        return dataclasses.asdict(self)
+        return self.model_dump(mode="json")
 
 
-def _typed(name: str, value: object, kind: object) -> object:
-    """The value as its field's type: numbers widen, lists and comma-separated text become tuples, nothing else."""
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        separator = ";" if isinstance(value, str) and ";" in value else ","  # names may hold commas themselves
-        parts = value.split(separator) if isinstance(value, str) else value
-        parts = parts if isinstance(parts, list | tuple) else [parts]
-        parts = [p.strip() if isinstance(p, str) else p for p in parts]
-        parts = parts[:-1] if separator == ";" and parts[-1] == "" else parts  # "a;" is one name, commas and all
-        expect(len(parts) > 0 and "" not in parts, name, f"values of type {item.__name__}", repr(value))
-        return tuple(_typed(name, _number(p) if item is not str else p, item) for p in parts)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    expect(right, name, f"a value of type {kind.__name__}", f"{value!r} of type {type(value).__name__}")
-    return value
+def _injected(cells: list[str]) -> Iterator[str]:
+    """Names that the cell of papermill's parameters assigns to."""
+    for cell in cells:
+        if cell.startswith("# Parameters\n"):
+            for node in ast.parse(cell).body:
+                if isinstance(node, ast.Assign):
+                    yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
-def _number(value: object) -> object:
-    """Text such as "3" or "0.5" as the number it spells; anything else as it is."""
-    for kind in (int, float):
-        try:
-            return kind(value) if isinstance(value, str) else value
-        except ValueError:
-            continue
-    return value
+def _in_one_line(error: ValidationError) -> str:
+    """The first problem as *name: expected …, got …*."""
+    problem = error.errors()[0]
+    bounds = {
+        "greater_than_equal": "at least {ge}",
+        "greater_than": "a value above {gt}",
+        "less_than_equal": "at most {le}",
+    }
+    text = bounds.get(problem["type"], "").format(**problem.get("ctx", {}))
+    if problem["type"] == "value_error":
+        text = problem["msg"].removeprefix("Value error, ")
+        return f"{problem['loc'][0]}: {text}" if problem["loc"] else text
+    expected = text or problem["msg"].removeprefix("Input should be ").partition(",")[0]
+    return f"{problem['loc'][0]}: expected {expected}, got {problem['input']!r}"
 
 
-def step(method: Callable) -> Callable:
-    """A named part of a study: runs once, after the steps before it, and is timed; recorded studies skip it."""
-
-    @functools.wraps(method)
-    def run(self: "BaseStudy") -> Result:
-        for name in self.steps():
-            if name in self.done:
-                if name == method.__name__:
-                    break
-                continue
-            started = time.monotonic()
-            getattr(type(self), name).__wrapped__(self)
-            self.result.provenance["seconds"][name] = round(time.monotonic() - started, 2)
-            self.done.add(name)
-            if name == method.__name__:
-                break
-        return self.result
-
-    run.is_step = True
-    return run
+# --- a run ------------------------------------------------------------------------------------------------------------
 
 
-class BaseStudy:
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """An encoder that a study measures: a member of the pool, a control, or the user's own."""
+
+    objective: str
+    seed: int
+    encoder: Encoder
+
+
+class Context:
+    """What a step works with: parameters, the pool, images, and the datasets of the steps before."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.data: dict[str, xr.Dataset] = {}
+        self.notes: list[str] = []  # what the page has to say: where a set was smaller than a preset asks for, …
+        self.checksums: dict[str, str] = {}  # of the images that were measured on
+        self.memory: dict = {}  # what a step leaves for later ones and no result holds: probes, features
+        self.own = load_encoder(parameters.encoder).eval() if parameters.encoder else None
+
+    @functools.cached_property
+    def pool(self) -> Pool:
+        """The pool; the quick one is trained first where it is not there."""
+        if self.parameters.pool == "quick":
+            pool_training.train("quick")
+        return Pool(self.parameters.pool)
+
+    @functools.cached_property
+    def names(self) -> tuple[tuple[str, int], ...]:
+        """Objective and seed of everything that is measured: members, the untrained twin of each seed, the user's."""
+        asked = self.parameters.objectives
+        members = [(name.rpartition("/")[0], int(name.rpartition("/")[2])) for name in self.pool.members()]
+        for objective in asked or ():
+            expect_known(objective, sorted({name for name, _ in members}), "objectives")
+        chosen = [(name, seed) for name, seed in members if asked is None or name in asked]
+        twins = [(UNTRAINED, seed) for seed in sorted({seed for _, seed in chosen})]
+        return (*chosen, *twins, *([(OWN, 0)] if self.own else []))
+
+    def encoder(self, objective: str, seed: int) -> Encoder:
+        return self.own if objective == OWN else self.pool.encoder(objective, seed)
+
+    def grid(self) -> tuple[list[str], list[int]]:
+        """Coordinates of results: objectives and seeds; a cell without an encoder is NaN."""
+        return list(dict.fromkeys(name for name, _ in self.names)), sorted({seed for _, seed in self.names})
+
+    @functools.cached_property
+    def unlearned(self) -> dict[str, str]:
+        """Objectives that did not pass the gate, with the reason: validation accuracies, by the rule of the claims."""
+        floor = self.pool.floor()
+        members = [(name, seed) for name, seed in self.names if name not in (UNTRAINED, OWN)]
+        accuracy: dict[str, list[float]] = {}
+        for name, seed in members:
+            accuracy.setdefault(name, []).append(self.pool.entry(f"{name}/{seed}").accuracy["linear"])
+        return gate(accuracy, floor["pixels"], floor["untrained"])[1]
+
+    def coordinates(self) -> dict[str, object]:
+        """Coordinates that all of a study's datasets share: objectives, with what they are, and seeds."""
+        objectives, seeds = self.grid()
+        labels_used = {
+            name: OBJECTIVES[v.objective or name].uses_labels for name, v in self.pool.scale.variants.items()
+        }
+        return {
+            "objective": objectives,
+            "seed": seeds,
+            "self_supervised": ("objective", [not labels_used.get(name, True) for name in objectives]),
+            "learned": ("objective", [name in labels_used and name not in self.unlearned for name in objectives]),
+        }
+
+    @functools.cache  # noqa: B019 - a context lives as long as its study
+    def images(self, name: str, split: str, limit: int | None = None) -> ImageSet:
+        """A set's split at the study's size, at most ``limit`` images; a note says where there are fewer."""
+        images = data.load(name, split, size=self.parameters.size)
+        if limit is not None and len(images) < limit:
+            self.notes.append(f"{name}, {split}: {len(images):,} images, where {limit:,} were asked for")
+        images = at_most(images, limit)
+        self.checksums[f"{name}, {split}"] = images.checksum()
+        return images
+
+
+Step = Callable[[Context], xr.Dataset]
+
+
+def pretraining(context: Context) -> xr.Dataset:
+    """How the pool's members were trained: curves, validation accuracies and hours, the first step of every study."""
+    coordinates = context.coordinates()
+    members = [(name, seed) for name, seed in context.names if name not in (UNTRAINED, OWN)]
+    entries = {member: context.pool.entry("{}/{}".format(*member)) for member in members}
+    epochs = max((len(entry.history["loss"]) for entry in entries.values()), default=0)
+    shape = (len(coordinates["objective"]), len(coordinates["seed"]))
+    results = xr.Dataset(coords=coordinates | {"epoch": 1 + np.arange(epochs)})
+    for name in ("loss", "knn", "probe"):
+        results[name] = ("objective", "seed", "epoch"), np.full((*shape, epochs), np.nan)
+    for name in ("knn_accuracy", "linear_accuracy", "hours"):
+        results[name] = ("objective", "seed"), np.full(shape, np.nan)
+    for (objective, seed), entry in entries.items():
+        cell = {"objective": objective, "seed": seed}
+        for name in ("loss", "knn", "probe"):
+            values = np.array([np.nan if v is None else v for v in entry.history[name]], float)
+            results[name].loc[cell | {"epoch": slice(1, len(values))}] = values
+        results.knn_accuracy.loc[cell], results.linear_accuracy.loc[cell] = (
+            entry.accuracy[k] for k in ("knn", "linear")
+        )
+        results.hours.loc[cell] = entry.seconds / 3600
+    floor = context.pool.floor()
+    return results.assign(pixels_accuracy=floor["pixels"], untrained_accuracy=max(floor["untrained"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study: ``steps`` turn a Context into datasets, ``decide`` turns those into verdicts on ``claims``."""
+
+    name: str
+    title: str
+    paper: str  # its key in book/references.bib, also of its printed numbers
+    parameters: type[Parameters]
+    steps: tuple[Step, ...]
+    claims: Mapping[str, Claim]
+    decide: Callable[[Mapping[str, xr.Dataset]], list[Verdict]]
+
+    def start(self, parameters: Parameters) -> "Run":
+        return Run(self, parameters)
+
+
+class Run:
     """A study in progress: ``result`` fills step by step, or is the recorded one when the profile is ``published``."""
 
-    name: typing.ClassVar[str]
-    decisions: typing.ClassVar[types.ModuleType | None] = None  # with CLAIMS, and decide_all(result) as the last step
-
-    def __init__(self, parameters: BaseParameters) -> None:
-        self.parameters = parameters
-        self.done: set[str] = set()
+    def __init__(self, study: Study, parameters: Parameters) -> None:
+        self.study, self.parameters, self.context = study, parameters, None
         if parameters.profile == "published":
             where = f"a checkout of the repository, whose {RECORDED.parent.name}/{RECORDED.name} holds what is recorded"
             expect(RECORDED.is_dir(), "profile", where, f"'published' in an installation without {RECORDED}")
-            self.result = Result.load(RECORDED / self.name)
-            self.done.update(self.steps())
+            self.result = Result.load(RECORDED / study.name)
         else:
-            self.result = Result(self.name, parameters.as_dict(), provenance=provenance(seconds={}))
+            self.context = Context(parameters)
+            facts = {"parameters": parameters.as_dict(), "provenance": provenance(seconds={}), "notes": []}
+            self.result = Result(study.name, self.context.data, facts)
 
-    @classmethod
-    def steps(cls) -> list[str]:
-        """Names of the steps in their order; the claims come last, where there are any."""
-        own = [name for name, member in vars(cls).items() if getattr(member, "is_step", False)]
-        return [*own, "claims"] if cls.decisions else own
+    def step(self, name: str) -> xr.Dataset:
+        """The dataset of a step, after those before it; each runs once."""
+        expect_known(name, [step.__name__ for step in self.study.steps], "step")
+        for step in self.study.steps:
+            if step.__name__ not in self.result.data:
+                started = time.monotonic()
+                self.context.data[step.__name__] = step(self.context)
+                self._record(step.__name__, time.monotonic() - started)
+            if step.__name__ == name:
+                break
+        return self.result.data[name]
 
-    @step
+    def _record(self, step: str, seconds: float) -> None:
+        facts = self.result.facts
+        facts["notes"] = self.context.notes
+        facts["provenance"]["seconds"][step] = round(seconds, 2)
+        facts["provenance"]["data"] = self.context.checksums
+        facts["provenance"]["encoders"] = {
+            f"{name}/{seed}": self.context.pool.entry(f"{name}/{seed}").sha256
+            for name, seed in self.context.names
+            if name not in (UNTRAINED, OWN)
+        }
+
+    def all(self) -> Result:
+        """Every step, then the claims."""
+        self.step(self.study.steps[-1].__name__)
+        return self.claims()
+
     def claims(self) -> Result:
-        """The paper's claims, decided from the arrays."""
-        verdicts, parts = self.decisions.decide_all(self.result)
-        self.result.scalars["claims"] = [verdict.as_dict() for verdict in verdicts]
-        self.result.scalars["claim_parts"] = parts
-        return self.result
-
-    def run(self) -> Result:
-        """Do every step that is not done yet."""
-        for name in self.steps():
-            getattr(self, name)()
+        """The claims, decided from the data of all steps."""
+        self.step(self.study.steps[-1].__name__)
+        if "verdicts" not in self.result.facts:
+            verdicts = self.study.decide(self.result.data)
+            self.result.facts["verdicts"] = [dataclasses.asdict(verdict) for verdict in verdicts]
         return self.result

@@ -14,8 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sslnb.core.flat import Result
 from sslnb.core.labels import label
-from sslnb.core.result import Result
 from sslnb.report.explorers import picture
 from sslnb.report.panels import panels
 from sslnb.studies.cka.figures import SHADES

@@ -10,8 +10,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import NullLocator
 from scipy.cluster import hierarchy
 
+from sslnb.core.flat import Result
 from sslnb.core.labels import label
-from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
 from sslnb.studies.cka.maps import across, between_seeds, lag, own, parities, stage
 

@@ -8,8 +8,8 @@ from sslnb.encoders.resnet import STEMS
 from sslnb.metrics.cka import LEAST
 from sslnb.objectives.objective import Objective
 from sslnb.objectives.registry import OBJECTIVES
+from sslnb.studies.base import BaseParameters
 from sslnb.studies.presets import QUICK, SMALL, short_config
-from sslnb.studies.study import BaseParameters
 from sslnb.training.loop import PretrainConfig
 
 SUPERVISED = "supervised"  # what every other objective is compared with

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from sslnb import data
 from sslnb.core import device
 from sslnb.core.checks import expect
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.core.seeds import seeded
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoders.encoder import Encoder
@@ -25,10 +25,10 @@ from sslnb.metrics import cka
 from sslnb.metrics.cka import Similarity, Source
 from sslnb.metrics.indices import INDICES
 from sslnb.objectives.registry import OBJECTIVES
+from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.cka import claims as decisions
 from sslnb.studies.cka.maps import group_ends
 from sslnb.studies.cka.parameters import BANK, Parameters
-from sslnb.studies.study import BaseStudy, step
 from sslnb.training.cache import cached_checkpoints, cached_pretrain
 from sslnb.training.loop import PretrainConfig
 from sslnb.views.augment import Augmentation

@@ -3,8 +3,8 @@
 import numpy as np
 from IPython.display import Markdown
 
+from sslnb.core.flat import Result
 from sslnb.core.labels import label
-from sslnb.core.result import Result
 from sslnb.report.tables import percent, spread, table
 from sslnb.studies.cka.maps import across, between_seeds, matched_checkerboard, own, parities
 

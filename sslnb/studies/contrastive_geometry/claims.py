@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from sslnb.core.claims import Claim, Verdict, combine, decide
+from sslnb.core.flat import Result
 from sslnb.core.labels import label
-from sslnb.core.result import Result
 
 CLAIMS = {
     "G1": Claim(

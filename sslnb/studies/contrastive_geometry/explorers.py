@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from sslnb.core.flat import Result
 from sslnb.core.labels import label
-from sslnb.core.result import Result
 from sslnb.report.explorers import picture
 from sslnb.report.panels import COLOURS, PAGE, annotated
 from sslnb.studies.contrastive_geometry.figures import all_methods, heights, relief, task_name

@@ -6,8 +6,8 @@ from typing import ClassVar
 from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.resnet import STEMS
 from sslnb.objectives.registry import OBJECTIVES
+from sslnb.studies.base import BaseParameters
 from sslnb.studies.presets import QUICK, SMALL, short_config
-from sslnb.studies.study import BaseParameters
 from sslnb.training.loop import PretrainConfig
 
 TUNING = ("head", "full")

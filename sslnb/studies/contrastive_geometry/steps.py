@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from sslnb import data
 from sslnb.core import device
 from sslnb.core.claims import bootstrap_weights
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.data.images import at_most
 from sslnb.features.extract import extract
 from sslnb.features.nearest import nearest_class_mean
@@ -20,10 +20,10 @@ from sslnb.metrics.curvature import Flatness, flatness
 from sslnb.metrics.margins import margins
 from sslnb.metrics.surface import loss_surface
 from sslnb.objectives.registry import OBJECTIVES
+from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.contrastive_geometry import claims as decisions
 from sslnb.studies.contrastive_geometry.parameters import Parameters
 from sslnb.studies.contrastive_geometry.runs import SPLITS, Run, Runs
-from sslnb.studies.study import BaseStudy, step
 
 COMPONENTS = 3  # of an embedding
 EIGENVALUES = 20  # that are kept

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
+from sslnb.core.flat import Result
 from sslnb.core.labels import label
 from sslnb.core.papers import reference
-from sslnb.core.result import Result
 from sslnb.report.tables import spread, table
 from sslnb.studies.contrastive_geometry.claims import area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, of_method

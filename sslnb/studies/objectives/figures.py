@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sslnb.core import labels
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.report import history
 from sslnb.training.loop import HISTORY
 

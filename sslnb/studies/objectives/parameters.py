@@ -7,7 +7,7 @@ import torch
 
 from sslnb.core.checks import expect, expect_known
 from sslnb.objectives.registry import OBJECTIVES
-from sslnb.studies.study import BaseParameters
+from sslnb.studies.base import BaseParameters
 from sslnb.training.loop import PretrainConfig
 
 EPOCHS = 10  # where neither the parameters nor the objective's own settings say otherwise

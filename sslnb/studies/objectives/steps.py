@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from sslnb import data
 from sslnb.core import device
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.data.images import at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.resnet import untrained
@@ -18,8 +18,8 @@ from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
 from sslnb.features.standardize import Standardizer
 from sslnb.metrics.labelfree import rankme
+from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.objectives.parameters import Parameters
-from sslnb.studies.study import BaseStudy, step
 from sslnb.training import cost
 from sslnb.training.cache import cached_pretrain
 from sslnb.training.loop import HISTORY

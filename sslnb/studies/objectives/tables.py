@@ -6,7 +6,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from sslnb.core import labels
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.report import panels
 from sslnb.report.tables import spread, table
 from sslnb.studies.objectives.examples import in_order

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from sslnb.core.claims import Claim, Verdict, combine, decide
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 
 CLAIMS = {
     "Q1": Claim(

@@ -4,7 +4,7 @@ import ipywidgets as w
 import numpy as np
 import torch
 
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.report.explorers import linked_stack, picture
 from sslnb.studies.qscore.encoders import rescored
 from sslnb.studies.qscore.figures import example, score_explorer

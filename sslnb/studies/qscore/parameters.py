@@ -10,8 +10,8 @@ from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.resnet import STEMS
 from sslnb.objectives.registry import OBJECTIVES
+from sslnb.studies.base import BaseParameters
 from sslnb.studies.presets import QUICK, SMALL, short_config
-from sslnb.studies.study import BaseParameters
 from sslnb.training.loop import PretrainConfig
 from sslnb.training.optim import OPTIMIZERS
 

@@ -7,18 +7,18 @@ import torch
 from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.data.images import at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
 from sslnb.features import prediction
 from sslnb.metrics import activations, qscore
 from sslnb.objectives.registry import OBJECTIVES
+from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.qscore import claims as decisions
 from sslnb.studies.qscore import pictures
 from sslnb.studies.qscore.encoders import SUBSETS, VARIANTS, Encoders, Judged, band, trained_on
 from sslnb.studies.qscore.parameters import Parameters
-from sslnb.studies.study import BaseStudy, step
 from sslnb.training.loop import Pretrained
 from sslnb.training.penalty import Penalty
 

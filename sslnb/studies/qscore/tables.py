@@ -5,9 +5,9 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
+from sslnb.core.flat import Result
 from sslnb.core.labels import brief, label
 from sslnb.core.papers import reference, references
-from sslnb.core.result import Result
 from sslnb.report.tables import percent, spread, table
 from sslnb.studies.qscore.figures import STAGE_LABELS
 

@@ -1,6 +1,16 @@
-"""Separability of self-supervised representations (Sehwag, Chiang and Mittal 2020): the study's steps."""
+"""Separability of self-supervised representations (Sehwag, Chiang and Mittal 2020): margins of linear probes."""
 
-from sslnb.studies.separability.parameters import Parameters
-from sslnb.studies.separability.steps import Study, run
+from sslnb.studies.separability.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.separability.parameters import SeparabilityParameters
+from sslnb.studies.separability.steps import attacked, probes, separation
+from sslnb.studies.study import Study, pretraining
 
-__all__ = ["Parameters", "Study", "run"]
+STUDY = Study(
+    name="separability",
+    title="Separability of representations",
+    paper=PAPER,
+    parameters=SeparabilityParameters,
+    steps=(pretraining, probes, separation, attacked),
+    claims=CLAIMS,
+    decide=verdicts,
+)

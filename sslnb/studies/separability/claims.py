@@ -1,190 +1,156 @@
-"""How claims S1 to S5 are decided; written before any result was looked at.
+"""How claims S1 to S5 are decided; written before any encoder of the pool was measured."""
 
-Every comparison is paired by seed: an encoder that learned without labels against the supervised one of the same
-seed, tested on the same images. The paper's text is followed for the standardization (unit norm); the verdict under
-the other reading (unit variance) stands in the note.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 
 import numpy as np
+import xarray as xr
 
-from sslnb.core.claims import NOT_TESTED, Claim, Verdict, bootstrap_weights, combine, decide, decide_share
-from sslnb.core.result import Result
+from sslnb.core.decisions import Claim, Verdict, decide, not_tested
+from sslnb.core.papers import reference
 from sslnb.metrics.margins import effective_accuracy
 
+PAPER = "sehwag2020separability"
+PAPER_SETS = ("ImageNet", "Flowers", "Caltech101", "CIFAR10", "CIFAR100", "Cars")  # where its SimCLR converged
+OBJECTIVES = ("infomin", "moco", "simclr", "pirl", "cmc")  # the paper's five
+LEAST_SLOPE = 3  # fewest objectives that a slope across them can be fitted to
+
+
+def _printed_gap(norm: str) -> float:
+    """The paper's mean difference of norm-AUC, supervised − SimCLR, over the sets where both converged."""
+    gaps = []
+    for name in PAPER_SETS:
+        cells = [[reference(PAPER, name, m, k) for k in (f"effective_accuracy_{norm}", "benign_accuracy")]
+                 for m in ("Supervised", "SimCLR")]  # fmt: skip
+        (effective, benign), (other, other_benign) = cells
+        gaps.append(effective / benign - other / other_benign)
+    return float(np.nanmean(gaps))
+
+
+HALF_GAP = float(np.mean([_printed_gap(norm) for norm in ("l2", "linf")])) / 2
+
 CLAIMS = {
-    "S1": Claim(
-        "S1",
-        "Self-supervised features have smaller mean margins than supervised ones, in l1, l2 and l∞.",
-        "section 3.1, figures 2 and 3",
-        "relative difference of mean margins, (supervised − self-supervised) / supervised",
-    ),
-    "S2": Claim(
-        "S2",
-        "Supervised features keep the higher effective accuracy even where their benign accuracy is lower.",
-        "table 1",
-        "share of lower effective accuracy among the pairs where self-supervised benign accuracy is not lower",
-        threshold=0.5,
-    ),
-    "S3": Claim(
-        "S3",
-        "The accuracy of self-supervised features falls faster with the attack budget.",
-        "figure 4",
-        "difference of norm-AUC, supervised − self-supervised",
-    ),
-    "S4": Claim(
-        "S4",
-        "Among self-supervised methods, gains in accuracy bring little gain in margin.",
-        "section 3.1",
-        "share of the supervised margin gap that the slope of margin on accuracy leaves unexplained",
-        threshold=0.5,
-    ),
-    "S5": Claim(
-        "S5",
-        "The same (S3) holds for a multi-layer classifier.",
-        "section 3.2",
-        "difference of norm-AUC of the multi-layer probe under PGD, supervised − self-supervised",
-    ),
+    claim.id: claim
+    for claim in (
+        Claim(
+            "S1",
+            "Self-supervised features have smaller mean margins than supervised ones, in l1, l2 and l∞.",
+            "section 3.1, figures 2 and 3",
+            "log ratio of mean margins, supervised over self-supervised",
+            sei=float(np.log(1.1)),
+            unit="objective",
+        ),
+        Claim(
+            "S2",
+            "Supervised features keep the higher effective accuracy even where their benign accuracy is lower.",
+            "table 1",
+            "difference of norm-AUC, supervised − self-supervised, where self-supervised accuracy is not lower",
+            sei=HALF_GAP,
+            unit="seed",
+        ),
+        Claim(
+            "S3",
+            "The accuracy of self-supervised features falls faster with the attack budget.",
+            "figure 4",
+            "difference of norm-AUC, supervised − self-supervised",
+            sei=HALF_GAP,
+            unit="objective",
+        ),
+        Claim(
+            "S4",
+            "Among self-supervised objectives, gains in accuracy bring little gain in margin.",
+            "section 3.1",
+            "1 − slope of log margin on accuracy across objectives ÷ slope implied by the supervised encoder",
+            sei=0.5,
+            unit="seed",
+        ),
+        Claim(
+            "S5",
+            "The same (S3) holds for a multi-layer classifier.",
+            "section 3.2",
+            "difference of norm-AUC of the multi-layer probe under PGD, supervised − self-supervised",
+            sei=HALF_GAP,
+            unit="objective",
+        ),
+    )
 }
-SLOPE_METHODS = 3  # fewest self-supervised methods that a slope across methods can be fitted to
+CONTROLS = {"supervised_simclr_views": "supervised on SimCLR's views", "supervised_matched": "supervised, as accurate"}
 
 
-def decide_all(result: Result) -> tuple[list[Verdict], list[dict]]:
-    """Verdicts on S1 to S5, and the comparisons that S1, S3 and S5 are made of."""
-    verdicts, parts = [], []
-    for claim, compare in (("S1", _margin), ("S2", None), ("S3", _norm_auc), ("S4", None), ("S5", _multilayer)):
-        if compare is None:
-            verdict = {"S2": _effective, "S4": _slope}[claim](result)
-        else:
-            verdict, comparisons = _by_parts(result, CLAIMS[claim], compare)
-            parts += comparisons
-        verdicts.append(verdict)
-    return verdicts, parts
+def verdicts(data: Mapping[str, xr.Dataset]) -> list[Verdict]:
+    """Verdicts on S1 to S5 under the primary reading of the standardization."""
+    probed, separation = data["probes"], data["separation"]
+    learned = [str(name) for name in probed.objective.values[probed.learned.values & probed.self_supervised.values]]
+    ours = [name for name in OBJECTIVES if name in learned] or learned  # without the paper's five, all that learned
+    supervised = "supervised" in probed.objective.values and bool(probed.learned.sel(objective="supervised"))
+    if not (supervised and learned):
+        needs = "needs supervised and self-supervised encoders that learned"
+        return [not_tested(claim, needs) for claim in CLAIMS.values()]
+    margin, accuracy = np.log(compared(probed, separation.mean_margin)), compared(probed, probed.accuracy)
+    auc = compared(probed, separation.norm_auc)
+    return [
+        _against(CLAIMS["S1"], margin, ours, np.log(separation.mean_margin_drawn)),
+        _where_as_accurate(auc, accuracy, learned),
+        _against(CLAIMS["S3"], auc, ours, separation.norm_auc_drawn),
+        _slope(margin, accuracy, learned),
+        _against(CLAIMS["S5"], _multilayer_auc(data["attacked"]), ours, None),
+    ]
 
 
-Comparison = tuple[str, np.ndarray, np.ndarray]  # what is compared, effects [S], bootstrap replicates [R]
+def compared(probed: xr.Dataset, values: xr.DataArray, scale: str | None = None) -> xr.DataArray:
+    """A quantity under one standardization, of the probes with the weight decay at which encoders are compared."""
+    scale = scale or probed.attrs["primary"]
+    decay = probed.compared_decay.sel(scale=scale, drop=True)
+    return values.sel(scale=scale, drop=True).sel(decay=decay).drop_vars("decay")
 
 
-def _by_parts(
-    result: Result, claim: Claim, compare: Callable[[Result, int, int, int], Iterator[Comparison]]
-) -> tuple[Verdict, list[dict]]:
-    """Decide every comparison of a claim, then the claim by the first reading of the standardization."""
-    pairs = list(_pairs(result))
-    by_scale, parts = [], []
-    for c, scale in enumerate(result.scalars["scales"]):
-        decided = []
-        for method, a, b in pairs:
-            for what, effects, replicates in compare(result, a, b, c):
-                decided.append(decide(claim, effects, replicates))
-                parts.append({"scale": scale, "method": method, "of": what, **decided[-1].as_dict()})
-        by_scale.append(combine(claim, decided))
-    first, *others = by_scale
-    notes = [first.note] if first.note else []
-    notes += [f"with unit variance: {v.verdict}" for v in others if v.verdict != NOT_TESTED]
-    return Verdict(**{**first.as_dict(), "note": "; ".join(notes)}), parts
+def _difference(values: xr.DataArray, names: list[str], other: str) -> xr.DataArray:
+    """The other encoder's value minus each objective's, means over seeds."""
+    means = values.mean("seed")
+    return means.sel(objective=other, drop=True) - means.sel(objective=names)
 
 
-def _pairs(result: Result) -> Iterator[tuple[str, int, int]]:
-    """Each self-supervised method with its index and the supervised one's."""
-    methods = result.scalars["methods"]
-    if "supervised" in methods:
-        for method in result.scalars["self_supervised"]:
-            yield method, methods.index(method), methods.index("supervised")
+def _against(claim: Claim, values: xr.DataArray, names: list[str], drawn: xr.DataArray | None) -> Verdict:
+    """Supervised against self-supervised objectives, the objective as the unit, pooled over sets and norms."""
+    replicates = None
+    if drawn is not None:
+        replicates = _difference(drawn, names, "supervised").mean("objective").rename(round="replicate")
+    known = [name for name in CONTROLS if name in values.objective.values]
+    controls = {CONTROLS[name]: _difference(values, names, name) for name in known}
+    return decide(claim, _difference(values, names, "supervised"), replicates=replicates, controls=controls)
 
 
-def _margin(result: Result, ssl: int, supervised: int, c: int) -> Iterator[Comparison]:
-    """Relative difference of mean margins, per data set and norm."""
-    for d, name in enumerate(result.scalars["datasets"]):
-        for i, norm in enumerate(result.scalars["norms"]):
-            mean = result.arrays["mean_margin"][:, :, d, c, i]
-            effects = 1 - mean[ssl] / mean[supervised]
-            replicates = np.empty(0)
-            if c == 0:
-                resampled = _resampled(result.arrays[f"margins/{name}"][[ssl, supervised], :, i])
-                replicates = _mean_over_seeds(1 - resampled[0] / resampled[1])
-            yield f"{name}, {norm}", effects, replicates
+def _where_as_accurate(auc: xr.DataArray, accuracy: xr.DataArray, names: list[str]) -> Verdict:
+    """S2: pairs of set, objective and seed where the self-supervised encoder is at least as accurate."""
+    gap = auc.sel(objective="supervised", drop=True) - auc.sel(objective=names)
+    as_accurate = accuracy.sel(objective=names) >= accuracy.sel(objective="supervised", drop=True)
+    pairs = int((as_accurate & gap.notnull().all("attacked")).sum())
+    kept = gap.where(as_accurate).mean(("objective", "dataset", "attacked"))
+    if not pairs:
+        return not_tested(CLAIMS["S2"], "no pair in which the self-supervised encoder is as accurate")
+    return decide(CLAIMS["S2"], kept, note=f"{pairs} pairs")
 
 
-def _resampled(margin: np.ndarray, cap: float = np.inf) -> np.ndarray:
-    """Bootstrap replicates of the mean (clipped) margin of the right samples: [..., N] → [..., R]."""
-    weights = bootstrap_weights(margin.shape[-1]).T
-    right = ~np.isnan(margin)
-    values = np.where(right, np.minimum(margin.astype(np.float64), cap), 0)
-    with np.errstate(invalid="ignore"):
-        return (values @ weights) / (right @ weights)
+def _slope(margin: xr.DataArray, accuracy: xr.DataArray, names: list[str]) -> Verdict:
+    """S4: by seed and norm, margins' rise with accuracy as a share of the supervised encoder's lead; mean over sets."""
+    if len(names) < LEAST_SLOPE:
+        return not_tested(CLAIMS["S4"], f"needs {LEAST_SLOPE} self-supervised objectives, {len(names)} learned")
+    own_m, own_a = margin.sel(objective=names), accuracy.sel(objective=names)
+    both = own_m.notnull().all("norm") & own_a.notnull()
+    own_a, own_m = own_a.where(both), own_m.where(both)
+    centred = own_a - own_a.mean("objective")
+    slope = (centred * own_m).sum("objective") / (centred**2).sum("objective").where(lambda v: v > 1e-9)
+    supervised = {"objective": "supervised", "drop": True}
+    rise = margin.sel(**supervised) - own_m.mean("objective")
+    implied = rise / (accuracy.sel(**supervised) - own_a.mean("objective")).where(lambda v: v > 0)
+    return decide(CLAIMS["S4"], (1 - slope / implied.where(implied > 0)).mean("dataset"))
 
 
-def _mean_over_seeds(replicates: np.ndarray) -> np.ndarray:
-    """Replicates [S,R] → [R], seeds without a measurement left out."""
-    measured = np.isfinite(replicates).all(1)
-    return replicates[measured].mean(0) if measured.any() else np.empty(0)
+def _multilayer_auc(attacked: xr.Dataset) -> xr.DataArray:
+    """norm-AUC of the multi-layer probe from its accuracies at the dots."""
 
+    def of_curve(curve: np.ndarray, budgets: np.ndarray) -> float:
+        return effective_accuracy(curve.copy(), budgets.copy()).norm_auc if np.isfinite(curve).all() else np.nan
 
-def _norm_auc(result: Result, ssl: int, supervised: int, c: int) -> Iterator[Comparison]:
-    """Difference of norm-AUC, per data set and norm.
-
-    The area under accuracy against budget up to E is the mean of min(margin, E) over all samples (wrong ones 0), so
-    norm-AUC is the clipped mean margin of the right ones over E: that is what is bootstrapped.
-    """
-    for d, name in enumerate(result.scalars["datasets"]):
-        for i, norm in enumerate(result.scalars["attacked"]):
-            auc = result.arrays["norm_auc"][:, :, d, c, i]
-            replicates = np.empty(0)
-            if c == 0:
-                cap = result.arrays["budgets"][i, -1]
-                margin = result.arrays[f"margins/{name}"][[ssl, supervised], :, result.scalars["norms"].index(norm)]
-                resampled = _resampled(margin, cap) / cap
-                replicates = _mean_over_seeds(resampled[1] - resampled[0])
-            yield f"{name}, {norm}", auc[supervised] - auc[ssl], replicates
-
-
-def _multilayer(result: Result, ssl: int, supervised: int, c: int) -> Iterator[Comparison]:
-    """Difference of norm-AUC of the multi-layer probe: per norm, first data set and scale, up to the last dot."""
-    if c:
-        return
-    dots, curves = result.arrays["dots"], result.arrays["mlp_pgd"]
-    for i, norm in enumerate(result.scalars["attacked"]):
-        auc = np.full(curves.shape[:2], np.nan)
-        for at in np.ndindex(*curves.shape[:2]):
-            if np.isfinite(curves[*at, i]).all():
-                auc[at] = effective_accuracy(curves[*at, i], dots[i]).norm_auc
-        yield f"{result.scalars['datasets'][0]}, {norm}", auc[supervised] - auc[ssl], np.empty(0)
-
-
-def _effective(result: Result) -> Verdict:
-    """S2: a pair is a method, a seed and a data set; it counts when effective accuracy is lower in every norm."""
-    by_scale = []
-    for c, _ in enumerate(result.scalars["scales"]):
-        hits = []
-        for _, a, b in _pairs(result):
-            benign, effective = result.arrays["accuracy"][..., c], result.arrays["effective"][:, :, :, c]
-            measured = np.isfinite(effective[[a, b]]).all((0, 3))
-            hits.append((effective[a] < effective[b]).all(-1)[(benign[a] >= benign[b]) & measured])
-        enough = len(result.scalars["seeds"]) > 1
-        pairs = np.concatenate(hits) if hits and enough else np.empty(0)
-        note = f"{int(pairs.sum())} of {len(pairs)} pairs" if len(pairs) else "no such pair"
-        by_scale.append(decide_share(CLAIMS["S2"], int(pairs.sum()), len(pairs), len(result.scalars["seeds"]), note))
-    first, *others = by_scale
-    notes = [first.note, *(f"with unit variance: {v.verdict}, {v.note}" for v in others)]
-    return Verdict(**{**first.as_dict(), "note": "; ".join(notes)})
-
-
-def _slope(result: Result) -> Verdict:
-    """S4: how much of the margin gap to supervised the accuracy gap would explain, l∞ margins, first data set."""
-    methods, names = result.scalars["methods"], result.scalars["self_supervised"]
-    if len(names) < SLOPE_METHODS or "supervised" not in methods:
-        have = f"needs {SLOPE_METHODS} self-supervised methods, {len(names)} trained"
-        return decide(CLAIMS["S4"], [], note=have)
-    rows, reference = [methods.index(name) for name in names], methods.index("supervised")
-    accuracy, margin = result.arrays["accuracy"][:, :, 0, 0], result.arrays["mean_margin"][:, :, 0, 0, 2]
-    effects = []
-    for s in range(accuracy.shape[1]):
-        if np.ptp(accuracy[rows, s]) < 1e-6:
-            effects.append(np.nan)  # equally accurate methods have no slope
-            continue
-        slope = np.polyfit(accuracy[rows, s], margin[rows, s], 1)[0]
-        gap = margin[reference, s] - margin[rows, s].mean()
-        explained = slope * (accuracy[reference, s] - accuracy[rows, s].mean())
-        effects.append(1 - explained / gap if gap > 0 else np.nan)  # without a gap there is nothing to explain
-    return decide(CLAIMS["S4"], effects, note="l∞, first data set")
+    return xr.apply_ufunc(
+        of_curve, attacked.multilayer, attacked.dot_budget, input_core_dims=[["dot"], ["dot"]], vectorize=True
+    )

@@ -14,13 +14,13 @@ from sslnb.studies.separability import figures
 FRAMES = 13  # budgets of a static explorer; a frame is some 20 KB of the page
 
 
-def _margins(result: Result, dataset: int, norm: int, digit: int | None = None) -> list[np.ndarray]:
-    """Margins [N] of each method, first seed; of one class only, if asked."""
-    name = result.scalars["datasets"][dataset]
-    chosen = result.arrays[f"margins/{name}"][:, 0, norm].astype(np.float64)
+def _margins(result: Result, dataset: str, norm: str, digit: int | None = None) -> list[np.ndarray]:
+    """Margins [N] of each objective, first seed; of one class only, if asked."""
+    data = result.data["separation"]
+    chosen = (data.sample_dataset == dataset).values
     if digit is not None:
-        chosen = chosen[:, result.arrays[f"labels/{name}"] == digit]
-    return list(chosen)
+        chosen &= (data.sample_label == digit).values
+    return list(data.margin.isel(seed=0, sample=chosen).sel(norm=norm).values.astype(np.float64))
 
 
 def _reach(margins: Sequence[np.ndarray]) -> float:
@@ -31,15 +31,15 @@ def _reach(margins: Sequence[np.ndarray]) -> float:
 
 def explore_margins(result: Result, classes: Sequence[str] = ()) -> w.VBox:
     """Live: choose data set, norm, class and budget; margins and the accuracy that is left are drawn again."""
-    names, norms = result.scalars["datasets"], result.scalars["norms"]
-    dataset = w.Dropdown(options=[(n, d) for d, n in enumerate(names)], description="data set")
-    norm = w.ToggleButtons(options=[(NORM_NAMES[n], i) for i, n in enumerate(norms)], value=1, description="norm")
+    probed = result.data["probes"]
+    dataset = w.Dropdown(options=list(probed.dataset.values), description="data set")
+    norm = w.ToggleButtons(options=[(text, n) for n, text in NORM_NAMES.items()], value="l2", description="norm")
     which = w.Dropdown(options=[("all", None)], description="class")
     share = w.FloatSlider(value=0.3, min=0, max=1, step=0.02, description="budget", readout_format=".0%")
     image = w.Image(format="png")
 
     def offer_classes(*_: object) -> None:
-        count = result.scalars["classes"][dataset.value]
+        count = int(probed.classes.sel(dataset=dataset.value))
         known = classes if len(classes) == count else range(count)
         which.options = [("all", None), *((str(name), k) for k, name in enumerate(known))]
 
@@ -47,7 +47,7 @@ def explore_margins(result: Result, classes: Sequence[str] = ()) -> w.VBox:
         all_margins = _margins(result, dataset.value, norm.value)
         margins = _margins(result, dataset.value, norm.value, which.value)
         budget = share.value * _reach(all_margins)
-        figure = figures.margin_explorer(margins, result.scalars["methods"], budget, norms[norm.value])
+        figure = figures.margin_explorer(margins, list(probed.objective.values), budget, norm.value)
         image.value = picture(figure, "margins").value
 
     offer_classes()
@@ -58,17 +58,17 @@ def explore_margins(result: Result, classes: Sequence[str] = ()) -> w.VBox:
     return w.VBox([dataset, norm, which, share, image])
 
 
-def browse_margins(result: Result, *, dataset: int = 0) -> w.VBox:
-    """Static: the same for one data set and all its classes together, over norm and budget."""
-    norms = result.scalars["norms"]
+def browse_margins(result: Result) -> w.VBox:
+    """Static: the same for the first data set and all its classes together, over norm and budget."""
     slider = w.IntSlider(value=3, min=0, max=FRAMES - 1, description="budget", readout=False)
+    name, objectives = result.data["probes"].dataset.values[0], list(result.data["probes"].objective.values)
     stacks = []
-    for i, norm in enumerate(norms):
-        margins = _margins(result, dataset, i)
+    for norm in NORM_NAMES:
+        margins = _margins(result, name, norm)
         budgets = np.linspace(0, _reach(margins), FRAMES)
-        frames = [_frame(margins, result.scalars["methods"], float(budget), norm) for budget in budgets]
+        frames = [_frame(margins, objectives, float(budget), norm) for budget in budgets]
         stacks.append(linked_stack(frames, slider))
-    choice = w.ToggleButtons(options=[NORM_NAMES[n] for n in norms], index=1, description="norm")
+    choice = w.ToggleButtons(options=list(NORM_NAMES.values()), index=1, description="norm")
     outer = w.Stack(children=stacks, selected_index=1)
     w.jslink((choice, "index"), (outer, "selected_index"))
     return w.VBox([choice, slider, outer])

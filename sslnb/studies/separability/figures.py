@@ -1,9 +1,10 @@
 """Figures of the study of separability: a Result in, a matplotlib Figure out."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
@@ -12,15 +13,14 @@ from numpy.typing import ArrayLike
 
 from sslnb.core.labels import NORM_LABELS, label, short
 from sslnb.core.result import Result
-from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS
 from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels
+from sslnb.studies.separability.claims import compared
 
 
-def _methods(result: Result) -> list[tuple[int, str, str, str]]:
-    """Index, label, colour and marker of each method."""
-    names = result.scalars["methods"]
-    n = len(COLOURS)  # after which colours come again, with other markers
-    return [(m, label(name), COLOURS[m % n], MARKERS[(m + m // n) % n]) for m, name in enumerate(names)]
+def _objectives(result: Result) -> list[tuple[str, str, str, str]]:
+    """Name, label, colour and marker of each objective."""
+    names, n = result.data["probes"].objective.values, len(COLOURS)  # then colours come again, with other markers
+    return [(name, label(name), COLOURS[m % n], MARKERS[(m + m // n) % n]) for m, name in enumerate(names)]
 
 
 def worked_example(
@@ -49,47 +49,50 @@ def worked_example(
 
 
 def training_curves(result: Result) -> Figure:
-    """Pretraining loss per epoch, one panel per trained method, one line per seed."""
-    rows = [row for row in _methods(result) if np.isfinite(result.arrays["loss"][row[0]]).any()]
-    figure, axes = panels(max(1, len(rows)), height=2.4)
+    """Pretraining loss per epoch, one panel per trained objective, one line per seed."""
+    loss = result.data["pretraining"].loss
+    rows = [row for row in _objectives(result) if bool(loss.sel(objective=row[0]).notnull().any())]
+    figure, axes = panels(min(4, max(1, len(rows))), max(1, -(-len(rows) // 4)), height=1.9)
+    for ax in axes.flat[len(rows) :]:
+        ax.set_axis_off()
     if not rows:
-        axes[0, 0].text(0.5, 0.5, "no encoder was trained in this run", ha="center", va="center")
-        axes[0, 0].set_axis_off()
+        axes[0, 0].text(0.5, 0.5, "no encoder was trained for this run", ha="center", va="center")
         return figure
-    for ax, (m, name, colour, _) in zip(axes[0], rows, strict=True):
-        for s, seed in enumerate(result.scalars["seeds"]):
-            loss = result.arrays["loss"][m, s]
-            loss = loss[np.isfinite(loss)]
+    for ax, (name, text, colour, _) in zip(axes.flat, rows, strict=False):
+        for s, curve in enumerate(loss.sel(objective=name)):
             style = ("-", "--", ":", "-.")[s % 4]
-            ax.plot(np.arange(1, len(loss) + 1), loss, style, color=colour, label=f"seed {seed}", marker=".")
-        ax.set_title(name, fontsize=10)
-        ax.set_xlabel("epoch")
+            ax.plot(curve.epoch, curve, style, color=colour, label=f"seed {int(curve.seed)}")
+        ax.set_title(text)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.legend(fontsize=8)
-    axes[0, 0].set_ylabel("training loss")
+    figure.supxlabel("epoch")
+    figure.supylabel("training loss")
     return figure
 
 
-def probe_grid(result: Result, *, dataset: int = 0, scale: int = 0) -> Figure:
-    """Validation accuracy over learning rate and weight decay, per method (first seed); the choice is framed."""
-    rows = _methods(result)
-    figure, axes = panels(len(rows), height=3.1, sharey=True)
-    grids = result.arrays["grid"][:, 0, dataset, scale]
-    low, high = np.nanmin(grids), np.nanmax(grids)
-    rates, decays = (f"{r:g}" for r in LEARNING_RATES), [f"{d:.0e}".replace("e-0", "e-") for d in WEIGHT_DECAYS]
-    for ax, (m, name, _, _) in zip(axes[0], rows, strict=True):
-        texts = [[f"{100 * value:.0f}" if math.isfinite(value) else "–" for value in row] for row in grids[m]]
-        dark = ~(grids[m] >= (low + high) / 2)
-        image = annotated(ax, grids[m], texts, dark, vmin=low, vmax=high, cmap="viridis")
-        best = np.unravel_index(np.nanargmax(grids[m]), grids[m].shape)
-        ax.add_patch(_frame(best[1], best[0]))
-        ax.set_title(name, fontsize=10)
+def probe_grid(result: Result, *, scale: str | None = None) -> Figure:
+    """Validation accuracy over learning rate and weight decay, per objective (first seed, first set); choice framed."""
+    probed = result.data["probes"]
+    grids = probed.validation.isel(seed=0, dataset=0).sel(scale=scale or probed.attrs["primary"])
+    rows = _objectives(result)
+    columns = min(4, len(rows))
+    figure, axes = panels(columns, -(-len(rows) // columns), height=2.4, sharex=True, sharey=True)
+    low, high = float(grids.min()), float(grids.max())
+    decays = [f"{d:.0e}".replace("e-0", "e-") for d in grids.decay.values]
+    for ax, (name, text, _, _) in zip(axes.flat, rows, strict=False):
+        grid = grids.sel(objective=name).transpose("rate", "decay").values
+        texts = [[f"{100 * value:.0f}" if math.isfinite(value) else "–" for value in row] for row in grid]
+        image = annotated(ax, grid, texts, ~(grid >= (low + high) / 2), vmin=low, vmax=high, cmap="viridis")
+        if np.isfinite(grid).any():
+            row, column = np.unravel_index(np.nanargmax(grid), grid.shape)
+            ax.add_patch(_frame(column, row))
+        ax.set_title(text)
         ax.set_xticks(range(len(decays)), decays)
-        ax.set_xlabel("weight decay")
-    axes[0, 0].set_yticks(range(len(LEARNING_RATES)), rates)
-    axes[0, 0].set_ylabel("learning rate")
-    bar = figure.colorbar(image, ax=axes, fraction=0.04)
-    bar.set_label("validation accuracy")
+        ax.set_yticks(range(grid.shape[0]), [f"{r:g}" for r in grids.rate.values])
+    for ax in axes.flat[len(rows) :]:
+        ax.set_axis_off()
+    figure.supxlabel("weight decay")
+    figure.supylabel("learning rate")
+    figure.colorbar(image, ax=axes, fraction=0.04).set_label("validation accuracy")
     return figure
 
 
@@ -97,81 +100,88 @@ def _frame(x: float, y: float) -> Rectangle:
     return Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=2.2)
 
 
-def margin_distributions(result: Result, *, dataset: int = 0) -> Figure:
-    """Density of margins over right test samples (all seeds pooled), one panel per norm; dashes mark the means."""
-    name = result.scalars["datasets"][dataset]
-    margins = result.arrays[f"margins/{name}"].astype(np.float64)  # [M,S,P,N]
-    figure, axes = panels(margins.shape[2], height=2.9)
-    for i, ax in enumerate(axes[0]):
-        measured = margins[:, :, i][np.isfinite(margins[:, :, i])]
-        top = np.quantile(measured, 0.995) if len(measured) else 1.0
+def margin_distributions(result: Result) -> Figure:
+    """Density of margins over correct test samples (first set, all seeds pooled), one panel per norm; dashes: means."""
+    data = result.data["separation"]
+    name = data.dataset.values[0]
+    margins = data.margin.isel(sample=(data.sample_dataset == name).values).astype(np.float64)
+    figure, axes = panels(margins.sizes["norm"], height=2.9)
+    for ax, norm in zip(axes[0], margins.norm.values, strict=True):
+        values = margins.sel(norm=norm)
+        top = float(values.quantile(0.995)) if bool(values.notnull().any()) else 1.0
         edges = np.linspace(0, top, 61)
-        for m, text, colour, _ in _methods(result):
-            values = margins[m, :, i]
-            values = values[np.isfinite(values)]
-            if len(values):
-                ax.hist(values, edges, density=True, histtype="stepfilled", color=colour, alpha=0.25)
-                ax.hist(values, edges, density=True, histtype="step", color=colour, linewidth=1.4, label=text)
-                ax.axvline(values.mean(), color=colour, linestyle="--", linewidth=1)
-        ax.set_title(NORM_LABELS[result.scalars["norms"][i]], fontsize=11)
+        for objective, text, colour, _ in _objectives(result):
+            finite = values.sel(objective=objective).values
+            finite = finite[np.isfinite(finite)]
+            if len(finite):
+                ax.hist(finite, edges, density=True, histtype="stepfilled", color=colour, alpha=0.25)
+                ax.hist(finite, edges, density=True, histtype="step", color=colour, linewidth=1.4, label=text)
+                ax.axvline(finite.mean(), color=colour, linestyle="--", linewidth=1)
+        ax.set_title(NORM_LABELS[norm], fontsize=11)
         ax.set(xlabel="margin", yticks=[], xlim=(0, top))
     axes[0, 0].set_ylabel("density")
-    legend(figure, axes[0, 0], len(result.scalars["methods"]))
+    legend(figure, axes[0, 0], 4)
     return figure
 
 
-def mean_margins(result: Result, *, scale: int = 0) -> Figure:
-    """Mean margin per data set and method, one panel per norm; bars span the seeds."""
-    means = result.arrays["mean_margin"][:, :, :, scale]  # [M,S,D,P]
-    figure, axes = panels(means.shape[3], height=3.2)
-    positions = np.arange(means.shape[2])
-    for i, ax in enumerate(axes[0]):
-        for m, text, colour, marker in _methods(result):
-            mean, low, high = mean_spread(means[m, :, :, i])
-            x = positions + 0.16 * (m - (means.shape[0] - 1) / 2)
+def mean_margins(result: Result, *, scale: str | None = None) -> Figure:
+    """Mean margin per data set and objective, one panel per norm; bars span the seeds."""
+    means = compared(result.data["probes"], result.data["separation"].mean_margin, scale)
+    figure, axes = panels(means.sizes["norm"], height=3.2)
+    positions, rows = np.arange(means.sizes["dataset"]), _objectives(result)
+    for ax, norm in zip(axes[0], means.norm.values, strict=True):
+        for m, (name, text, colour, marker) in enumerate(rows):
+            values = means.sel(objective=name, norm=norm).transpose("seed", "dataset").values
+            mean, low, high = mean_spread(values)
+            x = positions + 0.6 / len(rows) * (m - (len(rows) - 1) / 2)
             ax.errorbar(x, mean, (mean - low, high - mean), fmt=marker, color=colour, capsize=3, label=text)
-        ax.set_title(NORM_LABELS[result.scalars["norms"][i]], fontsize=11)
-        ax.set_xticks(positions, [short(d) for d in result.scalars["datasets"]], fontsize=7, rotation=35, ha="right")
+        ax.set_title(NORM_LABELS[norm], fontsize=11)
+        ax.set_xticks(positions, [short(d) for d in means.dataset.values], fontsize=7, rotation=35, ha="right")
         ax.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("mean margin")
-    legend(figure, axes[0, 0], means.shape[0])
+    legend(figure, axes[0, 0], 4)
     return figure
 
 
-def accuracy_against_budget(result: Result, *, dataset: int = 0) -> Figure:
-    """Exact accuracy against budget (lines: mean over seeds, band: their range), PGD's dots on it where it was run."""
-    budgets, curves = result.arrays["budgets"], result.arrays["curves"][:, :, dataset, 0]
-
-    def lines(ax: Axes, i: int, m: int) -> tuple[np.ndarray, np.ndarray]:
-        return budgets[i], curves[m, :, i]
-
-    dots = result.arrays["pgd"] if dataset == 0 else None
-    return _curves(result, lines, dots, "exact")
+def accuracy_against_budget(result: Result, *, scale: str | None = None) -> Figure:
+    """Exact accuracy against budget on the first set (lines: mean over seeds, band: their range), PGD's dots on it."""
+    data, attacked = result.data["separation"], result.data["attacked"]
+    curves = data.curve.isel(dataset=0).sel(scale=scale or result.data["probes"].attrs["primary"])
+    figure, axes = panels(attacked.sizes["attacked"], height=3.3, sharey=True)
+    for ax, norm in zip(axes[0], attacked.attacked.values, strict=True):
+        _lines(ax, result, data.budget.sel(attacked=norm), curves.sel(attacked=norm, drop=True), "exact")
+        for name, text, colour, marker in _objectives(result):
+            mean = 100 * attacked.pgd.sel(objective=name, attacked=norm).mean("seed")
+            budgets = attacked.dot_budget.sel(attacked=norm)
+            ax.plot(budgets, mean, marker, color=colour, markersize=4, label=f"{text} (PGD)")
+        ax.set_xlabel(f"budget in {NORM_LABELS[norm]}")
+    return _finished(figure, axes)
 
 
 def multilayer_against_budget(result: Result) -> Figure:
     """Accuracy of the multi-layer probe under PGD against budget; bands span the seeds."""
-    dots, curves = result.arrays["dots"], result.arrays["mlp_pgd"]
-    return _curves(result, lambda ax, i, m: (dots[i], curves[m, :, i]), None, "PGD")
+    data = result.data["attacked"].rename(dot="step")
+    figure, axes = panels(data.sizes["attacked"], height=3.3, sharey=True)
+    for ax, norm in zip(axes[0], data.attacked.values, strict=True):
+        at = {"attacked": norm, "drop": True}
+        _lines(ax, result, data.dot_budget.sel(**at), data.multilayer.sel(**at), "PGD")
+        ax.set_xlabel(f"budget in {NORM_LABELS[norm]}")
+    return _finished(figure, axes)
 
 
-def _curves(result: Result, lines: Callable, dots: np.ndarray | None, what: str) -> Figure:
-    norms, reach = result.scalars["attacked"], result.arrays["dots"][:, -1]
-    figure, axes = panels(len(norms), height=3.3, sharey=True)
-    for i, ax in enumerate(axes[0]):
-        top = 0.0
-        for m, text, colour, marker in _methods(result):
-            budgets, values = lines(ax, i, m)
-            mean, low, high = mean_spread(values)
-            top = max(top, budgets[np.nan_to_num(high) > 0.005].max(initial=0))
-            ax.plot(budgets, 100 * mean, color=colour, label=f"{text} ({what})")
-            ax.fill_between(budgets, 100 * low, 100 * high, color=colour, alpha=0.2, linewidth=0)
-            if dots is not None:
-                attacked = 100 * mean_spread(dots[m, :, i])[0]
-                ax.plot(result.arrays["dots"][i], attacked, marker, color=colour, markersize=5, label=f"{text} (PGD)")
-        # Where every curve has come down to nothing, there is nothing to see.
-        ax.set(xlim=(0, min(1.25 * top, reach[i]) or reach[i]), ylim=(0, 100))
-        ax.set_xlabel(f"budget in {NORM_LABELS[norms[i]]}")
+def _lines(ax: Axes, result: Result, budgets: xr.DataArray, curves: xr.DataArray, what: str) -> None:
+    """A line for each objective, mean over seeds, and a band of their range; up to where the last one ends."""
+    top = 0.0
+    for name, text, colour, _ in _objectives(result):
+        mean, low, high = mean_spread(curves.sel(objective=name).transpose("seed", "step").values)
+        top = max(top, budgets.values[np.nan_to_num(high) > 0.005].max(initial=0))
+        ax.plot(budgets, 100 * mean, color=colour, label=f"{text} ({what})")
+        ax.fill_between(budgets, 100 * low, 100 * high, color=colour, alpha=0.2, linewidth=0)
+    # Where every curve has come down to nothing, there is nothing to see.
+    ax.set(xlim=(0, min(1.25 * top, float(budgets[-1])) or float(budgets[-1])), ylim=(0, 100))
+
+
+def _finished(figure: Figure, axes: np.ndarray) -> Figure:
     axes[0, 0].set_ylabel("accuracy in %")
     legend(figure, axes[0, 0], 3)
     return figure

@@ -9,50 +9,51 @@ from sslnb.core import labels
 from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
-from sslnb.report.tables import effect_cell, say, spread, table
+from sslnb.report.tables import say, spread, table
+from sslnb.studies.separability.claims import PAPER, compared
 
 PAPER_NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "caltech101": "Caltech101", "flowers102": "Flowers"} | {
     "aircraft": "Aircrafts",
     "cars": "Cars",
     "imagenet": "ImageNet",
 }
-PAPER = "sehwag2020separability"
 PAPER_HEADLINE = ("effective_accuracy_l2", "benign_accuracy")
 
 
 def probes(result: Result) -> Markdown:
-    """Benign accuracy, kNN accuracy and convergence of every method on every data set."""
-    rows = []
-    for d, name in enumerate(result.scalars["datasets"]):
-        for m, method in enumerate(result.scalars["methods"]):
-            converged = result.arrays["converged"][m, :, d, 0]
-            accuracy = np.where(converged, result.arrays["accuracy"][m, :, d, 0], np.nan)
-            kind = " (mean per class)" if result.scalars["per_class"][d] else ""
-            cells = spread(accuracy) + kind, spread(result.arrays["knn"][m, :, d])
-            rows.append((f"`{name}`", labels.label(method), *cells, f"{converged.sum()} of {len(converged)}"))
+    """Benign accuracy, kNN accuracy and convergence of every objective on every data set."""
+    data, rows = result.data["probes"], []
+    accuracy = compared(data, data.accuracy.where(data.converged))
+    for name in data.dataset.values:
+        kind = " (mean per class)" if bool(data.per_class.sel(dataset=name)) else ""
+        for objective in data.objective.values:
+            cells = [values.sel(dataset=name, objective=objective).values for values in (accuracy, data.knn)]
+            tried, converged = (int(np.isfinite(values).sum()) for values in reversed(cells))
+            texts = spread(cells[0]) + kind, spread(cells[1])
+            rows.append((f"`{name}`", labels.label(objective), *texts, f"{converged} of {tried}"))
     return table(("data set", "encoder", "linear probe, %", "kNN, %", "converged"), rows)
 
 
-def effective(result: Result, *, scale: int = 0) -> Markdown:
-    """Effective (benign) accuracy of each method beside the paper's supervised and SimCLR cells."""
+def effective(result: Result, *, scale: str | None = None) -> Markdown:
+    """Effective (benign) accuracy of each objective beside the paper's supervised and SimCLR cells."""
     printed = {(r.dataset, r.method, r.metric): r.value for r in references(PAPER)}
-    names = result.scalars["datasets"]
-    compared = ("Supervised", "SimCLR") if any(name in PAPER_NAMES for name in names) else ()
+    values = compared(result.data["probes"], result.data["separation"].effective, scale)
+    benign = compared(result.data["probes"], result.data["probes"].accuracy, scale)
+    names = values.dataset.values
+    beside = ("Supervised", "SimCLR") if any(name in PAPER_NAMES for name in names) else ()
     rows = []
-    for d, name in enumerate(names):
-        for i, norm in enumerate(result.scalars["attacked"]):
-            ours = [_effective_cell(result, m, d, scale, i) for m in range(len(result.scalars["methods"]))]
-            paper = [_paper_cell(printed, PAPER_NAMES.get(name, ""), m, norm) for m in compared]
+    for name in names:
+        for norm in values.attacked.values:
+            ours = []
+            for objective in values.objective.values:
+                at = {"dataset": name, "objective": objective}
+                cell = values.sel(at | {"attacked": norm}).values
+                rest = spread(benign.sel(at).where(np.isfinite(cell)).values)
+                ours.append(f"{spread(cell)} ({rest})" if np.isfinite(cell).any() else "did not converge")
+            paper = [_paper_cell(printed, PAPER_NAMES.get(name, ""), m, norm) for m in beside]
             rows.append((f"`{name}`", NORM_LABELS[norm], *ours, *paper))
-    methods = [labels.label(m) for m in result.scalars["methods"]]
-    return table(("data set", "norm", *methods, *(f"paper: {m}" for m in compared)), rows)
-
-
-def _effective_cell(result: Result, m: int, d: int, scale: int, norm: int) -> str:
-    text = spread(result.arrays["effective"][m, :, d, scale, norm])
-    benign = result.arrays["accuracy"][m, :, d, scale]
-    converged = result.arrays["converged"][m, :, d, scale]
-    return f"{text} ({spread(np.where(converged, benign, np.nan))})" if converged.any() else "did not converge"
+    heads = [labels.label(name) for name in values.objective.values]
+    return table(("data set", "norm", *heads, *(f"paper: {m}" for m in beside)), rows)
 
 
 def _paper_cell(printed: dict, dataset: str, method: str, norm: str) -> str:
@@ -72,53 +73,57 @@ def paper_effective(norm: str) -> Markdown:
 
 
 def bounds(result: Result) -> Markdown:
-    """Largest and mean l2 margin under both standardizations, against the paper's largest budget."""
-    i, budget = result.scalars["norms"].index("l2"), result.arrays["budgets"][0, -1]
-    rows = []
-    for c, scale in enumerate(result.scalars["scales"]):
-        for m, method in enumerate(result.scalars["methods"]):
-            mean = result.arrays["mean_margin"][m, :, 0, c, i]
-            largest = result.arrays["largest_margin"][m, :, 0, c, i]
-            auc = result.arrays["norm_auc"][m, :, 0, c, 0]
-            if np.isfinite(mean).any():
-                numbers = f"{np.nanmean(mean):.2f}", f"{np.nanmax(largest):.2f}", f"{np.nanmean(auc):.3f}"
-                rows.append((SCALE_LABELS[scale], labels.label(method), *numbers))
+    """Largest and mean l2 margin under both standardizations, against the paper's largest budget; first data set."""
+    probed, data = result.data["probes"], result.data["separation"]
+    budget, rows = float(data.budget.sel(attacked="l2")[-1]), []
+    for scale in data.scale.values:
+        mean, largest = (compared(probed, v, scale).isel(dataset=0) for v in (data.mean_margin, data.largest_margin))
+        auc = compared(probed, data.norm_auc, scale).isel(dataset=0).sel(attacked="l2")
+        for name in data.objective.values:
+            values = mean.sel(objective=name, norm="l2").mean(), largest.sel(objective=name, norm="l2").max()
+            if bool(values[0].notnull()):
+                numbers = (f"{float(value):.2f}" for value in values)
+                share = f"{float(auc.sel(objective=name).mean()):.3f}"
+                rows.append((SCALE_LABELS[scale], labels.label(name), *numbers, share))
     head = ("features have", "encoder", "mean margin", "largest margin", f"norm-AUC up to {budget:g}")
     return table(head, rows)
 
 
-def claim_parts(result: Result, claim: str) -> Markdown:
-    """The comparisons that a claim is made of, under both standardizations."""
+def decays(result: Result, *, scale: str | None = None) -> Markdown:
+    """Mean l2 margin and accuracy for every weight decay on the first set: what the probe, not the encoder, decides."""
+    probed = result.data["probes"].isel(dataset=0)
+    scale = scale or probed.attrs["primary"]
+    margin = result.data["separation"].mean_margin.isel(dataset=0).sel(scale=scale, norm="l2")
+    accuracy, chosen = probed.accuracy.sel(scale=scale), set(probed.compared_decay.sel(scale=scale).values.ravel())
     rows = []
-    for part in result.scalars["claim_parts"]:
-        if part["claim"] == claim:
-            who = labels.label(part["method"]), part["of"].replace("linf", "l∞"), SCALE_LABELS[part["scale"]]
-            rows.append((*who, effect_cell(part), part["seeds"], part["verdict"]))
-    return table(("method", "data set, norm", "features have", "effect [95 % interval]", "seeds", "verdict"), rows)
+    for name in margin.objective.values:
+        at = [{"objective": name, "decay": decay} for decay in margin.decay.values]
+        means = [float(margin.sel(cell).mean()) for cell in at]
+        texts = [f"{m:.2f} ({spread(accuracy.sel(cell).values)})" for m, cell in zip(means, at, strict=True)]
+        shown = [text if math.isfinite(m) else "–" for m, text in zip(means, texts, strict=True)]
+        rows.append((labels.label(name), *shown))
+    heads = (f"weight decay {d:g}" + (" (compared)" if chosen == {d} else "") for d in margin.decay.values)
+    return table(("mean margin (accuracy, %)", *heads), rows)
 
 
 def glue_headlines(result: Result) -> None:
     """Make the study's headline numbers available to the prose, each a mean over seeds on the first data set."""
-    methods = result.scalars["methods"]
-    for method in methods:
-        m = methods.index(method)
-        converged = result.arrays["converged"][m, :, 0, 0]
-        accuracy = np.where(converged, result.arrays["accuracy"][m, :, 0, 0], np.nan)
-        say(f"{method}_accuracy", spread(accuracy) + " %")
-        say(f"{method}_knn", spread(result.arrays["knn"][m, :, 0]) + " %")
-        for i, norm in enumerate(result.scalars["norms"]):
-            means = result.arrays["mean_margin"][m, :, 0, 0, i]
-            means = means[np.isfinite(means)]
-            say(f"{method}_margin_{norm}", f"{means.mean():.3f}" if len(means) else "not measured")
-    above_exact = np.abs(result.arrays["pgd"] - result.arrays["exact_at_dots"])[:, :, 0]
-    gap = above_exact[np.isfinite(above_exact)].max(initial=0)
-    below = int((result.arrays["pgd"] < result.arrays["exact_at_dots"] - 1e-6).sum())
-    say("pgd_gap", f"{100 * gap:.1f}")
-    say("pgd_below", str(below))
-    say("pgd_cells", str(int(np.isfinite(result.arrays["pgd"]).sum())))
-    say("seeds", str(len(result.scalars["seeds"])))
-    say("test_images", f"{result.scalars['test_images'][0]:,}")
-    say("first_dataset", f"`{result.scalars['datasets'][0]}`")
+    probed, data, attacked = (result.data[name] for name in ("probes", "separation", "attacked"))
+    accuracy = compared(probed, probed.accuracy.where(probed.converged)).isel(dataset=0)
+    margins = compared(probed, data.mean_margin).isel(dataset=0)
+    for objective in probed.objective.values:
+        say(f"{objective}_accuracy", spread(accuracy.sel(objective=objective).values) + " %")
+        say(f"{objective}_knn", spread(probed.knn.isel(dataset=0).sel(objective=objective).values) + " %")
+        for norm in margins.norm.values:
+            mean = float(margins.sel(objective=objective, norm=norm).mean())
+            say(f"{objective}_margin_{norm}", f"{mean:.3f}" if math.isfinite(mean) else "not measured")
+    gap = (attacked.pgd - attacked.exact).sel(attacked="l2")
+    say("pgd_gap", f"{100 * float(abs(gap).max()):.1f}")
+    say("pgd_below", str(int((attacked.pgd < attacked.exact - 1e-6).sum())))
+    say("pgd_cells", str(int(attacked.pgd.notnull().sum())))
+    say("seeds", str(probed.sizes["seed"]))
+    say("test_images", f"{int(probed.test_images[0]):,}")
+    say("first_dataset", f"`{probed.dataset.values[0]}`")
     effective, benign = (reference(PAPER, "ImageNet", "Supervised", m) for m in PAPER_HEADLINE)
     say("paper_effective", f"{effective:.1f}")
     say("paper_benign", f"{benign:.1f}")

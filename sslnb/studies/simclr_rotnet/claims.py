@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from sslnb.core.claims import Claim, Verdict, combine, decide
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 
 CLAIMS = {
     "R1": Claim(

@@ -3,7 +3,7 @@
 import ipywidgets as w
 import numpy as np
 
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.report.explorers import linked_stack, picture
 from sslnb.studies.simclr_rotnet.figures import attack_example
 

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from sslnb.core.flat import Result
 from sslnb.core.labels import brief, label
-from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}

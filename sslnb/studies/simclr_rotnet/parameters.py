@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.resnet import STEMS
-from sslnb.studies.study import BaseParameters
+from sslnb.studies.base import BaseParameters
 from sslnb.training.loop import PretrainConfig
 
 # The published code's departures from the text: supervised weights to begin from, one augmentation for a whole batch,

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from sslnb import data
 from sslnb.core import device
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.data.images import ImageSet, at_most
 from sslnb.data.splits import find
 from sslnb.encoders.encoder import Encoder
@@ -20,10 +20,10 @@ from sslnb.features.linear import LinearProbe, LinearProbeGrid
 from sslnb.features.scores import scores
 from sslnb.features.standardize import Standardizer
 from sslnb.metrics import attacks
+from sslnb.studies.base import BaseStudy, step
 from sslnb.studies.simclr_rotnet import claims as decisions
 from sslnb.studies.simclr_rotnet.encoders import Encoders, expect_usable
 from sslnb.studies.simclr_rotnet.parameters import Parameters
-from sslnb.studies.study import BaseStudy, step
 from sslnb.training import cost
 from sslnb.training.finetune import Classifier, fine_tune, label_fraction, with_probe
 

@@ -6,9 +6,9 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
+from sslnb.core.flat import Result
 from sslnb.core.labels import brief, label
 from sslnb.core.papers import reference
-from sslnb.core.result import Result
 from sslnb.report.tables import spread, table
 from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS
 

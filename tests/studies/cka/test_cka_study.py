@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED, interval
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.data.images import at_most
 from sslnb.encoders.load import save_encoder
 from sslnb.encoders.resnet import resnet, untrained

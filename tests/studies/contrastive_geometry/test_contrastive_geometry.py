@@ -10,8 +10,8 @@ from scipy import stats
 
 from sslnb.core import device
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
+from sslnb.core.flat import Result
 from sslnb.core.papers import reference
-from sslnb.core.result import Result
 from sslnb.data import load
 from sslnb.encoders.load import save_encoder
 from sslnb.encoders.resnet import untrained

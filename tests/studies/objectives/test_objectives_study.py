@@ -6,7 +6,7 @@ import torch
 
 from sslnb import report
 from sslnb.book import pages
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.data import load
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.studies.objectives import examples, figures, tables

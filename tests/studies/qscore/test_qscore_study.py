@@ -7,7 +7,7 @@ import torch
 
 from sslnb import report
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED, UNDECIDED
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.data.images import ImageSet
 from sslnb.encoders.load import save_encoder
 from sslnb.encoders.resnet import untrained

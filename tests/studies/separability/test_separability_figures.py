@@ -1,6 +1,7 @@
 """Figures, tables and widgets, drawn from the recorded result and from one in which nothing converged."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import ipywidgets
@@ -12,7 +13,7 @@ from sslnb import report
 from sslnb.core import labels
 from sslnb.core.result import Result
 from sslnb.studies.separability import explorers, figures, tables
-from sslnb.studies.separability.claims import CLAIMS
+from sslnb.studies.separability.claims import CLAIMS, verdicts
 
 DRAWN = ("training_curves", "probe_grid", "margin_distributions", "mean_margins", "accuracy_against_budget")
 
@@ -32,23 +33,25 @@ def test_every_figure_is_drawn_from_the_recorded_result(recorded, name, tmp_path
 @pytest.mark.parametrize("name", ["margin_distributions", "mean_margins", "accuracy_against_budget"])
 def test_figures_of_probes_that_did_not_converge_are_empty_not_broken(recorded, name, tmp_path):
     failed = copy.deepcopy(recorded)
-    for key, array in failed.arrays.items():
-        if array.dtype.kind == "f" and key not in ("budgets", "dots"):
-            failed.arrays[key] = np.full_like(array, np.nan)
+    for data in failed.data.values():
+        for key, array in data.data_vars.items():
+            if array.dtype.kind == "f" and key not in ("budget", "dot_budget", "compared_decay"):
+                array[...] = np.nan
     getattr(figures, name)(failed).savefig(tmp_path / "figure.png", dpi=40)
 
 
 def test_a_run_without_training_has_a_figure_that_says_so(recorded):
     untrained = copy.deepcopy(recorded)
-    untrained.arrays["loss"][:] = np.nan
+    untrained.data["pretraining"].loss[...] = np.nan
     assert "no encoder was trained" in figures.training_curves(untrained).axes[0].texts[0].get_text()
 
 
 def test_tables_hold_every_method_and_claim(recorded):
-    for name in ("probes", "effective", "bounds"):
+    for name in ("probes", "effective", "bounds", "decays"):
         text = getattr(tables, name)(recorded).data
-        assert all(labels.label(m) in text for m in recorded.scalars["methods"])
-    text = report.claims(recorded, CLAIMS).data
+        assert all(labels.label(name) in text for name in recorded.data["probes"].objective.values)
+    recorded.facts["verdicts"] = [dataclasses.asdict(verdict) for verdict in verdicts(recorded.data)]
+    text = report.verdicts(recorded, CLAIMS).data
     assert all(f"| {claim} |" in text for claim in CLAIMS)
     assert "62.2 (76.1)" in tables.paper_effective("l2").data
 
@@ -65,7 +68,12 @@ def test_the_static_explorer_holds_a_different_picture_for_every_position(record
 def test_the_live_explorer_draws_again_when_a_control_moves(recorded):
     box = explorers.explore_margins(recorded)
     image = box.children[-1]
-    for control, value in ((box.children[3], 0.7), (box.children[2], 3), (box.children[1], 2), (box.children[0], 1)):
+    for control, value in (
+        (box.children[3], 0.7),
+        (box.children[2], 3),
+        (box.children[1], "linf"),
+        (box.children[0], "cifar100"),
+    ):
         before = image.value
         control.value = value
         assert image.value != before

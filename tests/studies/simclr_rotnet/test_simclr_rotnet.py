@@ -7,7 +7,7 @@ import torch
 
 from sslnb import report
 from sslnb.core.claims import NOT_REPLICATED, NOT_TESTED, REPLICATED
-from sslnb.core.result import Result
+from sslnb.core.flat import Result
 from sslnb.encoders.load import save_encoder
 from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import as_float

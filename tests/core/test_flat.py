@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from sslnb import studies
-from sslnb.core import result
+from sslnb.core import flat as result
 from sslnb.core.files import sha256
+from sslnb.core.flat import Result
 from sslnb.core.papers import reference, references
 from sslnb.core.provenance import provenance, versions
-from sslnb.core.result import Result
 
 
 def whole() -> Result:

@@ -1,0 +1,89 @@
+"""Verdicts and provenance of a Result as tables and as words for the prose."""
+
+import math
+from collections.abc import Mapping
+
+from IPython.display import Markdown
+
+from sslnb.core.decisions import Claim
+from sslnb.core.labels import label
+from sslnb.core.result import Result
+from sslnb.report.tables import percent, say, table
+
+
+def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
+    """Every claim with its statement, estimate, interval, smallest effect of interest and verdict."""
+    rows = []
+    for verdict in result.facts["verdicts"]:
+        claim = claims[verdict["claim"]]
+        note = f" ({verdict['note']})" if verdict["note"] else ""
+        units = f"{verdict['units']} {claim.unit}s"
+        cells = (claim.statement, claim.effect, estimate(verdict), f"{claim.sei:.3g}", units)
+        rows.append((claim.id, *cells, f"**{verdict['kind']}**{note}"))
+    return table(("", "claim", "effect", "estimate [95 % interval]", "smallest of interest", "n", "verdict"), rows)
+
+
+def estimate(verdict: Mapping) -> str:
+    """Estimate with its interval; a dash for what was not measured, which JSON holds as null."""
+    value, low, high = (verdict[key] for key in ("estimate", "low", "high"))
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and math.isfinite(low) else "")
+
+
+def parts(result: Result, claim: str) -> Markdown:
+    """The parts of a claim's comparison with intervals corrected by Holm's method, and its controls."""
+    verdict = next(v for v in result.facts["verdicts"] if v["claim"] == claim)
+    rows = [("part", part["name"], estimate(part)) for part in verdict["parts"]]
+    for name, (value, low, high) in verdict["controls"].items():
+        rows.append(("control", name, estimate({"estimate": value, "low": low, "high": high})))
+    return table(("", claim, "estimate [interval]"), rows)
+
+
+def glue_verdicts(result: Result) -> None:
+    """Make every claim's numbers available to the prose: ``S1_verdict``, ``S1_words`` and ``S1_detectable``."""
+    for verdict in result.facts["verdicts"]:
+        name, detectable = verdict["claim"], verdict["detectable"]
+        say(f"{name}_verdict", str(verdict["kind"]))
+        say(f"{name}_words", estimate(verdict) if estimate(verdict) != "–" else "not measured")
+        known = detectable is not None and math.isfinite(detectable)
+        say(f"{name}_detectable", f"{detectable:.3f}" if known else "not known")
+
+
+def learned(result: Result) -> Markdown:
+    """Validation accuracy of every member beside raw pixels and the untrained twin, and which of them learned."""
+    data, rows = result.data["pretraining"], []
+    for name in data.objective.values:
+        linear, knn = (data[key].sel(objective=name).dropna("seed") for key in ("linear_accuracy", "knn_accuracy"))
+        if linear.size:
+            cells = [
+                _over_seeds(values.values) for values in (linear, knn, data.hours.sel(objective=name).dropna("seed"))
+            ]
+            hours = f"{float(data.hours.sel(objective=name).sum()):.2f}"
+            kind = "yes" if bool(data.learned.sel(objective=name)) else "no"
+            rows.append((label(name), linear.size, *cells[:2], hours, kind))
+    rows.append(("Raw pixels", "", percent(float(data.pixels_accuracy)), "", "", ""))
+    rows.append(("Untrained, best of its seeds", "", percent(float(data.untrained_accuracy)), "", "", ""))
+    return table(("encoder", "seeds", "linear, %", "kNN, %", "hours", "learned"), rows)
+
+
+def _over_seeds(values) -> str:
+    deviation = f"\u00a0±\u00a0{100 * values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return percent(float(values.mean())) + deviation
+
+
+def origin(result: Result) -> Markdown:
+    """Where a result comes from: command, commit, encoders, data, versions, hardware, time, notes."""
+    p, parameters = result.facts["provenance"], result.facts["parameters"]
+    rows = [
+        ("command", f"`{p['command']}`"),
+        ("profile, pool", f"`{parameters['profile']}`, `{parameters.get('pool', '')}`"),
+        ("encoders", f"{len(p.get('encoders', {}))} of the pool"),
+        ("date", p["date"]),
+        ("code", f"commit `{p['commit']}`"),
+        ("data", "; ".join(f"{name} `{checksum[:12]}`" for name, checksum in p.get("data", {}).items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in p["versions"].items())),
+        ("machine", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in p["hardware"].items())),
+        ("seconds per step", ", ".join(f"{name} {seconds:.0f}" for name, seconds in p["seconds"].items())),
+    ]
+    return table(("", ""), [*rows, *(("note", note) for note in result.facts.get("notes", []))])
