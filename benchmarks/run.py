@@ -40,18 +40,18 @@ from sslnb.features.scores import top1
 from sslnb.features.standardize import Standardizer
 from sslnb.metrics import attacks
 from sslnb.metrics.margins import NORMS
-from sslnb.studies.separability.parameters import Parameters
+from sslnb.pool import members
 from sslnb.training.loop import pretrain
 from sslnb.views import augment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results.json")
-QUICK = Parameters.of("quick")
+QUICK = members.scale("quick")
 
 
 def scenes_features() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Standardized features of a briefly trained supervised encoder, with labels, per split."""
-    encoder = pretrain(QUICK.config("supervised", 0), data.load("digit-scenes", limit=5000)).encoder
+    encoder = pretrain(QUICK.member("supervised/0").config, data.load("digit-scenes", limit=5000)).encoder
     sets = {split: data.load("digit-scenes", split) for split in ("train", "val", "test")}
     raw = {split: extract(encoder, images) for split, images in sets.items()}
     standardize = Standardizer().fit(raw["train"]).transform
@@ -171,7 +171,7 @@ def simclr() -> list[dict]:
     """kNN on SimCLR's features of digit-scenes against kNN on raw pixels, and the seconds that training took."""
     train, test = data.load("digit-scenes", "train", limit=QUICK.limit), data.load("digit-scenes", "test")
     started = time.perf_counter()
-    encoder = pretrain(QUICK.config("simclr", 0), train).encoder
+    encoder = pretrain(QUICK.member("simclr/0").config, train).encoder
     took = time.perf_counter() - started
 
     def knn(one: Callable[[data.ImageSet], torch.Tensor]) -> float:
@@ -202,7 +202,7 @@ def book() -> list[dict]:
 FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book, perturbation.pixel_attacks)
 REPRESENTATION = (representation.qscore_stream, representation.heatmaps, alignment.layer_similarity)
 GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
-TRAINING = (training.simclr_step, training.against_lightly, training.looking, training.epoch_on_gpu)
+TRAINING = (training.simclr_step, training.pool, training.against_lightly, training.looking, training.epoch_on_gpu)
 BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *REPRESENTATION, *GEOMETRY, *TRAINING)}
 
 

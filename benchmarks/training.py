@@ -1,5 +1,7 @@
 """Speeds of the training loop, each as a ratio of two sides that took turns in one run."""
 
+import concurrent.futures
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -16,8 +18,9 @@ from sslnb.training.loop import PretrainConfig, TrainingRun, pretrain
 BATCH = 256
 
 
-def _run(images: ImageSet, width: int, precision: str = "auto") -> TrainingRun:
-    config = PretrainConfig("simclr", width=width, batch_size=BATCH, epochs=100, precision=precision, flip=0.0)
+def _run(images: ImageSet, width: int, precision: str = "auto", **options: object) -> TrainingRun:
+    shared = {"batch_size": BATCH, "epochs": 100, "flip": 0.0}
+    config = PretrainConfig("simclr", width=width, precision=precision, options=options, **shared)
     on = device.best_device()
     run = TrainingRun(config.resolved(on), images, None, on)
     run.objective.train()
@@ -43,16 +46,7 @@ def simclr_step() -> list[dict]:
     images = data.load("digit-scenes", limit=4 * BATCH)
     run, plain = _run(images, 16), _run(images, 16, "float32")
     index = torch.arange(BATCH, device=run.device)
-    ready = [v.contiguous(memory_format=torch.channels_last) for v in run.objective.views(run.images[index], None)]
-
-    def alone() -> None:
-        with device.autocast(run.device, run.config.precision):
-            loss = run.objective(ready, run.labels[index], index)
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        run.optimizer.step()
-
-    sides = {"loop": lambda: run.train_step(index), "alone": alone}
+    sides = {"loop": lambda: run.train_step(index), "alone": _model_alone(run, index)}
     sides |= {"views": lambda: run.objective.views(run.images[index], None), "float32": lambda: plain.train_step(index)}
     took = _median_times(sides)
     share, views = took["alone"] / took["loop"], took["views"] / took["loop"]
@@ -65,6 +59,51 @@ def simclr_step() -> list[dict]:
         row(f"{what}: share outside model, loss and views", "%", 100 * rest, "at most 3 %", rest <= 0.03),
         row(f"{what}: bf16", "s", took["loop"], "at least 1.5×", faster >= 1.5, took["float32"], "float32"),
     ]
+
+
+def _model_alone(run: TrainingRun, index: Tensor) -> Callable[[], None]:
+    """A step of the same model on views that are ready."""
+    ready = [v.contiguous(memory_format=torch.channels_last) for v in run.objective.views(run.images[index], None)]
+
+    def step() -> None:
+        with device.autocast(run.device, run.config.precision):
+            loss = run.objective(ready, run.labels[index], index)
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        run.optimizer.step()
+
+    return step
+
+
+def pool() -> list[dict]:
+    """Images a second of the pool's recipe by the views' side, one thread; and of two such processes beside one."""
+    rows = []
+    for side in (16, 20, 24, 32):
+        (rate, alone), *_ = _at_once(1, side)
+        what = f"SimCLR of width 16, two {side}-px views, one thread"
+        rows.append(row(f"{what}: images/s", "1/s", rate, "reported", True))
+        if side == 20:
+            share = 100 * rate / alone
+            rows.append(row(f"{what}: of the model alone on ready tensors", "%", share, "at least 95 %", share >= 95))
+            both = sum(rate for rate, _ in _at_once(2, side)) / rate
+            rows.append(row("two processes, two 20-px views: images/s of one", "×", both, "at least 1.9×", both >= 1.9))
+    return rows
+
+
+def _at_once(processes: int, side: int) -> list[tuple[float, float]]:
+    """Images/s of the loop and of the model alone, in so many processes of one thread that run at the same time."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+        return list(pool.map(_rates, [side] * processes))
+
+
+def _rates(side: int) -> tuple[float, float]:
+    torch.set_num_threads(1)
+    images = data.load("digit-scenes", limit=4 * BATCH)
+    run = _run(images, 16, view_size=side)
+    index = torch.arange(BATCH)
+    took = _median_times({"loop": lambda: run.train_step(index), "alone": _model_alone(run, index)})
+    return BATCH / took["loop"], BATCH / took["alone"]
 
 
 def against_lightly() -> list[dict]:

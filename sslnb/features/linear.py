@@ -191,28 +191,33 @@ def descend(
     decays [G] without the biases. The incomplete last batch of an epoch is left out. ``masks`` as in
     :meth:`LinearProbeGrid.train`.
     """
-    n, classes = y.shape[-1], weight.shape[1]
+    n, shared = y.shape[-1], x.ndim == 2
+    if shared:  # a dimension for the classifiers behind the samples, so that the product needs no copy
+        y, logits_of, gradient_of = y[:, None], "bd,gkd->bgk", "bgk,bd->gkd"
+        samples, offset = 0, bias  # the dimension of samples, and the bias as it adds to logits
+    else:
+        logits_of, gradient_of = "gbd,gkd->gbk", "gbk,gbd->gkd"
+        samples, offset = 1, bias[:, None]
     batch_size = min(batch_size, n)
     steps_per_epoch = n // batch_size
-    logits_of, gradient_of = ("bd,gkd->gbk", "gbk,bd->gkd") if x.ndim == 2 else ("gbd,gkd->gbk", "gbk,gbd->gkd")
-    targets = F.one_hot(y.clamp(min=0), classes).to(x) * (y != PADDING)[..., None]
-    present = (y != PADDING).to(x)
+    targets = F.one_hot(y.clamp(min=0), weight.shape[1]).to(x) * (y != PADDING)[..., None]
+    present = (y != PADDING).to(x)[..., None]
     rates, decays = rates.view(-1, 1, 1), decays.view(-1, 1, 1)
     velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         order = torch.randperm(n, generator=generator)[: steps_per_epoch * batch_size].to(x.device)
         for i, batch in enumerate(order.split(batch_size)):
-            features = x[..., batch, :]
-            share = present[..., batch, None] / present[..., batch, None].sum(-2, keepdim=True).clamp(min=1)
-            probabilities = torch.einsum(logits_of, features, weight).add_(bias[:, None]).softmax(2)  # G×B×K
-            error = probabilities.sub_(targets[..., batch, :]).mul_(share)  # ∂ cross-entropy / ∂ logits
+            features, real = x.index_select(samples, batch), present.index_select(samples, batch)
+            share = real / real.sum(samples, keepdim=True).clamp(min=1)
+            logits = torch.einsum(logits_of, features, weight).add_(offset)  # B×G×K, or G×B×K
+            error = logits.softmax(-1).sub_(targets.index_select(samples, batch)).mul_(share)  # ∂ loss / ∂ logits
             gradient = torch.einsum(gradient_of, error, features)
             if masks is not None:
                 gradient.mul_(masks[:, None])
             rate = rates * (0.5 + 0.5 * math.cos(math.pi * (epoch + i / steps_per_epoch) / epochs))
             velocity.mul_(0.9).add_(gradient).addcmul_(decays, weight)
-            bias_velocity.mul_(0.9).add_(error.sum(1))
+            bias_velocity.mul_(0.9).add_(error.sum(samples))
             weight -= rate * velocity
             bias -= rate[:, 0] * bias_velocity
         yield epoch

@@ -4,15 +4,19 @@ from sslnb.pool.members import Scale, Variant
 
 # Digit-scenes while the book is built: two minutes on two cores. Eight objectives of all kinds: labels, labels with
 # contrast, contrast in the batch and with a queue, redundancy reduction twice, momentum without negatives, pretext.
+# Linear accuracy on validation images (raw pixels 30 %, untrained 22): supervised 64, SimCLR 50, SupCon 47, VICReg 34;
+# the others stay near the floor in so few steps, and are listed as not having learned.
+_WEAK = {"jitter_strength": 0.1}  # under which a digit stays legible
+_SHARP = _WEAK | {"temperature": 0.1}
 QUICK = Scale(
     name="quick",
     dataset="digit-scenes",
     limit=6000,
     shared={
-        "width": 8,
+        "width": 16,  # at 8 channels SimCLR reaches 35 % in the same number of steps
         "stem": "imagenet",  # a sixteenth of the pixels: ten times faster, and digits stay legible
-        "steps": 150,
-        "epochs": 4,
+        "steps": 300,  # 16 members in 120 s of two cores
+        "epochs": 7,
         "batch_size": 128,
         "optimizer": "adamw",  # learns faster than SGD in so few steps
         "crop_scale": 0.6,  # keeps the digit in the crop
@@ -20,13 +24,13 @@ QUICK = Scale(
     },
     variants={
         "supervised": Variant(2),
-        "supcon": Variant(2, options={"jitter_strength": 0.1, "temperature": 0.1}),
-        "simclr": Variant(2, options={"jitter_strength": 0.1, "temperature": 0.1}),
-        "moco": Variant(2, options={"jitter_strength": 0.1, "temperature": 0.1, "queue_size": 2048, "momentum": 0.98}),
-        "vicreg": Variant(2, options={"jitter_strength": 0.1}),
-        "barlow_twins": Variant(2, options={"jitter_strength": 0.1}),
-        "byol": Variant(2, options={"jitter_strength": 0.1}),
-        "rotnet": Variant(2),
+        "supcon": Variant(2, options=_SHARP),
+        "simclr": Variant(2, options=_SHARP),
+        "moco": Variant(2, options=_SHARP | {"queue_size": 2048, "momentum": 0.98}),  # for 300 steps, not 70,000
+        "vicreg": Variant(2, options=_WEAK),
+        "barlow_twins": Variant(2, options=_WEAK),
+        "byol": Variant(2, options=_WEAK | {"momentum": 0.98}),
+        "rotnet": Variant(2, options={"one_rotation": True}),  # four of each image take as long as two views twice
     },
     halvings=3,
 )
