@@ -4,8 +4,11 @@ import itertools
 import json
 from pathlib import Path
 
+from distributed import as_completed
+from tqdm.auto import tqdm
+
 from sslnb import studies
-from sslnb.core import artifacts, device
+from sslnb.core import artifacts, cluster, device
 from sslnb.core.files import atomic
 
 
@@ -28,9 +31,6 @@ def sweep(study: str, grid: dict[str, list], out: Path, *, fixed: dict, schedule
     Every point is checked before the first one starts. Cores are divided between workers. A failed point is reported
     in its row and does not stop the others. Rows also go to ``out/sweep-STUDY.jsonl``.
     """
-    from dask.distributed import Client, LocalCluster, as_completed
-    from tqdm.auto import tqdm
-
     points = [dict(zip(grid, values, strict=True)) | fixed for values in itertools.product(*grid.values())]
     for point in points:
         studies.parameters(study, **point)
@@ -39,9 +39,8 @@ def sweep(study: str, grid: dict[str, list], out: Path, *, fixed: dict, schedule
     cores = device.describe()["cores"]
     workers = 1 if device.best_device().type != "cpu" else min(len(points), cores)
     threads = max(1, cores // workers)
-    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     rows = []
-    with Client(scheduler) if scheduler else Client(LocalCluster(**local)) as client:
+    with cluster.client(scheduler, workers) as client:
         futures = {client.submit(_grid_point, study, p, str(out), threads, pure=False): p for p in points}
         for future in tqdm(as_completed(futures), total=len(points), desc=f"sweep of {study}"):
             failed = future.exception()

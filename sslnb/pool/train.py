@@ -7,12 +7,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import dask
 import torch
-from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed import as_completed, get_worker
 from tqdm.auto import tqdm
 
-from sslnb.core import device
+from sslnb.core import cluster, device
 from sslnb.core.checks import expect
 from sslnb.core.files import atomic, cache_root
 from sslnb.core.provenance import command
@@ -69,10 +68,7 @@ def _exclusive(name: str) -> Iterator[None]:
 
 
 def _on_dask(plan: Scale, missing: list[Member], workers: int, scheduler: str | None) -> dict[str, Entry]:
-    # A worker that is killed comes back and its member goes on: no number of kills makes a task a failed one.
-    dask.config.set({"distributed.scheduler.allowed-failures": 10_000, "distributed.comm.timeouts.connect": "60s"})
-    local = {"n_workers": min(workers, len(missing)), "threads_per_worker": 1, "dashboard_address": ":0"}
-    with Client(scheduler) if scheduler else Client(LocalCluster(**local, memory_limit=0)) as client:
+    with cluster.client(scheduler, min(workers, len(missing))) as client:
         progress = Progress(plan, missing)
         client.subscribe_topic(TOPIC, progress.on_message)
         futures = {
