@@ -32,7 +32,8 @@ def execute(source: Path, target: Path, parameters: dict, *, label: str = "", cw
     """Convert a MyST text notebook, execute it with papermill, and write it to ``target`` once it is whole.
 
     The injected parameters stay in the file but are tagged away from the rendered page; names of figures are prefixed
-    with ``label``, since a book holds the same notebook once per edition. Raises papermill's error for a failing cell.
+    with ``label``, since a book holds the same notebook once per edition. ``ValueError`` names a failing cell, and the
+    file that its traceback is in.
     """
     import jupytext
     import nbformat
@@ -46,6 +47,11 @@ def execute(source: Path, target: Path, parameters: dict, *, label: str = "", cw
         try:
             nbformat.write(notebook, plain)
             papermill.execute_notebook(plain, failed, parameters, progress_bar=True, cwd=cwd, kernel_name="python3")
+        except papermill.PapermillExecutionError as error:
+            trace = target.with_suffix(".traceback.txt")
+            trace.write_text(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), encoding="utf-8")
+            where = f"{source.name}, cell {error.exec_count}"
+            raise ValueError(f"{where}: {error.ename}: {" ".join(error.evalue.split())} (traceback in {trace})") from error
         finally:
             plain.unlink(missing_ok=True)
         executed = nbformat.read(failed, as_version=4)

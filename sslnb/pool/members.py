@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sslnb import data
+from sslnb.core import labels
 from sslnb.core.checks import expect_known
 from sslnb.data import ImageSet
 from sslnb.training import PretrainConfig
@@ -22,6 +23,7 @@ class Variant:
     changes: Mapping[str, object] = field(default_factory=dict)  # fields of PretrainConfig
     options: Mapping[str, object] = field(default_factory=dict)  # of the objective
     dataset: str = ""  # the scale's unless given
+    label: str = ""  # as figures and tables write it; the objective's unless given
     every_epoch: int = 0  # encoders are kept after each of the first so many epochs, of all seeds
 
 
@@ -68,6 +70,9 @@ class Scale:
     size: int | None = None
     limit: int | None = None
     halvings: int = 6  # of seed 0, encoders after 1/2, 1/4, … of the training are kept
+
+    def __post_init__(self) -> None:
+        labels.METHOD_LABELS |= {name: variant.label for name, variant in self.variants.items() if variant.label}
 
     @functools.cached_property
     def members(self) -> dict[str, Member]:

@@ -24,3 +24,17 @@ def test_a_page_whose_widgets_lost_a_part_is_refused(tmp_path) -> None:
     del state[next(key for key, model in state.items() if model["model_name"] == "LabelModel")]
     with pytest.raises(ValueError, match=r"page\.md: expected a state of all widgets, got 1 of \d+ missing"):
         runner._expect_whole_widgets(notebook, "page.md")
+
+
+def test_an_error_in_a_cell_is_one_line_with_its_traceback_in_a_file(tmp_path) -> None:
+    text = PRINTS_A_WIDGET.replace("import ipywidgets", 'raise ValueError("size: expected at least 1, got 0")')
+    (tmp_path / "page.md").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"^page\.md, cell 1: ValueError: size: expected at least 1, got 0 \("
+    ) as error:
+        runner.execute(tmp_path / "page.md", tmp_path / "page.ipynb", {})
+    assert "\n" not in str(error.value)
+    trace = (tmp_path / "page.traceback.txt").read_text()
+    assert str(tmp_path / "page.traceback.txt") in str(error.value)
+    assert 'raise ValueError("size: expected at least 1, got 0")' in trace and "\x1b" not in trace
+    assert not (tmp_path / "page.ipynb").exists()

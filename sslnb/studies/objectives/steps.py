@@ -47,7 +47,7 @@ class Study(BaseStudy):
     def pretrain(self) -> Result:
         """Train, or take from the cache, one encoder per objective and seed."""
         p = self.parameters
-        source = self.source = data.load(p.dataset, "train", size=p.size, limit=p.limit)
+        source = self.source = at_most(data.load(p.dataset, "train", size=p.size), p.limit)
         held_out = data.load(p.dataset, "val", size=p.size)
         configs = {(o, s): p.config(o, s) for o in p.objectives for s in p.seeds}
         longest = max(config.epochs for config in configs.values())

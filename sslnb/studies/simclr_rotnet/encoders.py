@@ -27,7 +27,7 @@ class Encoders:
             return
         if kind == "supervised":
             side = parameters.size or source.images.shape[-1]
-            self._elsewhere = data.load(name, "train", size=side, limit=parameters.limit)
+            self._elsewhere = at_most(data.load(name, "train", size=side), parameters.limit)
         else:
             self._supplied = load_encoder(parameters.initial)
             adopt(self.untrained(0), self._supplied)  # refused now rather than after hours of training
