@@ -50,8 +50,9 @@ def execute(source: Path, target: Path, parameters: dict, *, label: str = "", cw
         except papermill.PapermillExecutionError as error:
             trace = target.with_suffix(".traceback.txt")
             trace.write_text(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), encoding="utf-8")
+            problem = " ".join(f"{error.ename}: {error.evalue}".split())
             where = f"{source.name}, cell {error.exec_count}"
-            raise ValueError(f"{where}: {error.ename}: {" ".join(error.evalue.split())} (traceback in {trace})") from error
+            raise ValueError(f"{where}: {problem} (traceback in {trace})") from error
         finally:
             plain.unlink(missing_ok=True)
         executed = nbformat.read(failed, as_version=4)

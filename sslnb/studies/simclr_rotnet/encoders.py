@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from sslnb import data
 from sslnb.core.checks import expect
-from sslnb.data.images import ImageSet
+from sslnb.data.images import ImageSet, at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import load_encoder
 from sslnb.encoders.resnet import adopt, untrained
