@@ -19,7 +19,7 @@ from sslnb.studies.separability.claims import compared
 
 def _objectives(result: Result) -> list[tuple[str, str, str, str]]:
     """Name, label, colour and marker of each objective."""
-    names, n = result.data["probes"].objective.values, len(COLOURS)  # then colours come again, with other markers
+    names, n = result.data["pretraining"].objective.values, len(COLOURS)  # then colours come again, with other markers
     return [(name, label(name), COLOURS[m % n], MARKERS[(m + m // n) % n]) for m, name in enumerate(names)]
 
 
