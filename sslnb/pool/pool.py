@@ -1,5 +1,6 @@
 """A pool of encoders by name: exported files first, then finished runs in the cache."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from sslnb.core.checks import expect
 from sslnb.data import ImageSet
 from sslnb.encoders.encoder import Encoder
 from sslnb.pool import runs, store
-from sslnb.pool.members import Member, scale
+from sslnb.pool.members import scale
 from sslnb.pool.store import Entry
 from sslnb.training.loop import objective_from
 
@@ -82,8 +83,9 @@ class Pool:
         return tuple(step for step in planned if step == planned[-1] or self._find(f"{member.name}@{step}"))
 
     def _untrained(self, seed: int) -> Encoder:
-        member: Member = next(m for name, m in self.scale.members.items() if name.endswith(f"/{seed}"))
-        return store.rounded(objective_from(member.config, member.images()).encoder)
+        member = next(iter(self.scale.members.values()))
+        config = dataclasses.replace(member.config, seed=seed)
+        return store.rounded(objective_from(config, member.images()).encoder)
 
     @functools.cache  # noqa: B019 - a pool lives as long as its study
     def floor(self) -> dict[str, object]:

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 from sslnb.core.decisions import Claim
 from sslnb.core.labels import label
 from sslnb.core.result import Result
-from sslnb.report.tables import percent, say, table
+from sslnb.report.tables import percent, say, spread, table
 
 
 def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
@@ -54,22 +54,15 @@ def learned(result: Result) -> Markdown:
     """Validation accuracy of every member beside raw pixels and the untrained twin, and which of them learned."""
     data, rows = result.data["pretraining"], []
     for name in data.objective.values:
-        linear, knn = (data[key].sel(objective=name).dropna("seed") for key in ("linear_accuracy", "knn_accuracy"))
-        if linear.size:
-            cells = [
-                _over_seeds(values.values) for values in (linear, knn, data.hours.sel(objective=name).dropna("seed"))
-            ]
-            hours = f"{float(data.hours.sel(objective=name).sum()):.2f}"
-            kind = "yes" if bool(data.learned.sel(objective=name)) else "no"
-            rows.append((label(name), linear.size, *cells[:2], hours, kind))
+        own = data.sel(objective=name)
+        seeds = int((own.linear_accuracy.notnull() | own.knn_accuracy.notnull()).sum())
+        if seeds:
+            cells = [spread(values.values) for values in (own.linear_accuracy, own.knn_accuracy)]
+            hours = float(own.hours.sum())
+            rows.append((label(name), seeds, *cells, f"{hours:.2f}" if hours else "–", "yes" if own.learned else "no"))
     rows.append(("Raw pixels", "", percent(float(data.pixels_accuracy)), "", "", ""))
     rows.append(("Untrained, best of its seeds", "", percent(float(data.untrained_accuracy)), "", "", ""))
     return table(("encoder", "seeds", "linear, %", "kNN, %", "hours", "learned"), rows)
-
-
-def _over_seeds(values) -> str:
-    deviation = f"\u00a0±\u00a0{100 * values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return percent(float(values.mean())) + deviation
 
 
 def origin(result: Result) -> Markdown:

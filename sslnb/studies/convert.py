@@ -94,3 +94,80 @@ def separability(path: Path) -> Result:
     note = "Recorded before encoders came from the pool: each study trained its own, for few epochs."
     facts = {"parameters": old.parameters, "provenance": old.provenance, "notes": [note]}
     return Result(old.study, data, facts)
+
+
+def cka(path: Path) -> Result:
+    """The recorded study of layers; its networks count as learned where their kNN beats the untrained one's."""
+    old = flat.Result.load(path)
+    s, a = old.scalars, old.arrays
+    names, seeds, layers, groups = s["methods"], s["seeds"], s["layers"], s["groups"]
+    learned = a["accuracy"].min(1) >= s["untrained_accuracy"] + GATE
+    pair = {"objective": names, "seed": seeds, "layer": layers}
+    pair |= {f"{key}_b": value for key, value in pair.items()}
+    dims = ("objective", "seed", "objective_b", "seed_b", "layer", "layer_b")
+    similarity = xr.Dataset(
+        {
+            "cka": (dims, a["cka"]),
+            "untrained": ((*dims[:2], *dims[4:]), a["untrained"]),
+            "simplex": ((*dims[:2], "group"), a["simplex"]),
+            "interval": (("objective", "bound", "layer", "layer_b"), a["interval"]),
+            "null": (("objective", "bound", "layer", "layer_b"), a["null"]),
+        },
+        pair | {"group": groups, "bound": ["low", "high"]},
+    )
+    own = {"objective": names, "seed": seeds, "group": groups}
+    steps = {"objective": names, "step": s["checkpoints"], "step_b": s["checkpoints"], "group": groups}
+    itself = np.ones((1, len(s["checkpoints"]), len(groups)))  # supervised with supervised
+    training = {
+        "own": (("objective", "step", "step_b", "group"), a["training"]),
+        "to_supervised": (("objective", "step", "group"), np.concatenate([itself, a["training_across"]])),
+    }
+    shapes = xr.Dataset(coords={"layer": layers})
+    for variant in s["shapes"]:
+        dim = f"layer of {variant}"
+        shapes = shapes.assign_coords({dim: s["deep_layers"] if "depth" in variant else layers})
+        for m, name in enumerate(names):
+            shapes[f"{name}, {variant}"] = ("layer", dim), a[f"shape/{m}/{variant}"]
+    sizes = {"kind": ["biased", "unbiased"], "size": s["estimate_sizes"], "layer": layers, "layer_b": layers}
+    estimates = {"estimate": (tuple(sizes), a["estimate"]), "null": (("kind", "size", "layer"), a["estimate_null"])}
+    pairs = ["supervised" if name == "another seed" else name for name in s["index_pairs"]]
+    indices = {"objective": pairs, "index": s["indices"], "block": s["index_layers"]}
+    neighbours = xr.Dataset(
+        {
+            "picture": (("sample", "channel", "row", "column"), a["pictures"]),
+            "label": ("sample", [s["classes"][k] for k in a["picture_labels"]]),
+            "query_sample": ("query", a["queries"]),
+            "nearest": (("objective", "layer", "query", "rank"), a["nearest"]),
+        },
+        {"objective": names, "layer": layers},
+    )
+    data = {
+        "pretraining": _pretraining(names, seeds, a["accuracy"], learned, [name != "supervised" for name in names]),
+        "layer_similarity": similarity,
+        "invariance": xr.Dataset({"views": (tuple(own), a["views"])}, own),
+        "objectives_map": xr.Dataset(
+            {"map": (("network", "network_b"), a["map"]), "linkage": (("merge", "field"), a["map_linkage"])},
+            {"network": s["map"], "network_b": s["map"]},
+        ),
+        "training": xr.Dataset(training, steps),
+        "shapes": shapes,
+        "estimates": xr.Dataset(estimates, sizes),
+        "indices": xr.Dataset({"similarity": (tuple(indices), a["indices"])}, indices),
+        "neighbours": neighbours,
+    }
+    facts = {"parameters": old.parameters, "provenance": old.provenance, "notes": [NOTE]}
+    return Result(old.study, data, facts)
+
+
+def _pretraining(
+    names: list[str], seeds: list[int], knn: np.ndarray, learned: np.ndarray, self_supervised: list[bool]
+) -> xr.Dataset:
+    """What every study says of its encoders; only kNN accuracies were recorded, on test images."""
+    values = {name: (("objective", "seed"), np.full(knn.shape, np.nan)) for name in ("linear_accuracy", "hours")}
+    values["knn_accuracy"] = ("objective", "seed"), knn
+    kinds = {"self_supervised": ("objective", self_supervised), "learned": ("objective", learned)}
+    controls = {"pixels_accuracy": np.nan, "untrained_accuracy": np.nan}
+    return xr.Dataset(values | controls, {"objective": names, "seed": seeds} | kinds)
+
+
+NOTE = "Recorded before encoders came from the pool: each study trained its own, for few steps."

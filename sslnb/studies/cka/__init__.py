@@ -1,5 +1,25 @@
-"""Do self-supervised and supervised networks learn similar representations? (Grigg et al. 2021): the study's steps."""
+"""Do self-supervised and supervised networks learn similar representations? (Grigg et al. 2021): CKA of layers."""
 
-from sslnb.studies.cka.steps import Parameters, Study, run
+from sslnb.studies.cka.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.cka.parameters import CkaParameters
+from sslnb.studies.cka.steps import (
+    estimates,
+    indices,
+    invariance,
+    layer_similarity,
+    neighbours,
+    objectives_map,
+    shapes,
+    training,
+)
+from sslnb.studies.study import Study, pretraining
 
-__all__ = ["Parameters", "Study", "run"]
+STUDY = Study(
+    name="cka",
+    title="Similarity of layers",
+    paper=PAPER,
+    parameters=CkaParameters,
+    steps=(pretraining, layer_similarity, invariance, objectives_map, training, shapes, estimates, indices, neighbours),
+    claims=CLAIMS,
+    decide=verdicts,
+)

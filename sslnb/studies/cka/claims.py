@@ -1,89 +1,122 @@
-"""How claims C1 to C7 are decided; their comparisons were written before any result but quick pilots was looked at.
+"""How claims C1 to C7 are decided; their comparisons were fixed before the pool's encoders were trained.
 
-Layers are those of the blocks: odd ones are residual branches, even ones the sums. Each self-supervised objective is a
-comparison of its own. Effects are one number per seed; a comparison of pairs of networks gives a pseudo-value per seed
-(:func:`per_seed`), whose mean is that of the pairs and whose spread is that of seeds, not of pairs, which share them.
-It takes three seeds. The same functions give effects and their bootstrap replicates over minibatches of test images.
+Layers are those of the blocks: odd ones are residual branches, even ones the sums. An effect is one number per seed; a
+comparison of pairs of networks gives pseudo-values per seed (:func:`per_seed`), whose mean is that of the pairs and
+whose spread is that of networks, not of pairs, which share them. The same functions give bootstrap replicates.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, combine, decide
-from sslnb.core.flat import Result
-from sslnb.core.labels import label
-from sslnb.studies.cka.maps import across, between_seeds, lag, own, pairs, parities
+from sslnb.core.decisions import Claim, Verdict, decide, jackknife, not_tested
+from sslnb.studies.cka.maps import across, between_seeds, lag, matched_checkerboard, own, pairs, parities
+
+PAPER = "grigg2021cka"
+MATCHED = "supervised_matched"
+CONTROLS = {"supervised_simclr_views": "supervised on SimCLR's views", MATCHED: "supervised, as accurate"}
+POOLED = -1  # among the groups: the pooled features
 
 CLAIMS = {
-    "C1": Claim(
-        "C1",
-        "Layer similarity within a network shows a checkerboard of odd and even layers, in SSL as in SL.",
-        "panel 'Checkerboard All'",
-        "mean CKA of layers of the same parity (other than themselves) minus that of odd with even ones",
-    ),
-    "C2": Claim(
-        "C2",
-        "It is stable across seeds: corresponding layers match.",
-        "panel 'Diagonal Odd + Even'",
-        "mean CKA between seeds of corresponding layers minus that of others of the same parity",
-    ),
-    "C3": Claim(
-        "C3",
-        "Residual (odd) representations are not shared between SSL and SL.",
-        "panel 'Low Odd'",
-        "CKA of corresponding odd layers between seeds (mean of SL and SSL) minus that between SL and SSL",
-    ),
-    "C4": Claim(
-        "C4",
-        "Post-residual (even) ones are shared along the diagonal, most in early layers.",
-        "panels 'Diagonal Even', 'High early evens'",
-        "CKA between SL and SSL: corresponding even layers minus others; minus corresponding odd ones; the first half "
-        "of the corresponding even ones minus the second",
-    ),
-    "C5": Claim(
-        "C5",
-        "SSL lags SL: the best match of an SL layer is a later SSL layer.",
-        "white dots",
-        "mean offset, in blocks, of the best matching SSL layer of each SL layer among those of its parity",
-    ),
-    "C6": Claim(
-        "C6",
-        "SSL learns invariance to augmentation, SL does not.",
-        "panel 'Left'",
-        "CKA between two augmented views in the last group of blocks, SSL minus SL",
-    ),
-    "C7": Claim(
-        "C7",
-        "SL maps to the class simplex, SSL does not.",
-        "panel 'Right'",
-        "CKA with the one-hot labels in the last group of blocks, SL minus SSL",
-    ),
+    claim.id: claim
+    for claim in (
+        Claim(
+            "C1",
+            "Layer similarity within a network shows a checkerboard of odd and even layers, in SSL as in SL.",
+            "panel 'Checkerboard All'",
+            "CKA of layers of the same minus that of different parity, at equal distance; the smaller of SSL and SL",
+            sei=0.02,
+        ),
+        Claim(
+            "C2",
+            "It is stable across seeds: corresponding layers match.",
+            "panel 'Diagonal Odd + Even'",
+            "CKA between seeds of corresponding layers minus that of others of the same parity",
+            sei=0.05,
+        ),
+        Claim(
+            "C3",
+            "Residual (odd) representations are not shared between SSL and SL.",
+            "panel 'Low Odd'",
+            "CKA of corresponding odd layers between seeds of SL minus that between SL and SSL",
+            sei=0.1,
+        ),
+        Claim(
+            "C4",
+            "Post-residual (even) ones are shared along the diagonal, most in early layers.",
+            "panels 'Diagonal Even', 'High early evens'",
+            "CKA of corresponding even layers between SL and SSL: the first third minus the last",
+            sei=0.1,
+        ),
+        Claim(
+            "C5",
+            "SSL lags SL: the best match of an SL layer is a later SSL layer.",
+            "white dots",
+            "mean offset, in blocks, of the best matching SSL layer of each SL layer among those of its parity",
+            sei=0.25,
+        ),
+        Claim(
+            "C6",
+            "SSL learns invariance to augmentation, SL does not.",
+            "panel 'Left'",
+            "CKA of pooled features between two augmented views, SSL minus SL (as accurate, where the pool has one)",
+            sei=0.05,
+        ),
+        Claim(
+            "C7",
+            "SL maps to the class simplex, SSL does not.",
+            "panel 'Right'",
+            "CKA of pooled features with the one-hot labels, SL minus SSL",
+            sei=0.1,
+        ),
+    )
 }
 
-Effects = Iterator[tuple[str, np.ndarray]]  # what is compared, effects [..., S]
+Parity = tuple[np.ndarray, np.ndarray]  # positions of odd and even layers
 
 
-def decide_all(result: Result) -> tuple[list[Verdict], list[dict]]:
-    """Verdicts on C1 to C7, and the comparisons that they are made of."""
-    verdicts, parts = [], []
-    for name in CLAIMS:
-        decided = []
-        for what, effects in measured(name, result.scalars, result.arrays):
-            replicates = result.arrays.get(f"drawn/{name}/{what}", ())
-            decided.append(decide(CLAIMS[name], effects, replicates))
-            parts.append({"of": what, **decided[-1].as_dict()})
-        verdicts.append(combine(CLAIMS[name], decided))
-    return verdicts, parts
+def verdicts(data: Mapping[str, xr.Dataset]) -> list[Verdict]:
+    """Verdicts on C1 to C7 for the first objective that is compared with supervised layer by layer."""
+    similarity, views = data["layer_similarity"], data["invariance"]
+    names, learned = list(similarity.objective.values), data["pretraining"].learned
+    if not all(bool(learned.sel(objective=name)) for name in names[:2]):
+        return [not_tested(claim, f"needs {names[0]} and {names[1]} that learned") for claim in CLAIMS.values()]
+    arrays = {"cka": similarity.cka.values, "simplex": similarity.simplex.values, "views": views.views.values}
+    layers, decided = list(similarity.layer.values), []
+    for name, claim in CLAIMS.items():
+        drawn = (views if name == "C6" else similarity).get(f"drawn_{name}")
+        effects = xr.DataArray(effect(name, arrays, names, layers), dims="seed")
+        controls = {
+            text: xr.DataArray(effect(name, arrays, names, layers, supervised=other), dims="seed")
+            for other, text in CONTROLS.items()
+            if other in names and name not in ("C1", "C2")
+        }
+        decided.append(decide(claim, effects, replicates=drawn, controls=controls))
+    return decided
 
 
-def measured(claim: str, scalars: dict, arrays: dict[str, np.ndarray]) -> Effects:
-    """Effects of a claim's comparisons, one per seed, from arrays that may have leading dimensions of replicates."""
+def replicates_of(
+    claims: Sequence[str], arrays: Mapping[str, np.ndarray], objectives: Sequence[str], layers: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Means over seeds [R] of claims' effects on bootstrap replicates; none where there are too few seeds."""
+    drawn = {name: effect(name, arrays, objectives, layers) for name in claims}
+    return {name: effects.mean(-1) for name, effects in drawn.items() if np.isfinite(effects).all()}
+
+
+def effect(
+    claim: str,
+    arrays: Mapping[str, np.ndarray],
+    objectives: Sequence[str],
+    layers: Sequence[str],
+    *,
+    supervised: str = "supervised",
+) -> np.ndarray:
+    """Effects [..., S] of a claim, one per seed, from arrays that may have leading dimensions of replicates."""
     name, compare = COMPARISONS[claim]
-    for m, method in enumerate(scalars["methods"]):
-        if m or claim in OWN:
-            for what, effects in compare(arrays[name], m, parities(scalars["layers"])):
-                yield f"{label(method)}{what}", effects
+    if claim == "C6" and supervised == "supervised" and MATCHED in objectives:
+        supervised = MATCHED
+    return compare(arrays[name], list(objectives).index(supervised), 1, parities(layers))
 
 
 def _matching(maps: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -97,62 +130,51 @@ def _other(maps: np.ndarray, which: np.ndarray) -> np.ndarray:
     return part[..., ~np.eye(len(which), dtype=bool)].mean(-1)
 
 
-def _checkerboard(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
-    odd, even = parity
-    maps = own(cka, m)
-    mixed = maps[..., odd[:, None], even].mean((-2, -1))
-    yield "", (_other(maps, odd) + _other(maps, even)) / 2 - mixed
-
-
 def per_seed(values: np.ndarray, seeds: int) -> np.ndarray:
-    """Pseudo-values [..., S] of values [..., P] of all ordered pairs of different seeds; NaN with fewer than three.
-
-    Jackknife: S times the mean over all pairs, minus S − 1 times that over the pairs without a seed. Their mean is the
-    mean over pairs.
-    """
+    """Pseudo-values [..., S] of values [..., P] of all ordered pairs of different seeds; NaN with fewer than three."""
     if seeds < 3:
         return np.full((*values.shape[:-1], seeds), np.nan)
-    without = [[s not in pair for pair in pairs(seeds)] for s in range(seeds)]
-    rest = np.stack([values[..., index].mean(-1) for index in without], -1)
-    return seeds * values.mean(-1)[..., None] - (seeds - 1) * rest
+    kept = [[s not in pair for pair in pairs(seeds)] for s in range(seeds)]
+    without = np.stack([values[..., index].mean(-1) for index in kept])  # S×…
+    return np.moveaxis(jackknife(without, values.mean(-1)), 0, -1)
 
 
-def _stable(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
-    maps = between_seeds(cka, m)
-    for name, which in zip(("odd", "even"), parity, strict=True):
-        yield f", {name}", per_seed(_matching(maps, which) - _other(maps, which), cka.shape[-3])
+def _checkerboard(cka: np.ndarray, sl: int, ssl: int, parity: Parity) -> np.ndarray:
+    blocks = np.sort(np.concatenate(parity))
+    return np.minimum(*(matched_checkerboard(own(cka, m), blocks) for m in (sl, ssl)))
 
 
-def _residuals(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
+def _stable(cka: np.ndarray, sl: int, ssl: int, parity: Parity) -> np.ndarray:
+    maps = [between_seeds(cka, m) for m in (sl, ssl)]
+    values = [_matching(part, which) - _other(part, which) for part in maps for which in parity]
+    return per_seed(np.mean(values, 0), cka.shape[-3])
+
+
+def _residuals(cka: np.ndarray, sl: int, ssl: int, parity: Parity) -> np.ndarray:
     odd, _ = parity
-    same = (_matching(between_seeds(cka, 0), odd) + _matching(between_seeds(cka, m), odd)) / 2
-    yield "", per_seed(same - _matching(across(cka, m), odd), cka.shape[-3])
+    return per_seed(_matching(between_seeds(cka, sl), odd) - _matching(across(cka, ssl, sl), odd), cka.shape[-3])
 
 
-def _sums(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
-    odd, even = parity
-    maps, half, seeds = across(cka, m), len(even) // 2, cka.shape[-3]
-    yield ", against other even layers", per_seed(_matching(maps, even) - _other(maps, even), seeds)
-    yield ", against odd layers", per_seed(_matching(maps, even) - _matching(maps, odd), seeds)
-    yield ", early against late", per_seed(_matching(maps, even[:half]) - _matching(maps, even[half:]), seeds)
+def _sums(cka: np.ndarray, sl: int, ssl: int, parity: Parity) -> np.ndarray:
+    _, even = parity
+    maps, third = across(cka, ssl, sl), len(even) // 3
+    return per_seed(_matching(maps, even[:third]) - _matching(maps, even[-third:]), cka.shape[-3])
 
 
-def _lag(cka: np.ndarray, m: int, parity: tuple[np.ndarray, np.ndarray]) -> Effects:
-    for name, which in zip(("odd", "even"), parity, strict=True):
-        yield f", {name}", per_seed(lag(across(cka, m), which).mean(-1), cka.shape[-3])
+def _lag(cka: np.ndarray, sl: int, ssl: int, parity: Parity) -> np.ndarray:
+    offsets = [lag(across(cka, ssl, sl), which).mean(-1) for which in parity]
+    return per_seed(np.mean(offsets, 0), cka.shape[-3])
 
 
-def _invariance(views: np.ndarray, m: int, _: object) -> Effects:
-    yield "", views[..., m, :, LAST] - views[..., 0, :, LAST]
+def _invariance(views: np.ndarray, sl: int, ssl: int, _: Parity) -> np.ndarray:
+    return views[..., ssl, :, POOLED] - views[..., sl, :, POOLED]
 
 
-def _simplex(simplex: np.ndarray, m: int, _: object) -> Effects:
-    yield "", simplex[..., 0, :, LAST] - simplex[..., m, :, LAST]
+def _simplex(simplex: np.ndarray, sl: int, ssl: int, _: Parity) -> np.ndarray:
+    return simplex[..., sl, :, POOLED] - simplex[..., ssl, :, POOLED]
 
 
-LAST = -2  # among the groups, before the pooled features
-OWN = ("C1", "C2")  # decided for supervised networks too
-COMPARISONS: dict[str, tuple[str, Callable[[np.ndarray, int, tuple[np.ndarray, np.ndarray]], Effects]]] = {
+COMPARISONS: dict[str, tuple[str, Callable[[np.ndarray, int, int, Parity], np.ndarray]]] = {
     "C1": ("cka", _checkerboard),
     "C2": ("cka", _stable),
     "C3": ("cka", _residuals),

@@ -14,8 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import label
+from sslnb.core.result import Result
 from sslnb.report.explorers import picture
 from sslnb.report.panels import panels
 from sslnb.studies.cka.figures import SHADES
@@ -39,7 +39,8 @@ def shade(value: float) -> int:
 
 def networks(result: Result) -> list[tuple[str, tuple[int, int]]]:
     """Names of the compared networks with the positions of method and seed."""
-    methods, seeds = result.scalars["methods"], result.scalars["seeds"]
+    data = result.data["layer_similarity"]
+    methods, seeds = list(data.objective.values), list(data.seed.values)
     names = [(f"{label(m)}, seed {seed}", (i, s)) for i, m in enumerate(methods) for s, seed in enumerate(seeds)]
     return [(f"{label(m)}, mean of seeds", (i, -1)) for i, m in enumerate(methods)] + names
 
@@ -47,7 +48,8 @@ def networks(result: Result) -> list[tuple[str, tuple[int, int]]]:
 def similarities(result: Result, a: tuple[int, int], b: tuple[int, int]) -> np.ndarray:
     """CKA [L,L] of two networks; seed -1 is the mean over seeds, for a method with itself over pairs of them."""
     (m, s), (n, t) = a, b
-    cka, count = result.arrays["cka"], len(result.scalars["seeds"])
+    cka = result.data["layer_similarity"].cka.values
+    count = cka.shape[1]
     pairs = [(i, j) for i in range(count) for j in range(count) if s in (-1, i) and t in (-1, j)]
     different = [(i, j) for i, j in pairs if i != j]
     if m == n and -1 in (s, t) and different:
@@ -57,11 +59,11 @@ def similarities(result: Result, a: tuple[int, int], b: tuple[int, int]) -> np.n
 
 def explore_layers(result: Result) -> w.VBox:
     """Live: choose two networks and odd or even layers; hover a cell for its layers and value, click for neighbours."""
-    layers, names = result.scalars["layers"], networks(result)
+    layers, names = list(result.data["layer_similarity"].layer.values), networks(result)
     rows = w.Dropdown(options=names, value=(0, 0), description="rows")
     columns = w.Dropdown(options=names, value=(1, 0), description="columns")
     parity = w.ToggleButtons(options=PARITIES, description="layers")
-    query = w.IntSlider(value=0, min=0, max=len(result.arrays["queries"]) - 1, description="image")
+    query = w.IntSlider(value=0, min=0, max=result.data["neighbours"].sizes["query"] - 1, description="image")
     grid, caption, image = w.GridBox(layout=w.Layout(grid_gap="1px", width="480px")), w.Label(), w.Image(format="png")
     # Shared between cells: a widget of its own for each one's colour would overrun the kernel's queue of messages.
     styles = [w.ButtonStyle(button_color=colour) for colour in PALETTE]
@@ -101,35 +103,38 @@ def explore_layers(result: Result) -> w.VBox:
 
 def neighbours(result: Result, pair: Sequence[tuple[int, int]], query: int) -> Figure:
     """A test image, and those nearest to it in two layers, each (method, layer) of the first seed."""
-    a, layers = result.arrays, result.scalars["layers"]
-    figure, axes = panels(1 + a["nearest"].shape[-1], 2, height=1.25)
+    data = result.data["neighbours"]
+    figure, axes = panels(1 + data.sizes["rank"], 2, height=1.25)
     for row, (m, layer) in zip(axes, pair, strict=True):
-        for k, (ax, at) in enumerate(zip(row, [a["queries"][query], *a["nearest"][m, layer, query]], strict=True)):
-            ax.imshow(a["pictures"][at].transpose(1, 2, 0).squeeze(), cmap="gray", interpolation="nearest")
-            title = "image" if k == 0 else str(result.scalars["classes"][a["picture_labels"][at]])
+        shown = [int(data.query_sample[query]), *data.nearest[m, layer, query].values]
+        for k, (ax, at) in enumerate(zip(row, shown, strict=True)):
+            pixels = data.picture[at].transpose("row", "column", "channel").values.squeeze()
+            ax.imshow(pixels, cmap="gray", interpolation="nearest")
+            title = "image" if k == 0 else str(data.label[at].values)
             ax.set_title(title, fontsize=7)
             ax.set_axis_off()
-        name = f"{label(result.scalars['methods'][m])}, first seed, {layers[layer]}"
+        name = f"{label(str(data.objective.values[m]))}, first seed, {data.layer.values[layer]}"
         row[1].text(0, -0.08, name, transform=row[1].transAxes, fontsize=8, va="top")
     return figure
 
 
 def browse_layers(result: Result) -> HTML:
     """Static: the same from numbers that the page holds, drawn by its script ``cka.js``."""
-    a, s = result.arrays, result.scalars
+    similarity, data = result.data["layer_similarity"], result.data["neighbours"]
+    layers = list(similarity.layer.values)
     facts = {
-        "layers": s["layers"],
+        "layers": layers,
         "networks": [{"name": name, "at": at} for name, at in networks(result)],
-        "cka": np.round(a["cka"], 3).tolist(),
-        "shown": {parity: chosen(s["layers"], parity) for parity in PARITIES},
+        "cka": np.round(similarity.cka.values, 3).tolist(),
+        "shown": {parity: chosen(layers, parity) for parity in PARITIES},
         "palette": PALETTE,
-        "nearest": a["nearest"].tolist(),
-        "queries": a["queries"].tolist(),
-        "labels": [str(s["classes"][i]) for i in a["picture_labels"]],
-        "methods": [label(m) for m in s["methods"]],
+        "nearest": data.nearest.values.tolist(),
+        "queries": data.query_sample.values.tolist(),
+        "labels": data.label.values.tolist(),
+        "methods": [label(m) for m in similarity.objective.values],
         "columns": SPRITE_COLUMNS,
     }
-    data, sprite = html.escape(json.dumps(facts, separators=(",", ":"))), _sprite(a["pictures"])
+    data, sprite = html.escape(json.dumps(facts, separators=(",", ":"))), _sprite(data.picture.values)
     return HTML(
         f'<div class="layer-explorer" data-facts="{data}" data-sprite="{sprite}">'
         "<p>The explorer is drawn by a script of this page; use the live one elsewhere.</p></div>"

@@ -1,4 +1,4 @@
-"""Figures and tables of the study of layer similarity: a Result in, a matplotlib Figure or Markdown out."""
+"""Figures of the study of layer similarity: a Result in, a matplotlib Figure out."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,11 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import NullLocator
 from scipy.cluster import hierarchy
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import label
+from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
 from sslnb.studies.cka.maps import across, between_seeds, lag, own, parities, stage
+from sslnb.studies.cka.parameters import SUPERVISED
 
 SHADES = "magma"
 WITHIN = ("the same network", "another seed", "an untrained network")
@@ -53,10 +54,11 @@ def _bar(figure: Figure, image: AxesImage, axes: np.ndarray) -> None:
 
 def within(result: Result) -> Figure:
     """A method's layers against those of the same network, of another seed, and of an untrained network."""
-    methods, layers, cka = result.scalars["methods"], result.scalars["layers"], result.arrays["cka"]
+    data = result.data["layer_similarity"]
+    methods, layers, cka = list(data.objective.values), list(data.layer.values), data.cka.values
     figure, axes = panels(len(WITHIN), len(methods), height=2.3)
     for m, method in enumerate(methods):
-        maps = own(cka, m).mean(0), between_seeds(cka, m).mean(0), result.arrays["untrained"][m].mean(0)
+        maps = own(cka, m).mean(0), between_seeds(cka, m).mean(0), data.untrained[m].mean("seed").values
         for ax, values, title in zip(axes[m], maps, WITHIN, strict=True):
             image = _map(ax, values, layers, layers)
             if m == 0:
@@ -70,11 +72,12 @@ def within(result: Result) -> Figure:
 
 def between(result: Result) -> Figure:
     """Supervised layers (rows) against self-supervised ones: all, odd, even, with the rows' maxima as dots."""
-    methods, layers = result.scalars["methods"], result.scalars["layers"]
+    data = result.data["layer_similarity"]
+    methods, layers = list(data.objective.values), list(data.layer.values)
     odd, even = parities(layers)
     figure, axes = panels(3, len(methods) - 1, height=2.7)
     for m, method in enumerate(methods[1:], 1):
-        maps = across(result.arrays["cka"], m).mean(0)
+        maps = across(data.cka.values, m).mean(0)
         for ax, which, title in zip(axes[m - 1], (np.arange(len(layers)), odd, even), PARITY_LABELS, strict=True):
             names = [layers[i] for i in which]
             image = _map(ax, maps[which[:, None], which], names, names, dots=True)
@@ -96,13 +99,14 @@ def _band(ax: Axes, x: Sequence, values: np.ndarray, m: int, text: str) -> None:
 
 def lags(result: Result) -> Figure:
     """By how many layers the best matching self-supervised layer comes after each supervised one."""
-    methods, layers = result.scalars["methods"], result.scalars["layers"]
+    data = result.data["layer_similarity"]
+    methods, layers = list(data.objective.values), list(data.layer.values)
     odd, even = parities(layers)
     figure, axes = panels(2, height=2.6, sharey=True)
     for ax, which, title in zip(axes[0], (odd, even), PARITY_LABELS[1:], strict=True):
         depth = np.arange(len(which))
         for m, method in enumerate(methods[1:], 1):
-            _band(ax, depth, lag(across(result.arrays["cka"], m), which), m, label(method))
+            _band(ax, depth, lag(across(data.cka.values, m), which), m, label(method))
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.set_title(title)
         ax.set_xticks(depth, [layers[i].removesuffix(".residual").removeprefix("layer") for i in which], fontsize=7)
@@ -114,13 +118,13 @@ def lags(result: Result) -> Figure:
 
 def bounds(result: Result) -> Figure:
     """CKA of corresponding layers with a bootstrap interval, beside the band that unrelated images give."""
-    methods, layers = result.scalars["methods"], result.scalars["layers"]
-    values = result.arrays["cka"]
+    data = result.data["layer_similarity"]
+    methods, layers, values = list(data.objective.values), list(data.layer.values), data.cka.values
     figure, axes = panels(len(methods) - 1, height=2.8, sharey=True)
     depth = np.arange(len(layers))
     for m, ax in enumerate(axes[0], 1):
-        low, high = (result.arrays["interval"][m, i].diagonal() for i in (0, 1))
-        null = [result.arrays["null"][m, i].diagonal() for i in (0, 1)]
+        low, high = (bound.values.diagonal() for bound in data.interval[m])
+        null = [bound.values.diagonal() for bound in data.null[m]]
         ax.fill_between(depth, *null, color="0.5", alpha=0.35, linewidth=0, label="unrelated images, 95 %")
         centre = values[0, 0, m, min(1, values.shape[1] - 1)].diagonal()
         # Resampled minibatches need not contain the value itself where it is at its bound.
@@ -144,11 +148,11 @@ def bounds(result: Result) -> Figure:
 
 def groups(result: Result) -> Figure:
     """Per group of blocks: CKA between two augmented views (left) and with the one-hot labels (right)."""
-    names = result.scalars["groups"]
+    views, simplex = result.data["invariance"].views, result.data["layer_similarity"].simplex
     figure, axes = panels(2, height=2.7, sharey=True)
-    for ax, key, title in zip(axes[0], ("views", "simplex"), ("two augmented views", "one-hot labels"), strict=True):
-        for m, method in enumerate(result.scalars["methods"]):
-            _band(ax, names, result.arrays[key][m], m, label(method))
+    for ax, values, title in zip(axes[0], (views, simplex), ("two augmented views", "one-hot labels"), strict=True):
+        for m, method in enumerate(values.objective.values):
+            _band(ax, list(values.group.values), values[m].values, m, label(method))
         ax.set_title(title)
         ax.tick_params(axis="x", labelsize=7)
     axes[0, 0].set_ylabel("CKA")
@@ -159,17 +163,15 @@ def groups(result: Result) -> Figure:
 
 def objectives(result: Result) -> Figure:
     """Pooled features of every objective against each other, in the order in which they cluster."""
-    names, values = result.scalars["map"], result.arrays["map"]
-    linkage = result.arrays.get("map_linkage")
-    order = [0, 1] if linkage is None else [1 + i for i in hierarchy.leaves_list(linkage)]
-    order = [*order, len(names) - 1] if linkage is None else [*order, 0, len(names) - 1]
+    data = result.data["objectives_map"]
+    names, values, linkage = list(data.network.values), data["map"].values, data.linkage.values
+    order = [*(1 + i for i in hierarchy.leaves_list(linkage)), 0, len(names) - 1]
     figure = Figure(figsize=(PAGE, PAGE * 0.86), layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=(1, 6))
     tree, ax = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     tree.set_axis_off()
-    if linkage is not None:
-        hierarchy.dendrogram(linkage, ax=tree, no_labels=True, color_threshold=0, above_threshold_color="0.35")
-        tree.set_xlim(0, 10 * len(order))  # a leaf is ten wide
+    hierarchy.dendrogram(linkage, ax=tree, no_labels=True, color_threshold=0, above_threshold_color="0.35")
+    tree.set_xlim(0, 10 * len(order))  # a leaf is ten wide
     part = values[np.ix_(order, order)]
     texts = [[f"{value:.2f}" for value in row] for row in part]
     image = annotated(ax, part, texts, ~(part > 0.6), size=6, vmin=0, vmax=1, cmap=SHADES, interpolation="nearest")
@@ -182,17 +184,16 @@ def objectives(result: Result) -> Figure:
 
 def training(result: Result) -> Figure:
     """A run's last group of blocks at every checkpoint against every other, and all groups against their end."""
-    methods, steps, names = (result.scalars[k] for k in ("methods", "checkpoints", "groups"))
+    data = result.data["training"]
+    methods, steps, names = (list(data[name].values) for name in ("objective", "step", "group"))
     last = len(names) - 2
     figure, axes = panels(2 * len(methods) - 1, 2, height=2.5)
-    ends = [*(result.arrays["training"][m, :, -1] for m in range(len(methods))), *result.arrays["training_across"]]
+    ends = [*data.own.isel(step_b=-1).values, *data.to_supervised.values[1:]]
     titles = [*(f"{label(m)}: to its end" for m in methods), *(f"Supervised to {label(m)}" for m in methods[1:])]
     at = np.arange(len(steps))
     for m, method in enumerate(methods):
         ax = axes[0, m]
-        image = ax.imshow(
-            result.arrays["training"][m, :, :, last], vmin=0, vmax=1, cmap=SHADES, origin="lower", aspect="auto"
-        )
+        image = ax.imshow(data.own[m, :, :, last].values, vmin=0, vmax=1, cmap=SHADES, origin="lower", aspect="auto")
         ax.set_title(f"{label(method)}, {names[last]}")
         ax.set_xticks(at, steps, fontsize=7)
         ax.set_yticks(at, steps, fontsize=7)
@@ -213,28 +214,25 @@ def training(result: Result) -> Figure:
 
 
 def shapes(result: Result) -> Figure:
-    """A network's layers (rows) against those of another seed, depth and width of the same method."""
-    methods, variants = result.scalars["methods"], result.scalars["shapes"]
-    p = result.parameters
-    titles = {"another depth": f"ResNet-{p['deep']}", "another width": f"width {p['wide']}"}
-    layers = result.scalars["layers"]
+    """A network's layers (rows) against those of another seed, depth and width of the same objective."""
+    data = result.data["shapes"]
+    pairs = {name: tuple(str(name).split(", ")) for name in data.data_vars}
+    methods, variants = (list(dict.fromkeys(parts)) for parts in zip(*pairs.values(), strict=True))
     figure, axes = panels(len(variants), len(methods), height=2.3)
-    for m, method in enumerate(methods):
-        for ax, name in zip(axes[m], variants, strict=True):
-            values = result.arrays[f"shape/{m}/{name}"]
-            columns = layers if values.shape[1] == len(layers) else result.scalars["deep_layers"]
-            image = _map(ax, values, layers, columns, dots=True)
-            if m == 0:
-                ax.set_title(f"against {titles.get(name, name)}")
-        axes[m, 0].set_ylabel(f"{label(method)}\nResNet-{p['depth']}, width {p['width']}", fontsize=8)
+    for name, (method, variant) in pairs.items():
+        ax, values = axes[methods.index(method), variants.index(variant)], data[name]
+        image = _map(ax, values.values, list(data.layer.values), list(data[values.dims[1]].values), dots=True)
+        ax.set_title(f"{label(method)}, {variant}", fontsize=8)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("stage")
     _bar(figure, image, axes)
     return figure
 
 
 def estimates(result: Result) -> Figure:
     """Estimates from minibatches against their size: values and null, and the distance from the exact value."""
-    sizes = result.scalars["estimate_sizes"]
-    values, null = result.arrays["estimate"], result.arrays["estimate_null"]
+    data = result.data["estimates"]
+    sizes, values, null = list(data["size"].values), data.estimate.values, data.null.values
     exact = values[1, -1]
     figure, axes = panels(2, height=2.9)
     for u, text in enumerate(("biased", "unbiased")):
@@ -259,9 +257,10 @@ def estimates(result: Result) -> Figure:
 
 def indices(result: Result) -> Figure:
     """Every index of corresponding even layers, of another seed and of each self-supervised method."""
-    pairs, names, layers = (result.scalars[k] for k in ("index_pairs", "indices", "index_layers"))
+    data = result.data["indices"]
+    pairs, names, layers = (list(data[name].values) for name in ("objective", "index", "block"))
     figure, axes = panels(len(pairs), height=2.8, sharey=True)
-    for ax, pair, values in zip(axes[0], pairs, result.arrays["indices"], strict=True):
+    for ax, pair, values in zip(axes[0], pairs, data.similarity.values, strict=True):
         for i, name in enumerate(names):
             ax.plot(
                 range(len(layers)),
@@ -272,7 +271,7 @@ def indices(result: Result) -> Figure:
                 linewidth=1,
                 label=name,
             )
-        ax.set_title(f"supervised against {pair if pair == 'another seed' else label(pair)}")
+        ax.set_title(f"supervised against {'another seed' if pair == SUPERVISED else label(pair)}")
         ax.set_xticks(range(len(layers)), [n.removeprefix("layer") for n in layers], fontsize=7)
         ax.set_xlabel("block (stage.index)")
         ax.set_ylim(-0.02, 1.02)
@@ -283,16 +282,14 @@ def indices(result: Result) -> Figure:
 
 def supplied_encoder(result: Result) -> Figure | Markdown:
     """A given encoder's layers against those of the first seed's networks."""
-    if "given" not in result.arrays:
+    data = result.data["layer_similarity"]
+    if "own" not in data:
         return Markdown("This run was given no encoder of its own (`-p encoder=…`).")
-    methods, layers = result.scalars["methods"], result.scalars["layers"]
+    methods, layers = list(data.objective.values), list(data.layer.values)
     figure, axes = panels(len(methods), height=3.2)
     for m, ax in enumerate(axes[0]):
-        image = _map(ax, result.arrays["given"][m], result.scalars["given_layers"], layers, dots=True)
+        image = _map(ax, data.own[m].values, list(data.own_layer.values), layers, dots=True)
         ax.set_xlabel(label(methods[m]))
     axes[0, 0].set_ylabel("given encoder")
     _bar(figure, image, axes)
     return figure
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------

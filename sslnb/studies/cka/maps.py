@@ -1,8 +1,8 @@
 """Parts of the similarities of all layers of several networks: which layers, which networks.
 
-``cka`` is [..., M,S,M,S,L,L] over M methods (supervised first), S seeds and L layers, with any leading dimensions.
-Networks of one seed begin from the same weights, whatever their method, and are more alike for it: where there is more
-than one seed, networks of different methods are compared between different seeds only.
+``cka`` is [..., M,S,M,S,L,L] over M objectives (supervised first), S seeds and L layers, with any leading dimensions.
+Networks of one seed begin from the same weights, whatever their objective, and are more alike for it: where there is
+more than one seed, networks of different objectives are compared between different seeds only.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def parities(layers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def own(cka: np.ndarray, m: int) -> np.ndarray:
-    """CKA [..., S,L,L] within each network of a method."""
+    """CKA [..., S,L,L] within each network of an objective."""
     return np.stack([cka[..., m, s, m, s, :, :] for s in range(cka.shape[-3])], -3)
 
 
@@ -27,16 +27,16 @@ def pairs(seeds: int) -> list[tuple[int, int]]:
 
 
 def between_seeds(cka: np.ndarray, m: int) -> np.ndarray:
-    """CKA [..., P,L,L] of networks of a method with those of its other seeds, for all :func:`pairs`; NaN with one."""
+    """CKA [..., P,L,L] of networks of an objective with those of its other seeds, all :func:`pairs`; NaN with one."""
     seeds = cka.shape[-3]
     if seeds < 2:
         return np.full_like(own(cka, m), np.nan)
     return np.stack([cka[..., m, s, m, t, :, :] for s, t in pairs(seeds)], -3)
 
 
-def across(cka: np.ndarray, m: int) -> np.ndarray:
-    """CKA [..., P,L,L] of supervised networks (rows) with those of a method (columns), for all :func:`pairs`."""
-    return np.stack([cka[..., 0, s, m, t, :, :] for s, t in pairs(cka.shape[-3])], -3)
+def across(cka: np.ndarray, m: int, supervised: int = 0) -> np.ndarray:
+    """CKA [..., P,L,L] of supervised networks (rows) with those of an objective (columns), for all :func:`pairs`."""
+    return np.stack([cka[..., supervised, s, m, t, :, :] for s, t in pairs(cka.shape[-3])], -3)
 
 
 def lag(maps: np.ndarray, which: np.ndarray) -> np.ndarray:

@@ -3,33 +3,17 @@
 import numpy as np
 from IPython.display import Markdown
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import label
-from sslnb.report.tables import percent, spread, table
+from sslnb.core.result import Result
+from sslnb.report.tables import table
 from sslnb.studies.cka.maps import across, between_seeds, matched_checkerboard, own, parities
-
-
-def networks(result: Result) -> Markdown:
-    """How far the compared networks have come: kNN accuracy on the test images."""
-    rows = [(label(m), spread(a)) for m, a in zip(result.scalars["methods"], result.arrays["accuracy"], strict=True)]
-    rows.append((label("untrained"), percent(result.scalars["untrained_accuracy"])))
-    return table(("network", "kNN accuracy, %"), rows)
-
-
-def map_networks(result: Result) -> Markdown:
-    """What the networks of the map of objectives, and of other depths and widths, are."""
-    p = result.parameters
-    shape = f"ResNet-{p['depth']} of width {p['width']} with the {p['map_stem']} stem"
-    steps = f"each trained for {p['map_steps']:,} steps from the same first weights, seed {p['seeds'][0]}"
-    return Markdown(f"The networks here are {shape}, {steps}; the untrained one has others.")
 
 
 def panels_in_numbers(result: Result) -> Markdown:
     """The poster's panels as means over layers and networks, with the spread over networks or pairs of them."""
-    layers, cka = result.scalars["layers"], result.arrays["cka"]
-    odd, even = parities(layers)
-    rows = []
-    for m, method in enumerate(result.scalars["methods"]):
+    data, rows = result.data["layer_similarity"], []
+    cka, (odd, even) = data.cka.values, parities(list(data.layer.values))
+    for m, method in enumerate(data.objective.values):
         kinds = [("within, other layers", own(cka, m), False), ("between seeds", between_seeds(cka, m), True)]
         kinds += [("with supervised", across(cka, m), True)] if m else []
         for kind, maps, corresponding in kinds:
@@ -44,11 +28,11 @@ def panels_in_numbers(result: Result) -> Markdown:
 
 
 def checkerboard(result: Result) -> Markdown:
-    """The checkerboard at equal distance between layers, a comparison that was added after the results."""
-    which = np.sort(np.concatenate(parities(result.scalars["layers"])))
-    rows = []
-    for m, method in enumerate(result.scalars["methods"]):
-        contrast = matched_checkerboard(own(result.arrays["cka"], m), which)
+    """The checkerboard at equal distance between layers, network by network."""
+    data, rows = result.data["layer_similarity"], []
+    which = np.sort(np.concatenate(parities(list(data.layer.values))))
+    for m, method in enumerate(data.objective.values):
+        contrast = matched_checkerboard(own(data.cka.values, m), which)
         spread_of = f"\u00a0±\u00a0{contrast.std(ddof=1):.3f}" if len(contrast) > 1 else ""
         rows.append((label(method), f"{contrast.mean():+.3f}{spread_of}"))
     return table(("network", "CKA two layers apart, minus one and three apart"), rows)
@@ -65,10 +49,11 @@ def _mean(values: np.ndarray) -> str:
 
 def closeness(result: Result) -> Markdown:
     """How near the streamed estimate comes to the exact value, over all pairs of layers."""
-    values = result.arrays["estimate"]
+    data = result.data["estimates"]
+    values = data.estimate.values
     error = np.abs(values[:, :-1] - values[1, -1]).reshape(2, values.shape[1] - 1, -1)
     rows = [
         (f"{n:,}", *(f"{part[i].max():.4f} ({part[i].mean():.4f})" for part in error[::-1]))
-        for i, n in enumerate(result.scalars["estimate_sizes"][:-1])
+        for i, n in enumerate(data["size"].values[:-1])
     ]
     return table(("images per minibatch", "unbiased: greatest (mean) distance", "biased"), rows)
