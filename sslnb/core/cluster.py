@@ -1,6 +1,7 @@
 """Dask on this machine's cores, or somebody's cluster."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import dask
@@ -21,5 +22,17 @@ def client(scheduler: str | None, workers: int) -> Iterator[Client]:
         "distributed.nanny.pre-spawn-environ": KEEP_MEMORY | SINGLE,
     }
     local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
-    with dask.config.set(settings), Client(scheduler) if scheduler else Client(LocalCluster(**local)) as connected:
-        yield connected
+    with _same_environment(), dask.config.set(settings):
+        with Client(scheduler) if scheduler else Client(LocalCluster(**local)) as connected:
+            yield connected
+
+
+@contextlib.contextmanager
+def _same_environment() -> Iterator[None]:
+    """Afterwards the process has its environment back: Dask sets its workers' in the process that starts them."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from sslnb.core import cluster
 from sslnb.data import load
 from sslnb.encoders import load_encoder
 from sslnb.encoders.encoder import weights_checksum
@@ -255,6 +256,14 @@ def start(places: Path, name: str, text: str = TRAIN, stderr: int = subprocess.D
 
 def weights(places: Path, name: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((places / name / "encoders").glob("*.safetensors"))}
+
+
+def test_a_local_cluster_leaves_the_environment_as_it_was(monkeypatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    with cluster.client(None, 1) as client:
+        inside = client.submit(os.environ.get, "OMP_NUM_THREADS").result()
+    assert inside == "1" and dict(os.environ) == before
 
 
 def test_ten_kills_at_random_moments_change_no_bit(places) -> None:
