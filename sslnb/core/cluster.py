@@ -22,9 +22,12 @@ def client(scheduler: str | None, workers: int) -> Iterator[Client]:
         "distributed.nanny.pre-spawn-environ": KEEP_MEMORY | SINGLE,
     }
     local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
-    with _same_environment(), dask.config.set(settings):
-        with Client(scheduler) if scheduler else Client(LocalCluster(**local)) as connected:
-            yield connected
+    with (
+        _same_environment(),
+        dask.config.set(settings),
+        Client(scheduler) if scheduler else Client(LocalCluster(**local)) as connected,
+    ):
+        yield connected
 
 
 @contextlib.contextmanager
