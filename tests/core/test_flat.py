@@ -238,7 +238,7 @@ def test_an_unknown_paper_is_refused():
 
 
 def test_recorded_results_load_and_name_parameters_that_exist():
-    recorded = sorted((Path(__file__).resolve().parents[2] / "book" / "results").glob("*.json"))
+    recorded = sorted((Path(__file__).resolve().parents[2] / "book" / "results").glob("*.npz"))
     assert recorded
     for path in recorded:
         found = Result.load(path)
