@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import sys
 import typing
@@ -68,7 +69,7 @@ class OneLineErrors(click.Group):
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
-        except click.exceptions.Exit:  # of --help, a RuntimeError too
+        except (click.exceptions.Exit, BrokenPipeError):  # of --help, a RuntimeError too; of a reader that went away
             raise
         except (ValueError, RuntimeError, OSError) as error:
             raise click.ClickException(f"{context.invoked_subcommand}: {error}") from error
@@ -265,6 +266,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``sslnb``: 0 on success; 1, or 2 for wrong usage, with one line on standard error."""
     try:
         return sslnb(argv, prog_name="sslnb", standalone_mode=False) or 0
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         return 2

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from sslnb import data
 from sslnb.core.checks import expect, expect_known
@@ -26,6 +26,7 @@ from sslnb.encoders import Encoder, load_encoder
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
+from sslnb.pool.scales import SCALES
 
 PROFILES = ("quick", "small", "paper", "published")
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
@@ -78,6 +79,13 @@ class Parameters(BaseModel):
 
     PRESETS: typing.ClassVar[dict[str, Preset]] = {}
 
+    @field_validator("pool")
+    @classmethod
+    def _known_pool(cls, name: str) -> str:
+        if name != "paper":  # which is planned where there is a GPU
+            expect_known(name, tuple(SCALES), "pool")
+        return name
+
     @classmethod
     def of(cls, profile: str = "quick", **changes: object) -> typing.Self:
         """A profile's preset with some fields changed; ``None`` keeps the preset's value.
@@ -129,8 +137,8 @@ def _in_one_line(error: ValidationError) -> str:
     }
     text = bounds.get(problem["type"], "").format(**problem.get("ctx", {}))
     if problem["type"] == "value_error":
-        text = problem["msg"].removeprefix("Value error, ")
-        return f"{problem['loc'][0]}: {text}" if problem["loc"] else text
+        text, name = problem["msg"].removeprefix("Value error, "), problem["loc"][0]
+        return text if text.startswith(f"{name}: ") else f"{name}: {text}"
     expected = text or problem["msg"].removeprefix("Input should be ").partition(",")[0]
     return f"{problem['loc'][0]}: expected {expected}, got {problem['input']!r}"
 
@@ -292,11 +300,9 @@ class Run:
         facts["notes"] = self.context.notes
         facts["provenance"]["seconds"][step] = round(seconds, 2)
         facts["provenance"]["data"] = self.context.checksums
-        facts["provenance"]["encoders"] = {
-            f"{name}/{seed}": self.context.pool.entry(f"{name}/{seed}").sha256
-            for name, seed in self.context.names
-            if name not in (UNTRAINED, OWN)
-        }
+        if "names" in vars(self.context):  # a study need not ask for encoders
+            members = [f"{name}/{seed}" for name, seed in self.context.names if name not in (UNTRAINED, OWN)]
+            facts["provenance"]["encoders"] = {name: self.context.pool.entry(name).sha256 for name in members}
 
     def all(self) -> Result:
         """Every step, then the claims."""

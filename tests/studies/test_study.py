@@ -50,6 +50,7 @@ def test_lists_come_as_lists_or_as_text(value, expected) -> None:
         ({"rate": [1]}, r"^rate: expected a valid number, got \[1\]$"),
         ({"sets": "a,a"}, "^sets: expected distinct values, got"),
         ({"sets": "a,,b"}, "sets: expected"),
+        ({"pool": "smal"}, "^pool: expected one of .*got 'smal'; did you mean 'small'"),
         ({"profile": "quik"}, "profile: expected one of .*did you mean 'quick'"),
         ({"profile": "published", "count": 3}, r"no other parameter with 'published', got \['count'\]"),
     ],
@@ -87,12 +88,7 @@ TOY = Study(
 )
 
 
-@pytest.fixture
-def without_pool(monkeypatch) -> None:
-    monkeypatch.setattr(Context, "names", ())
-
-
-def test_steps_run_once_and_in_their_order(without_pool) -> None:
+def test_steps_run_once_and_in_their_order() -> None:
     run = TOY.start(Toy.of())
     assert run.step("first").score.sum() == pytest.approx(3.3) and run.context.memory["calls"] == ["first"]
     run.step("second")
@@ -104,7 +100,7 @@ def test_steps_run_once_and_in_their_order(without_pool) -> None:
         run.step("secnd")
 
 
-def test_an_interrupted_step_runs_again_alone(without_pool) -> None:
+def test_an_interrupted_step_runs_again_alone() -> None:
     run = TOY.start(Toy.of(count=13))
     with pytest.raises(RuntimeError, match="interrupted"):
         run.all()
@@ -112,7 +108,7 @@ def test_an_interrupted_step_runs_again_alone(without_pool) -> None:
     assert run.context.memory["calls"] == ["first", "second", "second"]
 
 
-def test_the_published_profile_loads_what_is_recorded(without_pool, tmp_path, monkeypatch) -> None:
+def test_the_published_profile_loads_what_is_recorded(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "RECORDED", tmp_path)
     TOY.start(Toy.of()).all().save(tmp_path / "toy")
     run = TOY.start(Toy.of("published"))
