@@ -107,12 +107,3 @@ def combine(claim: Claim, parts: Sequence[Verdict]) -> Verdict:
         note += f", {len(parts) - len(tested)} not measured"
         verdict = UNDECIDED if verdict == REPLICATED else verdict
     return Verdict(claim.id, decisive.effect, decisive.low, decisive.high, decisive.seeds, verdict, note)
-
-
-def bootstrap_weights(n: int, *, rounds: int = 200, seed: int = 0) -> np.ndarray:
-    """How often each of n samples is drawn in each round of a bootstrap: [rounds, n], rows summing to n.
-
-    A weighted mean with a row's weights is one replicate of the mean.
-    """
-    expect(n >= 1 and rounds >= 2, "n and rounds", "at least 1 sample and 2 rounds", (n, rounds))
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=rounds)

@@ -46,15 +46,13 @@ def train_heads(
     learning_rate: float = 0.1,
     batch_size: int = 256,
     seeds: list[int] | None = None,
-    widths: list[int] | None = None,
 ) -> Heads:
     """Train G linear classifiers on features x [G,N,d] and labels y [G,N] (-1: no sample) by SGD, all in one product.
 
     Cross-entropy, momentum 0.9, no weight decay, a cosine schedule to 0. All problems see the same positions in a
-    batch; starts are uniform in ±1/√d, drawn from each one's seed (0, 1, … unless given). ``widths`` are the numbers of
-    features of problems that have fewer than d, filled up with zeros. ``ValueError`` for shapes, labels, or values that
-    can't be used, or a problem without a sample. Source: Cowlagi, Liu and Neervannan 2022, section 4; their code ends
-    at a 125th of the rate.
+    batch; starts are uniform in ±1/√d, drawn from each one's seed (0, 1, … unless given). ``ValueError`` for shapes,
+    labels, or values that can't be used, or a problem without a sample. Source: Cowlagi, Liu and Neervannan 2022,
+    section 4; their code ends at a 125th of the rate.
     """
     expect_shape(x, "x", "G", "N", "d")
     expect_shape(y, "y", *x.shape[:2])
@@ -68,10 +66,7 @@ def train_heads(
     groups, _, d = x.shape
     seeds = list(range(groups)) if seeds is None else seeds
     expect(len(seeds) == groups, "seeds", f"one for each of {groups} problems", len(seeds))
-    widths = [d] * groups if widths is None else widths
-    fits = len(widths) == groups and all(1 <= width <= d for width in widths)
-    expect(fits, "widths", f"{groups} numbers in 1..{d}", widths)
-    weight, bias = _starts(seeds, classes, widths, d)
+    weight, bias = _starts(seeds, classes, d)
     weight, bias = weight.to(x), bias.to(x)
     epoch_weights, epoch_biases = [weight.clone()], [bias.clone()]
     rates, decays = torch.full((groups,), learning_rate).to(x), torch.zeros(groups).to(x)
@@ -83,11 +78,11 @@ def train_heads(
     return Heads(torch.stack(epoch_weights), torch.stack(epoch_biases))
 
 
-def _starts(seeds: list[int], classes: int, widths: list[int], d: int) -> tuple[Tensor, Tensor]:
-    """Weights [G,K,d] and biases [G,K] as torch's linear layers of these widths begin, nought beyond them."""
-    weight, bias = torch.zeros(len(seeds), classes, d), torch.zeros(len(seeds), classes)
-    for g, (seed, width) in enumerate(zip(seeds, widths, strict=True)):
+def _starts(seeds: list[int], classes: int, d: int) -> tuple[Tensor, Tensor]:
+    """Weights [G,K,d] and biases [G,K] as torch's linear layers begin."""
+    weight, bias = torch.empty(len(seeds), classes, d), torch.empty(len(seeds), classes)
+    for g, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
-        uniform = (2 * torch.rand(classes, width + 1, generator=generator) - 1) / math.sqrt(width)
-        weight[g, :, :width], bias[g] = uniform[:, :width], uniform[:, width]
+        uniform = (2 * torch.rand(classes, d + 1, generator=generator) - 1) / math.sqrt(d)
+        weight[g], bias[g] = uniform[:, :d], uniform[:, d]
     return weight, bias

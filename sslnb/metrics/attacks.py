@@ -157,7 +157,7 @@ def _correct(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     return model(x).argmax(1) == y
 
 
-def fgsm_accuracy(
+def fgsm_correct(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -167,17 +167,25 @@ def fgsm_accuracy(
     std: Tensor | None = None,
     batch_size: int = 512,
 ) -> Tensor:
-    """Accuracy [B] under :func:`fgsm` at each budget [B]; a batch's gradient is computed once for all of them."""
+    """Which samples [B,N] stay right under :func:`fgsm` at each budget; a batch has one gradient for all of them."""
     _expect_budgets(budgets)
-    right = torch.zeros(len(budgets), dtype=torch.double)
+    right = torch.zeros(len(budgets), len(x), dtype=torch.bool)
     with evaluating(model):
-        for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        for rows in torch.arange(len(x)).split(batch_size):
+            images, labels = x[rows.to(x.device)], y[rows.to(y.device)]
             low, high = _check(images, labels, bounds)
             direction = _gradient(model, images, labels)[0].sign()
             for i, eps in enumerate(budgets):
                 moved = _moved(images, _budget(eps, images, std), direction, (low, high))
-                right[i] += _correct(model, moved, labels).sum().item()
-    return right / len(x)
+                right[i, rows] = _correct(model, moved, labels).cpu()
+    return right
+
+
+def fgsm_accuracy(
+    model: nn.Module, x: Tensor, y: Tensor, budgets: Sequence[float] | Tensor, **settings: object
+) -> Tensor:
+    """Accuracy [B] under :func:`fgsm` at each budget [B]: the means of :func:`fgsm_correct`, whose settings it has."""
+    return fgsm_correct(model, x, y, budgets, **settings).double().mean(1)
 
 
 def pgd_accuracy(

@@ -159,6 +159,110 @@ def cka(path: Path) -> Result:
     return Result(old.study, data, facts)
 
 
+def contrastive_geometry(path: Path) -> Result:
+    """The recorded study of geometry; a run counts as learned where its class means beat the untrained ones'."""
+    old = flat.Result.load(path)
+    s, a = old.scalars, old.arrays
+    names, seeds = zip(*s["runs"], strict=True)
+    tasks = [" ".join(map(str, classes)) for classes in s["tasks"]]
+    runs = {"objective": ("run", list(names)), "seed": ("run", list(seeds)), "task": tasks}
+    both = runs | {"split": s["splits"]}
+    along = ("split", "run", "task", "epoch")
+    missing = ("run", "task"), np.full(a["accuracy"].shape[1:3], np.nan)
+    train, validation = s["task_images"]
+    fine_tuning = xr.Dataset(
+        {
+            "accuracy": (along, a["accuracy"]),
+            "accuracy_drawn": (("run", "task", "round"), a["accuracy_drawn"]),
+            "standardized_accuracy": missing,
+            "confusion": (("run", "task", "epoch", "true", "predicted"), a["confusion"]),
+            "class_name": (("task", "true"), [list(map(str, classes)) for classes in s["task_classes"]]),
+            "train_images": ("task", [train] * len(tasks)),
+            "validation_images": ("task", [validation] * len(tasks)),
+        },
+        both,
+        {"compared": s["methods"]} | {k: s[k] for k in ("compared_images", "surface_images", "attacked_images")},
+    )
+    trajectories = xr.Dataset(
+        {name: (along, a[name]) for name in ("progress", "raw_progress")}
+        | {"progress_drawn": (("run", "task", "round", "part"), a["progress_drawn"]), "standardized_progress": missing},
+        both | {"part": ["end", "mean"]},
+    )
+    of = [*tasks, "all tasks"]
+    keys = [*map(str, range(len(tasks))), "joint"]
+    embeddings = xr.Dataset(
+        {
+            "embedding": (
+                ("split", "task", "point", "component"),
+                np.stack([[a[f"embedding/{split}/{t}"] for t in range(len(tasks))] for split in s["splits"]]),
+            ),
+            "joint": (
+                ("split", "joint_point", "component"),
+                np.stack([a[f"embedding/{split}/joint"] for split in s["splits"]]),
+            ),
+            "eigenvalue": (
+                ("split", "of", "rank"),
+                np.stack([[a[f"eigenvalues/{split}/{key}"] for key in keys] for split in s["splits"]]),
+            ),
+            "distance": (("split", "task", "run", "run_b"), a["apart"]),
+        },
+        both | {"of": of},
+    )
+    side = a["surface_at"]
+    surfaces = xr.Dataset(
+        {"loss": (("objective", "alpha", "beta"), a["surfaces"]), "gaps": ("objective", s["gaps"])},
+        {"objective": s["methods"], "alpha": side, "beta": side},
+    )
+    attacked = ("run", "task", "budget")
+    robustness = xr.Dataset(
+        {
+            "fgsm": (("split", *attacked), a["fgsm"]),
+            "fgsm_normalised": (attacked, a["fgsm_normalised"]),
+            "kept_drawn": (("run", "task", "round"), np.zeros((len(names), len(tasks), 2))),
+            "pgd": (("run", "task", "pgd_budget"), a["pgd"]),
+            "std": ("channel", s["std"]),
+        },
+        both | {"budget": s["budgets"], "pgd_budget": s["pgd_budgets"]},
+    )
+    paths = [names[r] for r in s["pretraining_runs"]]
+    bank, test = s["pretraining_images"]
+    along_pretraining = xr.Dataset(
+        {
+            "progress": (("objective", "step"), a["pretraining_progress"]),
+            "accuracy": (("objective", "step"), a["pretraining_accuracy"]),
+            "embedding": (("point", "component"), a["embedding/pretraining"]),
+        },
+        {"objective": paths, "step": s["pretraining_steps"]},
+        {"bank_images": bank, "test_images": test},
+    )
+    gain = a["pretraining_accuracy"][:, -1] - a["pretraining_accuracy"][:, 0]
+    objectives = list(dict.fromkeys(names))
+    learned = [min(g for g, path in zip(gain, paths, strict=True) if path == name) >= GATE for name in objectives]
+    knn = np.full((len(objectives), len(s["seeds"])), np.nan)
+    kinds = [name not in ("supervised", "supcon") for name in objectives]
+    relations = xr.Dataset(
+        {
+            "value": (("quantity", "run"), a["quantities"]),
+            "correlation": (("bound", "quantity", "quantity_b"), a["relations"]),
+        },
+        {"quantity": s["quantities"], "quantity_b": s["quantities"], "bound": ["value", "low", "high"]},
+    )
+    flatness = {name: ("run", a["flatness"][:, k]) for k, name in enumerate(s["flatness"])}
+    data = {
+        "pretraining": _pretraining(objectives, s["seeds"], knn, learned, kinds),
+        "fine_tuning": fine_tuning,
+        "surfaces": surfaces,
+        "flat": xr.Dataset(flatness, runs),
+        "trajectories": trajectories,
+        "embeddings": embeddings,
+        "robustness": robustness,
+        "along_pretraining": along_pretraining,
+        "relations": relations,
+    }
+    facts = {"parameters": old.parameters, "provenance": old.provenance, "notes": [NOTE]}
+    return Result(old.study, data, facts)
+
+
 def _pretraining(
     names: list[str], seeds: list[int], knn: np.ndarray, learned: np.ndarray, self_supervised: list[bool]
 ) -> xr.Dataset:

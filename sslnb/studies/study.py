@@ -26,12 +26,12 @@ from sslnb.encoders import Encoder, load_encoder
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
+from sslnb.pool.pool import UNTRAINED
 from sslnb.pool.scales import SCALES
 
 PROFILES = ("quick", "small", "paper", "published")
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
 OWN = "encoder"  # how results name an encoder that the user brings
-UNTRAINED = "untrained"
 
 # --- parameters -------------------------------------------------------------------------------------------------------
 
@@ -53,6 +53,7 @@ def distinct(values: tuple) -> tuple:
 
 
 Count = typing.Annotated[int, Field(ge=1)]
+Counts = typing.Annotated[tuple[Count, ...], BeforeValidator(_listed)]
 Names = typing.Annotated[tuple[typing.Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
 
 
@@ -215,13 +216,16 @@ class Context:
         }
 
     @functools.cache  # noqa: B019 - a context lives as long as its study
-    def images(self, name: str, split: str, limit: int | None = None) -> ImageSet:
+    def images(
+        self, name: str, split: str, limit: int | None = None, classes: tuple[int, ...] | None = None
+    ) -> ImageSet:
         """A set's split at the study's size, at most ``limit`` images; a note says where there are fewer."""
-        images = data.load(name, split, size=self.parameters.size)
+        images = data.load(name, split, size=self.parameters.size, classes=classes)
+        described = f"{name}, {split}" + (f", classes {' '.join(map(str, classes))}" if classes else "")
         if limit is not None and len(images) < limit:
-            self.notes.append(f"{name}, {split}: {len(images):,} images, where {limit:,} were asked for")
+            self.notes.append(f"{described}: {len(images):,} images, where {limit:,} were asked for")
         images = at_most(images, limit)
-        self.checksums[f"{name}, {split}"] = images.checksum()
+        self.checksums[described] = images.checksum()
         return images
 
 

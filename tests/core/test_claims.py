@@ -13,7 +13,6 @@ from sslnb.core.claims import (
     UNDECIDED,
     Claim,
     Verdict,
-    bootstrap_weights,
     combine,
     decide,
     decide_share,
@@ -183,24 +182,3 @@ def test_nothing_tested_is_not_tested(parts):
 
 
 # Bootstrap
-
-
-def test_every_round_of_a_bootstrap_draws_n_samples():
-    weights = bootstrap_weights(37, rounds=50, seed=1)
-    assert weights.shape == (50, 37) and (weights.sum(1) == 37).all() and (weights >= 0).all()
-    assert np.array_equal(bootstrap_weights(37, rounds=50, seed=1), weights)
-    assert not np.array_equal(bootstrap_weights(37, rounds=50, seed=2), weights)
-    assert bootstrap_weights(1, rounds=3).tolist() == [[1], [1], [1]]
-
-
-def test_replicates_of_the_mean_deviate_by_its_standard_error():
-    values = np.random.default_rng(0).exponential(size=400)
-    replicates = bootstrap_weights(400, rounds=2000) @ values / 400
-    assert replicates.std(ddof=1) == pytest.approx(stats.sem(values), rel=0.08)
-    assert replicates.mean() == pytest.approx(values.mean(), abs=3 * stats.sem(values) / math.sqrt(2000))
-
-
-@pytest.mark.parametrize(("n", "rounds"), [(0, 10), (5, 1)])
-def test_a_bootstrap_of_nothing_is_refused(n, rounds):
-    with pytest.raises(ValueError, match="n and rounds: expected"):
-        bootstrap_weights(n, rounds=rounds)

@@ -1,5 +1,28 @@
-"""The geometry of contrastive learning (Cowlagi, Liu and Neervannan): the study's steps."""
+"""The geometry of contrastive learning (Cowlagi, Liu and Neervannan 2022): minima, paths of training, robustness."""
 
-from sslnb.studies.contrastive_geometry.steps import Parameters, Study, run
+from sslnb.studies.contrastive_geometry.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.contrastive_geometry.parameters import GeometryParameters
+from sslnb.studies.contrastive_geometry.steps import (
+    along_pretraining,
+    embeddings,
+    fine_tuning,
+    flat,
+    relations,
+    robustness,
+    surfaces,
+    trajectories,
+)
+from sslnb.studies.study import Study, pretraining
 
-__all__ = ["Parameters", "Study", "run"]
+STUDY = Study(
+    name="contrastive_geometry",
+    title="Contrastive geometry",
+    paper=PAPER,
+    parameters=GeometryParameters,
+    steps=(
+        *(pretraining, fine_tuning, surfaces, flat, trajectories, embeddings),
+        *(robustness, along_pretraining, relations),
+    ),
+    claims=CLAIMS,
+    decide=verdicts,
+)

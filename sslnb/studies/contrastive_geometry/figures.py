@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import label
+from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
 from sslnb.studies.contrastive_geometry.claims import area
 
@@ -26,18 +27,24 @@ QUANTITY_LABELS = {
 POINTS = (("ignorance", "s", "0.4"), ("truth", "*", "black"))  # behind the models of every embedding
 
 
-def of_method(result: Result, method: str) -> list[int]:
-    """Positions of a method's runs."""
-    return [r for r, (name, _) in enumerate(result.scalars["runs"]) if name == method]
-
-
 def all_methods(result: Result) -> list[str]:
     """Every method that has a run, in the order of the runs."""
-    return list(dict.fromkeys(name for name, _ in result.scalars["runs"]))
+    return list(dict.fromkeys(result.data["fine_tuning"].objective.values))
 
 
-def task_name(result: Result, t: int) -> str:
-    return f"task {t + 1}: {', '.join(map(str, result.scalars['tasks'][t]))}"
+def compared_methods(result: Result) -> list[str]:
+    """Methods whose single runs are shown, of those that have any."""
+    return [name for name in result.data["fine_tuning"].attrs["compared"] if name in all_methods(result)]
+
+
+def task_names(result: Result) -> list[str]:
+    """Tasks with their classes."""
+    return [f"task {t + 1}: {name.replace(' ', ', ')}" for t, name in enumerate(result.data["fine_tuning"].task.values)]
+
+
+def of_method(values: xr.DataArray, method: str) -> np.ndarray:
+    """The runs of a method, of values over runs, with the run as the first dimension."""
+    return values.transpose("run", ...).values[values.objective.values == method]
 
 
 def _look(result: Result, method: str) -> tuple[str, str]:
@@ -46,25 +53,23 @@ def _look(result: Result, method: str) -> tuple[str, str]:
     return COLOURS[i % n], MARKERS[(i + i // n) % n]
 
 
-def _bands(ax: Axes, result: Result, x: object, values: np.ndarray, scale: float = 1.0) -> None:
-    """Mean and range over seeds of values [R,n], a line per compared method."""
-    for method in result.scalars["methods"]:
-        runs, (colour, _) = of_method(result, method), _look(result, method)
-        if runs:
-            mean, low, high = (scale * part for part in mean_spread(values[runs]))
-            ax.plot(x, mean, color=colour, label=label(method), linewidth=1.3)
-            ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+def _bands(ax: Axes, result: Result, x: object, values: xr.DataArray, scale: float = 1.0) -> None:
+    """Mean and range over seeds of values over runs and one more dimension, a line per compared method."""
+    for method in compared_methods(result):
+        colour, _ = _look(result, method)
+        mean, low, high = (scale * part for part in mean_spread(of_method(values, method)))
+        ax.plot(x, mean, color=colour, label=label(method), linewidth=1.3)
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def progress(result: Result) -> Figure:
     """Progress towards the truth over the epochs of fine-tuning: tasks by training and validation images."""
-    splits, tasks = result.scalars["splits"], range(len(result.scalars["tasks"]))
-    figure, axes = panels(len(tasks), len(splits), height=2.1, sharex=True, sharey=True)
-    epochs = np.arange(result.arrays["progress"].shape[-1])
-    for i, split in enumerate(splits):
-        for t in tasks:
-            _bands(axes[i, t], result, epochs, result.arrays["progress"][i, :, t])
-            axes[0, t].set_title(task_name(result, t).replace(": ", "\n"), fontsize=8)
+    data, names = result.data["trajectories"], task_names(result)
+    figure, axes = panels(len(names), data.sizes["split"], height=2.1, sharex=True, sharey=True)
+    for i, split in enumerate(data.split.values):
+        for t, name in enumerate(names):
+            _bands(axes[i, t], result, np.arange(data.sizes["epoch"]), data.progress.isel(split=i, task=t))
+            axes[0, t].set_title(name.replace(": ", "\n"), fontsize=8)
             axes[-1, t].set_xlabel("epoch")
         axes[i, 0].set_ylabel(f"$t_w$, {SPLIT_LABELS[split]}", fontsize=8)
     legend(figure, axes[0, 0], 4)
@@ -74,12 +79,13 @@ def progress(result: Result) -> Figure:
 def progress_against_accuracy(result: Result) -> Figure:
     """Progress against accuracy of all validation models, with square roots and with raw probabilities."""
     figure, axes = panels(1, height=3.0)
-    accuracy = 100 * result.arrays["accuracy"][1].reshape(-1)
+    accuracy = 100 * result.data["fine_tuning"].accuracy.sel(split="validation").values.reshape(-1)
+    progressed = result.data["trajectories"].sel(split="validation")
     for name, text, colour in (
         ("raw_progress", "raw $p$ (the slip)", COLOURS[1]),
         ("progress", "$\\sqrt{p}$", COLOURS[0]),
     ):
-        axes[0, 0].plot(accuracy, result.arrays[name][1].reshape(-1), ".", color=colour, markersize=2.5, label=text)
+        axes[0, 0].plot(accuracy, progressed[name].values.reshape(-1), ".", color=colour, markersize=2.5, label=text)
     axes[0, 0].set_xlabel("validation accuracy in %")
     axes[0, 0].set_ylabel("$t_w$")
     axes[0, 0].legend(markerscale=4)
@@ -88,11 +94,11 @@ def progress_against_accuracy(result: Result) -> Figure:
 
 def _trace(ax: Axes, result: Result, coordinates: np.ndarray, tasks: int = 1) -> None:
     """Trajectories of the compared methods' runs in two dimensions, in the order run, task, epoch."""
-    epochs = result.arrays["progress"].shape[-1]
-    paths = coordinates[:-2].reshape(len(result.scalars["runs"]), tasks, epochs, -1)
-    for method in result.scalars["methods"]:
+    epochs, methods = result.data["fine_tuning"].sizes["epoch"], result.data["embeddings"].objective.values
+    paths = coordinates[:-2].reshape(len(methods), tasks, epochs, -1)
+    for method in compared_methods(result):
         colour, _ = _look(result, method)
-        for path in paths[of_method(result, method)].reshape(-1, epochs, coordinates.shape[1]):
+        for path in paths[methods == method].reshape(-1, epochs, coordinates.shape[1]):
             ax.plot(path[:, 0], path[:, 1], "-", color=colour, linewidth=0.8, alpha=0.8)
             ax.plot(path[-1, 0], path[-1, 1], ".", color=colour, markersize=5)
     for point, (name, marker, colour) in zip(coordinates[-2:], POINTS, strict=True):
@@ -100,18 +106,18 @@ def _trace(ax: Axes, result: Result, coordinates: np.ndarray, tasks: int = 1) ->
 
 
 def _methods_legend(figure: Figure, result: Result) -> None:
-    handles = [Line2D([], [], color=_look(result, m)[0], label=label(m)) for m in result.scalars["methods"]]
+    handles = [Line2D([], [], color=_look(result, m)[0], label=label(m)) for m in compared_methods(result)]
     handles += [Line2D([], [], marker=m, color=c, linestyle="none", label=name) for name, m, c in POINTS]
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
 
 
 def embeddings(result: Result) -> Figure:
     """InPCA of every task's trajectories: training images above, validation images below."""
-    splits, tasks = result.scalars["splits"], range(len(result.scalars["tasks"]))
-    figure, axes = panels(len(tasks), len(splits), height=2.1)
-    for i, split in enumerate(splits):
-        for t in tasks:
-            _trace(axes[i, t], result, result.arrays[f"embedding/{split}/{t}"])
+    data = result.data["embeddings"]
+    figure, axes = panels(data.sizes["task"], data.sizes["split"], height=2.1)
+    for i, split in enumerate(data.split.values):
+        for t in range(data.sizes["task"]):
+            _trace(axes[i, t], result, data.embedding.isel(split=i, task=t).values)
             axes[i, t].tick_params(labelsize=6)
             axes[0, t].set_title(f"task {t + 1}")
         axes[i, 0].set_ylabel(f"second component,\n{SPLIT_LABELS[split]}", fontsize=8)
@@ -122,13 +128,13 @@ def embeddings(result: Result) -> Figure:
 
 def joint(result: Result) -> Figure:
     """All tasks in one embedding, for each split, and the sizes of its greatest eigenvalues with their signs."""
-    splits = result.scalars["splits"]
-    figure, axes = panels(len(splits), 2, height=2.6)
-    for i, split in enumerate(splits):
-        _trace(axes[0, i], result, result.arrays[f"embedding/{split}/joint"], len(result.scalars["tasks"]))
+    data = result.data["embeddings"]
+    figure, axes = panels(data.sizes["split"], 2, height=2.6)
+    for i, split in enumerate(data.split.values):
+        _trace(axes[0, i], result, data.joint.isel(split=i).values, data.sizes["task"])
         axes[0, i].set_title(SPLIT_LABELS[split])
         axes[0, i].set_xlabel("first component")
-        values = result.arrays[f"eigenvalues/{split}/joint"][:10]
+        values = data.eigenvalue.isel(split=i, of=-1).values[:10]
         for sign, colour, text in ((1, COLOURS[0], "positive"), (-1, COLOURS[1], "negative")):
             signed = np.where(np.sign(values) == sign, np.abs(values), 0)
             axes[1, i].bar(np.arange(len(values)) + 1, signed, color=colour, label=text)
@@ -145,18 +151,18 @@ def joint(result: Result) -> Figure:
 
 def heights(result: Result) -> np.ndarray:
     """Logarithm to base 10 of the loss: a filter moved by its own length can raise the loss a thousandfold."""
-    losses = result.arrays["surfaces"]
+    losses = result.data["surfaces"].loss.values
     return np.log10(np.where(losses > 0, losses, np.nan))
 
 
 def _surfaces(result: Result) -> Iterator[tuple[str, np.ndarray]]:
-    yield from zip(result.scalars["methods"], heights(result), strict=True)
+    yield from zip(result.data["surfaces"].objective.values, heights(result), strict=True)
 
 
 def contours(result: Result) -> Figure:
     """Contours of the loss around the fine-tuned weights; what is not finite stays white."""
-    figure, axes = panels(len(result.scalars["methods"]), height=2.7, sharey=True)
-    at, values = result.arrays["surface_at"], heights(result)
+    figure, axes = panels(result.data["surfaces"].sizes["objective"], height=2.7, sharey=True)
+    at, values = result.data["surfaces"].alpha.values, heights(result)
     levels = np.linspace(np.nanmin(values), np.nanmax(values) + 1e-6, 17)  # also where all are equal
     for ax, (method, height) in zip(axes[0], _surfaces(result), strict=True):
         contour = ax.contourf(at, at, height.T, levels=levels, cmap="viridis")
@@ -177,7 +183,7 @@ def reliefs(result: Result) -> Figure:
     """The same as surfaces in three dimensions, on one scale."""
     figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
     for i, (method, height) in enumerate(_surfaces(result)):
-        ax = figure.add_subplot(1, len(result.scalars["methods"]), i + 1, projection="3d")
+        ax = figure.add_subplot(1, result.data["surfaces"].sizes["objective"], i + 1, projection="3d")
         relief(ax, result, height)
         ax.set_title(label(method))
     return figure
@@ -185,7 +191,7 @@ def reliefs(result: Result) -> Figure:
 
 def relief(ax: Axes, result: Result, height: np.ndarray) -> None:
     """One surface on three-dimensional axes, its height logarithmic and common to all methods."""
-    at, values = result.arrays["surface_at"], heights(result)
+    at, values = result.data["surfaces"].alpha.values, heights(result)
     low, high = float(np.nanmin(values)), float(np.nanmax(values)) + 1e-6
     x, y = np.meshgrid(at, at, indexing="ij")
     ax.plot_surface(x, y, height, cmap="viridis", vmin=low, vmax=high, rcount=60, ccount=60, linewidth=0)
@@ -198,17 +204,17 @@ def relief(ax: Axes, result: Result, height: np.ndarray) -> None:
 
 def robustness(result: Result) -> Figure:
     """Accuracy against budget on every task, for the three attacks, on validation images."""
-    a, tasks = result.arrays, range(len(result.scalars["tasks"]))
-    kinds = (
-        ("FGSM in pixels", a["fgsm"][1], "budgets"),
-        ("FGSM, normalised units,\nno bounds (paper's code)", a["fgsm_normalised"], "budgets"),
-        ("PGD in pixels", a["pgd"], "pgd_budgets"),
-    )
-    figure, axes = panels(len(tasks), len(kinds), height=1.9, sharex=True, sharey=True)
-    for i, (text, values, budgets) in enumerate(kinds):
-        for t in tasks:
-            _bands(axes[i, t], result, result.scalars[budgets], values[:, t], 100)
-            axes[0, t].set_title(task_name(result, t).replace(": ", "\n"), fontsize=8)
+    data, names = result.data["robustness"], task_names(result)
+    kinds = {
+        "FGSM in pixels": data.fgsm.sel(split="validation"),
+        "FGSM, normalised units,\nno bounds (paper's code)": data.fgsm_normalised,
+        "PGD in pixels": data.pgd,
+    }
+    figure, axes = panels(len(names), len(kinds), height=1.9, sharex=True, sharey=True)
+    for i, (text, values) in enumerate(kinds.items()):
+        for t, name in enumerate(names):
+            _bands(axes[i, t], result, values[values.dims[-1]].values, values.isel(task=t), 100)
+            axes[0, t].set_title(name.replace(": ", "\n"), fontsize=8)
             axes[-1, t].set_xlabel("budget in 255ths", fontsize=8)
         axes[i, 0].set_ylabel(f"accuracy in %\n{text}", fontsize=7)
     axes[0, 0].set_ylim(bottom=0)
@@ -216,27 +222,24 @@ def robustness(result: Result) -> Figure:
     return figure
 
 
-def pretraining(result: Result) -> Figure:
+def along_pretraining(result: Result) -> Figure:
     """Trajectories of pretraining: progress on the pretraining set's classes, and their embedding."""
-    steps, runs = result.scalars["pretraining_steps"], result.scalars["pretraining_runs"]
+    data = result.data["along_pretraining"]
     figure, axes = panels(2, height=3.4)
-    at = np.arange(len(steps))
-    embedded = result.arrays["embedding/pretraining"]
-    paths = embedded[:-2].reshape(len(runs), len(steps), -1)
-    for method in all_methods(result):
-        own = [i for i, r in enumerate(runs) if result.scalars["runs"][r][0] == method]
-        if not own:
-            continue
+    at, points = np.arange(data.sizes["step"]), data.embedding.values
+    methods = data.objective.values
+    paths = points[:-2].reshape(len(methods), len(at), -1)
+    for method in dict.fromkeys(methods):
         colour, marker = _look(result, method)
-        mean, low, high = mean_spread(result.arrays["pretraining_progress"][own])
+        mean, low, high = mean_spread(data.progress.values[methods == method])
         axes[0, 0].plot(at, mean, color=colour, marker=marker, markersize=3.5, linewidth=1, label=label(method))
         axes[0, 0].fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
-        for path in paths[own]:
+        for path in paths[methods == method]:
             axes[0, 1].plot(path[:, 0], path[:, 1], color=colour, marker=marker, markersize=2.5, linewidth=0.8)
-    for point, (name, marker, colour) in zip(embedded[-2:], POINTS, strict=True):
+    for point, (name, marker, colour) in zip(points[-2:], POINTS, strict=True):
         axes[0, 1].plot(point[0], point[1], marker, color=colour, markersize=8, linestyle="none", label=name)
     axes[0, 1].legend(fontsize=8)
-    axes[0, 0].set_xticks(at, steps, fontsize=7)
+    axes[0, 0].set_xticks(at, data.step.values, fontsize=7)
     axes[0, 0].set_xlabel("steps of pretraining")
     axes[0, 0].set_ylabel("$t_w$")
     axes[0, 1].set_xlabel("first component")
@@ -248,25 +251,32 @@ def pretraining(result: Result) -> Figure:
 def all_runs(result: Result) -> Figure:
     """Every run of every objective: progress and robustness against accuracy, means over tasks."""
     figure, axes = panels(2, height=3.4)
-    accuracy = 100 * result.arrays["accuracy"][1, :, :, -1].mean(1)
-    robust = 100 * area(result.arrays["fgsm"][1], result.scalars["budgets"]).mean(1)
+    accuracy = 100 * _ends(result, "fine_tuning", "accuracy")
+    robust = 100 * area(result.data["robustness"].fgsm.sel(split="validation")).mean("task")
     for ax, values, text in (
-        (axes[0, 0], result.arrays["progress"][1, :, :, -1].mean(1), "progress $t_w$ at the end"),
+        (axes[0, 0], _ends(result, "trajectories", "progress"), "progress $t_w$ at the end"),
         (axes[0, 1], robust, "mean accuracy under FGSM in %"),
     ):
         for method in all_methods(result):
-            runs, (colour, marker) = of_method(result, method), _look(result, method)
-            ax.plot(accuracy[runs], values[runs], marker, color=colour, markersize=5, label=label(method))
+            colour, marker = _look(result, method)
+            x, y = of_method(accuracy, method), of_method(values, method)
+            ax.plot(x, y, marker, color=colour, markersize=5, label=label(method))
         ax.set_xlabel("validation accuracy in %")
         ax.set_ylabel(text)
     legend(figure, axes[0, 0], 5)
     return figure
 
 
+def _ends(result: Result, step: str, name: str) -> xr.DataArray:
+    """A quantity at the end of fine-tuning on validation images, mean over tasks."""
+    return result.data[step][name].sel(split="validation").isel(epoch=-1).mean("task")
+
+
 def relations(result: Result) -> Figure:
     """Spearman's correlation of flatness, progress, margin and robustness across runs, with 95 % intervals."""
-    names = [QUANTITY_LABELS[name] for name in result.scalars["quantities"]]
-    value, low, high = result.arrays["relations"]
+    data = result.data["relations"]
+    names = [QUANTITY_LABELS[name] for name in data.quantity.values]
+    value, low, high = data.correlation.values
     figure, axes = panels(1, height=4.6)
     ax = axes[0, 0]
     measured = np.isfinite(value) & ~np.eye(len(names), dtype=bool)

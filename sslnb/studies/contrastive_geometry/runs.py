@@ -1,43 +1,42 @@
-"""The runs of the study of contrastive geometry: encoders along pretraining, tasks, and classifiers on them."""
+"""The runs of the study of contrastive geometry: encoders, tasks, and what fine-tuning makes of them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from tqdm.auto import tqdm
 
-from sslnb import data
 from sslnb.core import device
 from sslnb.core.checks import NonFiniteError, expect
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoders.encoder import Encoder
-from sslnb.encoders.load import load_encoder
 from sslnb.features.extract import as_float, extract
-from sslnb.features.heads import stacked, train_heads
+from sslnb.features.heads import Heads, stacked, train_heads
 from sslnb.features.standardize import Standardizer
-from sslnb.studies.contrastive_geometry.parameters import Parameters
-from sslnb.training.cache import cached_checkpoints
+from sslnb.pool.pool import PIXELS
+from sslnb.studies.contrastive_geometry.parameters import PAPER_TASKS
+from sslnb.studies.study import OWN, Context
 from sslnb.training.finetune import Classifier, fine_tune, with_head
 
 SPLITS = ("train", "validation")  # what the paper's figures were drawn from, and what its text says they were
+CLASSES, TASKS = 5, 4  # in each task, and at most, as the paper has
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A pretrained encoder with its name, seed, and encoders at earlier steps."""
+    """An encoder with its name and seed."""
 
-    method: str
+    objective: str
     seed: int
     encoder: Encoder
-    kept: Mapping[int, Encoder]
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """The images of a few classes; the validation split is the target's test split, on which nothing is chosen."""
 
+    name: str
     train: ImageSet
     validation: ImageSet
 
@@ -46,90 +45,106 @@ class Task:
 
 
 class Runs:
-    """Every run and task, and the classifiers that fine-tuning makes of them; ``reasons`` says what went wrong."""
+    """Every run and task, and the classifiers that fine-tuning makes of them."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self.parameters = parameters
-        self.trained, self.reasons = 0, {}
-        self.source = at_most(data.load(parameters.dataset, "train", size=parameters.size), parameters.limit)
-        self.supplied = load_encoder(parameters.encoder).eval() if parameters.encoder else None
-        self.tasks = [self._task(classes) for classes in parameters.classes]
-        self._check()
-        self.runs: list[Run] = []
+    def __init__(self, context: Context) -> None:
+        p = self.parameters = context.parameters
+        self.notes = context.notes
+        numbers = [tuple(map(int, name.split())) for name in p.tasks or _default_tasks(context)]
+        self.tasks = [
+            Task(
+                " ".join(map(str, classes)),
+                context.images(p.target, "train", p.task_limit, classes),
+                context.images(p.target, "test", None, classes),
+            )
+            for classes in numbers
+        ]
+        self.classes = len(numbers[0])
+        self.per_class = self._per_class()
+        names = (*context.names, (PIXELS, 0)) if p.tuning == "head" else context.names
+        runs = [Run(*name, context.encoder(*name)) for name in names]
+        self.runs = [run for run in runs if self._fits(run)]
         self.models: dict[tuple[int, int], Classifier] = {}  # by run and task, at the end of fine-tuning
 
-    def _task(self, classes: tuple[int, ...]) -> Task:
+    def _per_class(self) -> int:
+        """Images of each class over which models are compared: what is asked for, or what there is."""
+        wanted = max(1, self.parameters.samples // self.classes)
+        counts = [t.split(s).labels.bincount(minlength=self.classes).min() for t in self.tasks for s in SPLITS]
+        have = int(min(counts))
+        expect(have > 0, "tasks", f"classes with images in both splits of {self.parameters.target}", "a class without")
+        if have < wanted:
+            self.notes.append(f"models are compared over {have} images of each class, where {wanted} were asked for")
+        return min(wanted, have)
+
+    def _fits(self, run: Run) -> bool:
+        """Whether raw pixels are of the target's size; ``ValueError`` for an encoder that does not take its images."""
+        images = self.tasks[0].validation.images[:2]
+        have, argument = images.shape[1], "encoder" if run.objective == OWN else "target"
+        takes = run.encoder.in_channels
+        wanted = f"one for {have} channels" if run.objective == OWN else f"images of {takes} channels"
+        expect(takes == have, argument, wanted, takes if run.objective == OWN else have)
+        if run.objective == PIXELS and run.encoder.feature_dim != images[0].numel():
+            return False
+        extract(run.encoder, images)
+        return True
+
+    def of(self, objectives: Sequence[str]) -> list[int]:
+        """Positions of the runs of some objectives."""
+        return [r for r, run in enumerate(self.runs) if run.objective in objectives]
+
+    def coordinates(self, positions: Sequence[int] | None = None) -> dict[str, object]:
+        """Coordinates of datasets over runs, all of them unless some are named."""
+        runs = self.runs if positions is None else [self.runs[r] for r in positions]
+        return {
+            "objective": ("run", [run.objective for run in runs]),
+            "seed": ("run", [run.seed for run in runs]),
+            "task": [task.name for task in self.tasks],
+        }
+
+    def fine_tune(self) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+        """Class probabilities [R,E+1,N,K] of every run after each epoch, by split, a list over tasks.
+
+        Besides, those [R,N,K] of heads on standardized features at the end, on validation images.
+        """
+        return self._heads() if self.parameters.tuning == "head" else (self._full(), [])
+
+    def _heads(self) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+        """Heads of all runs and tasks, those of encoders of one width as one problem."""
+        features = {
+            (r, t, split): self._features(r, t, split)
+            for r in tqdm(range(len(self.runs)), desc="features", unit="run")
+            for t in range(len(self.tasks))
+            for split in SPLITS
+        }
+        tracked = {split: [[None] * len(self.runs) for _ in self.tasks] for split in SPLITS}
+        scaled = [[None] * len(self.runs) for _ in self.tasks]
+        for width in sorted({run.encoder.feature_dim for run in self.runs}):
+            cells = [
+                (r, t)
+                for r, run in enumerate(self.runs)
+                for t in range(len(self.tasks))
+                if run.encoder.feature_dim == width
+            ]
+            heads = self._trained(cells, [features[*cell, "train"] for cell in cells])
+            standardizers = [Standardizer("unit_variance").fit(features[*cell, "train"]) for cell in cells]
+            train = [s.transform(features[*cell, "train"]) for cell, s in zip(cells, standardizers, strict=True)]
+            others = self._trained(cells, train)
+            for g, (r, t) in enumerate(cells):
+                encoder = self.runs[r].encoder
+                self.models[r, t] = with_head(encoder, heads.weight[-1, g], heads.bias[-1, g])
+                for split in SPLITS:
+                    tracked[split][t][r] = heads.of(g).probabilities(features[r, t, split][None])[:, 0]
+                x = standardizers[g].transform(features[r, t, "validation"])
+                scaled[t][r] = (x @ others.weight[-1, g].T + others.bias[-1, g]).softmax(1)
+        stack = {split: [torch.stack(runs) for runs in tasks] for split, tasks in tracked.items()}
+        return stack, [torch.stack(runs) for runs in scaled]
+
+    def _trained(self, cells: list[tuple[int, int]], features: list[Tensor]) -> Heads:
         p = self.parameters
-        train, test = (data.load(p.target, split, size=p.size, classes=classes) for split in ("train", "test"))
-        return Task(at_most(train, p.task_limit), test)
-
-    def _check(self) -> None:
-        """Refuse what would stop the study after hours of training."""
-        p, channels = self.parameters, self.source.images.shape[1]
-        for task in self.tasks:
-            got = task.train.images.shape[1]
-            expect(got == channels, "target", f"images of {channels} channels, as {p.dataset} has", got)
-            for split in SPLITS:
-                have = int(task.split(split).labels.bincount(minlength=len(task.train.classes)).min())
-                expect(have >= self.per_class, "samples", f"at most {have} images of each class", self.per_class)
-        test = data.load(p.dataset, "test", size=p.size)
-        least = 2 * len(test.classes)
-        expect(p.mean_images >= least, "mean_images", f"at least two of each of {least // 2} classes", p.mean_images)
-        present = int(test.labels.bincount(minlength=len(test.classes)).min())
-        expect(present > 0, f"the test split of {p.dataset}", "images of every class", "a class without any")
-        if self.supplied is not None:
-            got = self.supplied.in_channels
-            expect(got == channels, "encoder", f"one for {channels} channels", got)
-            extract(self.supplied, self.tasks[0].validation.images[:2])  # it takes images of this size
-
-    @property
-    def per_class(self) -> int:
-        """Images of each class over which models are compared."""
-        return self.parameters.samples // len(self.parameters.classes[0])
-
-    def pretrain(self) -> None:
-        """Fill ``runs``; one whose training went wrong is left out."""
-        p = self.parameters
-        for method, seed in tqdm(p.runs, desc="pretraining", unit="encoder"):
-            checkpoints = cached_checkpoints(p.config(method, seed, len(self.source)), self.source, p.at)
-            self.trained += not checkpoints.reused
-            if p.steps in checkpoints.encoders:
-                self.runs.append(Run(method, seed, checkpoints.encoders[p.steps], checkpoints.encoders))
-            else:
-                self.reasons[f"{method}, seed {seed}"] = checkpoints.reason
-        if self.supplied is not None:
-            self.runs.append(Run("encoder", p.seeds[0], self.supplied, {}))
-        expect(bool(self.runs), "objectives", "at least one that can be trained", self.reasons)
-
-    def fine_tune(self) -> dict[str, list[Tensor]]:
-        """Class probabilities [R,E+1,N,K] of every run after each epoch, by split, a list over tasks."""
-        tune = self._heads if self.parameters.tuning == "head" else self._full
-        return tune()
-
-    def _heads(self) -> dict[str, list[Tensor]]:
-        """All heads of all runs and tasks as one problem."""
-        p = self.parameters
-        cells = [(r, t) for r in range(len(self.runs)) for t in range(len(self.tasks))]
-        features = {split: [self._features(r, t, split) for r, t in tqdm(cells, desc=split)] for split in SPLITS}
-        scales = [Standardizer("unit_variance").fit(x) if p.standardized else None for x in features["train"]]
-        for split in SPLITS:
-            scaled = [s.transform(x) if s else x for s, x in zip(scales, features[split], strict=True)]
-            # A given encoder may have more features than the others, or fewer: the missing ones are nought.
-            width = max(x.shape[1] for x in scaled)
-            features[split] = [functional.pad(x, (0, width - x.shape[1])) for x in scaled]
+        x, y = stacked(features, [self.tasks[t].train.labels for _, t in cells])
         seeds = [1000 * self.runs[r].seed + t for r, t in cells]
-        widths = [self.runs[r].encoder.feature_dim for r, _ in cells]
         settings = {"epochs": p.epochs, "learning_rate": p.head_rate, "batch_size": p.head_batch}
-        x, y = stacked(features["train"], [self.tasks[t].train.labels for _, t in cells])
-        heads = train_heads(x, y, len(p.classes[0]), **settings, seeds=seeds, widths=widths)
-        probabilities = {split: [[] for _ in self.tasks] for split in SPLITS}
-        for g, (r, t) in enumerate(cells):
-            encoder, d = self.runs[r].encoder, self.runs[r].encoder.feature_dim
-            self.models[r, t] = with_head(encoder, heads.weight[-1, g, :, :d], heads.bias[-1, g], scales[g])
-            head = heads.of(g)
-            for split in SPLITS:
-                probabilities[split][t].append(head.probabilities(features[split][g][None])[:, 0])
-        return {split: [torch.stack(runs) for runs in tasks] for split, tasks in probabilities.items()}
+        return train_heads(x, y, self.classes, **settings, seeds=seeds)
 
     def _features(self, r: int, t: int, split: str) -> Tensor:
         on = device.best_device()
@@ -137,13 +152,13 @@ class Runs:
         return extract(self.runs[r].encoder, images, device=on, precision=device.best_precision(on))
 
     def _full(self) -> dict[str, list[Tensor]]:
-        """Every run fine-tuned whole on every task; one that diverges on any of them is left out."""
+        """Every run fine-tuned whole on every task; one that diverges on any of them is left out, and noted."""
         probabilities = {split: [[] for _ in self.tasks] for split in SPLITS}
         sound, models = [], {}
         for run in tqdm(self.runs, desc="fine-tuning", unit="run"):
             tuned = [self._tuned(run, t) for t in range(len(self.tasks))]
             if any(result is None for result in tuned):
-                self.reasons[f"{run.method}, seed {run.seed}"] = "fine-tuning stopped being finite"
+                self.notes.append(f"{run.objective}, seed {run.seed}: left out, fine-tuning stopped being finite")
                 continue
             for t, (model, outputs) in enumerate(tuned):
                 models[len(sound), t] = model
@@ -173,9 +188,20 @@ class Runs:
     def compared(self, t: int, split: str) -> Tensor:
         """Positions [N] of the images over which models are compared: as many of each class, class by class."""
         labels = self.tasks[t].split(split).labels
-        return torch.cat([(labels == k).nonzero()[: self.per_class, 0] for k in range(len(self.parameters.classes[0]))])
+        return torch.cat([(labels == k).nonzero()[: self.per_class, 0] for k in range(self.classes)])
 
     def first(self, t: int, split: str, limit: int | None) -> tuple[Tensor, Tensor]:
         """Images in [0, 1] and labels of a task, so many at most."""
         images = at_most(self.tasks[t].split(split), limit)
         return as_float(images.images), images.labels
+
+
+def _default_tasks(context: Context) -> Sequence[str]:
+    """The paper's tasks of CIFAR-100; of another set classes in their order."""
+    target = context.parameters.target
+    if target == "cifar100":
+        return PAPER_TASKS
+    count = len(context.images(target, "test").classes)
+    size = min(CLASSES, count)
+    starts = range(0, count - size + 1, size)[:TASKS]
+    return [" ".join(map(str, range(start, start + size))) for start in starts]

@@ -1,309 +1,83 @@
-"""The geometry of contrastive learning (Cowlagi, Liu and Neervannan): the study's steps."""
+"""The study's steps: classifiers on small tasks, their way through the space of predictions, flatness, robustness.
+
+Most datasets have the dimensions split, run (with coordinates objective and seed), task and epoch of fine-tuning, the
+start first. Surfaces and flatness are of the last task, as in the paper.
+"""
 
 import warnings
 
 import numpy as np
 import torch
+import xarray as xr
 from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import data
 from sslnb.core import device
-from sslnb.core.claims import bootstrap_weights
-from sslnb.core.flat import Result
+from sslnb.core.decisions import bootstrap_weights
 from sslnb.data.images import at_most
 from sslnb.features.extract import extract
 from sslnb.features.nearest import nearest_class_mean
+from sslnb.features.scores import top1
 from sslnb.metrics import attacks, trajectory
 from sslnb.metrics.curvature import Flatness, flatness
 from sslnb.metrics.margins import margins
 from sslnb.metrics.surface import loss_surface
-from sslnb.objectives.registry import OBJECTIVES
-from sslnb.studies.base import BaseStudy, step
-from sslnb.studies.contrastive_geometry import claims as decisions
-from sslnb.studies.contrastive_geometry.parameters import Parameters
-from sslnb.studies.contrastive_geometry.runs import SPLITS, Run, Runs
+from sslnb.studies.contrastive_geometry.claims import area, kept
+from sslnb.studies.contrastive_geometry.runs import SPLITS, Runs
+from sslnb.studies.study import OWN, UNTRAINED, Context
 
 COMPONENTS = 3  # of an embedding
 EIGENVALUES = 20  # that are kept
-QUANTITIES = ("accuracy", "progress", "margin", "robustness", "rise", "eigenvalue", "trace")
-FLATNESS = ("loss", "rise", "sharpness", "eigenvalue", "residual", "trace", "trace_error")
+SPAN = 1.0  # half side of a loss surface: every filter moves by its own length
+RADIUS = 0.25  # of the rise and sharpness, in lengths of the filters: where losses still differ between methods
+JOINT = "all tasks"
 
 
-class Study(BaseStudy):
-    """Fine-tuning → trajectories → surfaces → flatness → robustness → pretraining → relations → claims.
+def _runs(context: Context) -> Runs:
+    if "runs" not in context.memory:
+        context.memory["runs"] = Runs(context)
+        context.memory["predictions"], context.memory["scaled"] = context.memory["runs"].fine_tune()
+    return context.memory["runs"]
 
-    Arrays are indexed [split, run, task, …], splits as in ``scalars["splits"]``, runs as in ``scalars["runs"]`` (method
-    and seed), epochs from the start of fine-tuning on. Flatness and surfaces are of the last task, as in the paper.
-    """
 
-    name = "contrastive_geometry"
-    decisions = decisions
-    parameters: Parameters
-
-    def __init__(self, parameters: Parameters) -> None:
-        super().__init__(parameters)
-        self.models: Runs | None = None
-        self.predictions: dict[str, list[Tensor]] = {}  # [R,E+1,N,K] for each task, by split
-
-    @step
-    def fine_tuning(self) -> Result:
-        """Pretrain every run, and fine-tune it on every task; accuracies and confusions after each epoch (table 1)."""
-        p = self.parameters
-        self.models = Runs(p)
-        self.models.pretrain()
-        self.predictions = self.models.fine_tune()
-        runs, tasks, classes = len(self.models.runs), len(p.tasks), len(p.classes[0])
-        accuracy = np.empty((len(SPLITS), runs, tasks, p.epochs + 1))
-        confusion = np.empty((runs, tasks, p.epochs + 1, classes, classes), np.int32)
-        replicates = np.empty((runs, tasks, p.rounds), np.float32)
-        for t, task in enumerate(self.models.tasks):
-            for i, split in enumerate(SPLITS):
-                right = self.predictions[split][t].argmax(-1) == task.split(split).labels
-                accuracy[i, :, t] = right.double().mean(-1).numpy()
-            # The same draws for all runs of a task: differences are paired by image.
-            weights = bootstrap_weights(right.shape[-1], rounds=p.rounds, seed=p.seeds[0] + t)
-            replicates[:, t] = right[:, -1].double().numpy() @ weights.T / right.shape[-1]
-            confusion[:, t] = _confusions(self.predictions["validation"][t], task.validation.labels, classes)
-        self.result.arrays |= {"accuracy": accuracy, "confusion": confusion, "accuracy_drawn": replicates}
-        self.result.scalars |= {
-            "splits": list(SPLITS),
-            "runs": [[run.method, run.seed] for run in self.models.runs],
-            "methods": list(p.objectives),
-            "seeds": list(p.seeds),
-            "tasks": [list(classes) for classes in p.classes],
-            "task_classes": [list(task.train.classes) for task in self.models.tasks],
-            "surface_images": len(self.models.first(len(p.tasks) - 1, "train", p.surface_images)[1]),
-            "compared_images": self.models.per_class * classes,
-            "attacked_images": len(self.models.first(0, "validation", p.attack_limit)[1]),
-            "task_images": [len(self.models.tasks[0].train), len(self.models.tasks[0].validation)],
-            "pretraining": {"dataset": p.dataset, "images": len(self.models.source), "trained": self.models.trained},
-            "reasons": dict(self.models.reasons),
-        }
-        self.result.provenance["data"] = {p.dataset: self.models.source.checksum()}
-        self.result.provenance["data"] |= {
-            f"{p.target}, task {t + 1}": task.train.checksum() for t, task in enumerate(self.models.tasks)
-        }
-        return self.result
-
-    @step
-    def trajectories(self) -> Result:
-        """Progress of every run, the distances between runs, and their embeddings with ignorance and truth."""
-        p = self.parameters
-        shape = (len(SPLITS), len(self.models.runs), len(p.tasks))
-        arrays = {name: np.empty((*shape, p.epochs + 1)) for name in ("progress", "raw_progress")}
-        between = np.empty((*shape[:1], len(p.tasks), shape[1], shape[1]))
-        progress_drawn = np.empty((shape[1], len(p.tasks), p.rounds, 2), np.float32)
-        cells = [(i, t) for i in range(len(SPLITS)) for t in range(len(p.tasks))]
-        for i, t in tqdm(cells, desc="trajectories", unit="task"):
-            split = SPLITS[i]
-            chosen, labels = self.models.compared(t, split), self.models.tasks[t].split(split).labels
-            models = self.predictions[split][t][:, :, chosen].flatten(0, 1)
-            for name, measure in (("progress", trajectory.progress), ("raw_progress", trajectory.raw_progress)):
-                arrays[name][i, :, t] = measure(models, labels[chosen]).view(shape[1], -1).numpy()
-            distances, embedding = self._embedded(models, labels[chosen])
-            self.result.arrays[f"embedding/{split}/{t}"] = embedding.coordinates.numpy().astype(np.float32)
-            self.result.arrays[f"eigenvalues/{split}/{t}"] = embedding.eigenvalues[:EIGENVALUES].numpy()
-            between[i, t] = _same_epoch(distances[:-2, :-2], shape[1])
-            if split == "validation":
-                progress_drawn[:, t] = self._redrawn(models, labels[chosen], shape[1], t)
-        for split in SPLITS:
-            self._joint(split)
-        self.result.arrays |= arrays | {"apart": between, "progress_drawn": progress_drawn}
-        return self.result
-
-    def _embedded(self, models: Tensor, labels: Tensor) -> tuple[Tensor, trajectory.InPCA]:
-        """Distances of models [T,N,K], then ignorance and truth once each, and their InPCA."""
-        classes = models.shape[-1]
-        truth = torch.nn.functional.one_hot(labels, classes).to(models)
-        points = torch.cat([models, torch.full_like(truth, 1 / classes)[None], truth[None]])
-        distances = trajectory.bhattacharyya(points, points)
-        return distances, trajectory.inpca(distances, COMPONENTS)
-
-    def _redrawn(self, models: Tensor, labels: Tensor, runs: int, task: int) -> np.ndarray:
-        """Bootstrap replicates [R,rounds,2] over images of the progress at the end, and of its mean over epochs."""
-        generator = torch.Generator().manual_seed(self.parameters.seeds[0] + task)
-        replicates = []
-        for _ in range(self.parameters.rounds):
-            index = torch.randint(len(labels), (len(labels),), generator=generator)
-            along = trajectory.progress(models[:, index], labels[index]).view(runs, -1)
-            replicates.append(torch.stack([along[:, -1], along.mean(1)], 1))
-        return torch.stack(replicates, 1).numpy()
-
-    def _joint(self, split: str) -> None:
-        """All tasks in one embedding: images are matched by class and place, so that truth is one point."""
-        k, n = len(self.parameters.classes[0]), self.models.per_class
-        labels = torch.arange(k).repeat_interleave(n)
-        tasks = range(len(self.models.tasks))
-        parts = [self.predictions[split][t][:, :, self.models.compared(t, split)] for t in tasks]
-        models = torch.stack(parts, 1).flatten(0, 2)  # [R·tasks·(E+1),N,K]
-        _, embedding = self._embedded(models, labels)
-        self.result.arrays[f"embedding/{split}/joint"] = embedding.coordinates.numpy().astype(np.float32)
-        self.result.arrays[f"eigenvalues/{split}/joint"] = embedding.eigenvalues[:EIGENVALUES].numpy()
-
-    # --- loss surfaces and flatness -----------------------------------------------------------------------------------
-
-    @step
-    def surfaces(self) -> Result:
-        """Loss over a plane of filter-normalised directions, the first seed of each method (figure 1a)."""
-        p, on = self.parameters, device.best_device()
-        last = len(p.tasks) - 1
-        x, y = self.models.first(last, "train", p.surface_images)
-        losses, gaps = [], []
-        for method in p.objectives:
-            r = self._position(method)
-            if r is None:
-                losses.append(torch.full((p.surface_points, p.surface_points), torch.nan))
-                gaps.append(0)  # why there is none is among the reasons
-                continue
-            settings = {"span": p.surface_span, "points": p.surface_points, "precision": device.best_precision(on)}
-            generator = torch.Generator().manual_seed(p.seeds[0])
-            surface = loss_surface(self.models.models[r, last].to(on), x, y, **settings, generator=generator)
-            losses.append(surface.losses)
-            gaps.append(surface.gaps)
-        self.result.arrays["surfaces"] = torch.stack(losses).numpy()
-        self.result.arrays["surface_at"] = np.linspace(-p.surface_span, p.surface_span, p.surface_points)
-        self.result.scalars["gaps"] = gaps
-        return self.result
-
-    def _position(self, method: str) -> int | None:
-        """The first seed's run of a method."""
-        return next((r for r, run in enumerate(self.models.runs) if run.method == method), None)
-
-    @step
-    def flat(self) -> Result:
-        """Rise, sharpness and curvature around every run's weights at the end of the last task."""
-        p, on = self.parameters, device.best_device()
-        last = len(p.tasks) - 1
-        x, y = self.models.first(last, "train", p.surface_images)
-        settings = {
-            "radius": p.radius,
-            "directions": p.flat_directions,
-            "iterations": p.curvature_steps,
-            "probes": p.probes,
-        }
-        rows = []
-        for r in tqdm(range(len(self.models.runs)), desc="flatness", unit="run"):
-            generator = torch.Generator().manual_seed(p.seeds[0])
-            rows.append(_numbers(flatness(self.models.models[r, last].to(on), x, y, **settings, generator=generator)))
-        self.result.arrays["flatness"] = np.array(rows)
-        self.result.scalars["flatness"] = list(FLATNESS)
-        return self.result
-
-    # --- robustness ---------------------------------------------------------------------------------------------------
-
-    @step
-    def robustness(self) -> Result:
-        """FGSM in pixels, cut to their range, and as the paper's code had it; PGD in pixels (figure 2b)."""
-        p, on = self.parameters, device.best_device()
-        pixels = data.load(p.target, "train", size=p.size).images
-        std = torch.stack([pixels[:, c].double().std() / 255 for c in range(pixels.shape[1])]).float()
-        budgets, strong = ((0, *values) for values in (p.budgets, p.pgd_budgets))
-        shape = (len(self.models.runs), len(p.tasks))
-        accuracies = {
-            "fgsm": np.full((len(SPLITS), *shape, len(budgets)), np.nan),
-            "fgsm_normalised": np.full((*shape, len(budgets)), np.nan),
-            "pgd": np.full((*shape, len(strong)), np.nan),
-        }
-        for (r, t), model in tqdm(self.models.models.items(), desc="attacks", unit="model"):
-            model.to(on)
-            if not model.encoder.differentiable:
-                name = f"{self.models.runs[r].method}, seed {self.models.runs[r].seed}: attacks"
-                self.result.scalars["reasons"][name] = "its conversion of colours has no gradient"
-                continue
-            with device.autocast(on, device.best_precision(on)):
-                for i, split in enumerate(SPLITS):
-                    x, y = self._attacked(t, split, on)
-                    accuracies["fgsm"][i, r, t] = attacks.fgsm_accuracy(model, x, y, [b / 255 for b in budgets])
-                # A budget in units of normalised images is that many deviations of the set's channels, without bounds.
-                normalised = {"std": 1 / std.to(on), "bounds": None}
-                accuracies["fgsm_normalised"][r, t] = attacks.fgsm_accuracy(
-                    model, x, y, [b / 255 for b in budgets], **normalised
-                )
-                generator = torch.Generator(on).manual_seed(p.seeds[0])
-                settings = {"steps": p.attack_steps, "generator": generator}
-                accuracies["pgd"][r, t] = attacks.pgd_accuracy(model, x, y, [b / 255 for b in strong], **settings)
-        self.result.arrays |= accuracies
-        self.result.scalars |= {"budgets": list(budgets), "pgd_budgets": list(strong), "std": std.tolist()}
-        return self.result
-
-    def _attacked(self, t: int, split: str, on: torch.device) -> tuple[Tensor, Tensor]:
-        x, y = self.models.first(t, split, self.parameters.attack_limit)
-        return x.to(on, memory_format=torch.channels_last), y.to(on)
-
-    # --- beyond the paper ---------------------------------------------------------------------------------------------
-
-    @step
-    def pretraining(self) -> Result:
-        """Trajectories of pretraining on its own classes, by the nearest class mean, from untrained weights on."""
-        p, steps = self.parameters, (0, *self.parameters.at)
-        bank = at_most(self.models.source, p.mean_images)
-        test = data.load(p.dataset, "test", size=p.size)
-        per_class = min(p.mean_images // len(test.classes), int(test.labels.bincount().min()))
-        chosen = torch.cat([(test.labels == k).nonzero()[:per_class, 0] for k in range(len(test.classes))])
-        test = test.subset(chosen)
-        runs = [r for r, run in enumerate(self.models.runs) if run.kept]
-        models, on = [], device.best_device()
-        for r in tqdm(runs, desc="pretraining's trajectories", unit="run"):
-            for at in steps:
-                encoder = self.models.runs[r].kept[at] if at else self._untrained(self.models.runs[r])
-                features = [extract(encoder, images, device=on) for images in (bank, test)]
-                models.append(nearest_class_mean(features[0], bank.labels, features[1]))
-        models = torch.stack(models)
-        _, embedding = self._embedded(models, test.labels)
-        shape = (len(runs), len(steps))
-        self.result.arrays |= {
-            "pretraining_progress": trajectory.progress(models, test.labels).view(shape).numpy(),
-            "pretraining_accuracy": (models.argmax(2) == test.labels).double().mean(1).view(shape).numpy(),
-            "embedding/pretraining": embedding.coordinates.numpy().astype(np.float32),
-            "eigenvalues/pretraining": embedding.eigenvalues[:EIGENVALUES].numpy(),
-        }
-        self.result.scalars |= {"pretraining_runs": runs, "pretraining_steps": list(steps)}
-        self.result.scalars["pretraining_images"] = [len(bank), len(test)]
-        return self.result
-
-    def _untrained(self, run: Run) -> torch.nn.Module:
-        """The weights that a run began from."""
-        p, kind = self.parameters, OBJECTIVES[run.method]
-        options = p.config(run.method, run.seed, len(self.models.source)).options
-        shape = {"width": p.width, "stem": p.stem, "in_channels": self.models.source.images.shape[1]}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            return kind.build_encoder(p.depth, **shape, **options).eval()
-
-    @step
-    def relations(self) -> Result:
-        """Rank correlations across runs on the last task, with bootstrap intervals over runs."""
-        last, a = len(self.parameters.tasks) - 1, self.result.arrays
-        margin = np.array([self._margin(r, last) for r in range(len(self.models.runs))])
-        flat = {name: a["flatness"][:, FLATNESS.index(name)] for name in ("rise", "eigenvalue", "trace")}
-        values = {
-            "accuracy": a["accuracy"][1, :, last, -1],
-            "progress": a["progress"][1, :, last, -1],
-            "margin": margin,
-            "robustness": decisions.area(a["fgsm"][1, :, last], self.result.scalars["budgets"]),
-            **flat,
-        }
-        table = np.stack([values[name] for name in QUANTITIES])
-        table = table[:, np.isfinite(table).all(0)]  # runs of which everything is known
-        generator = np.random.default_rng(self.parameters.seeds[0])
-        count = table.shape[1]
-        replicates = [_ranks(table[:, generator.integers(count, size=count)]) for _ in range(1000)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of one run alone, which has no correlation
-            low, high = np.nanquantile(replicates, [0.025, 0.975], axis=0)
-        self.result.arrays |= {"quantities": table, "relations": np.stack([_ranks(table), low, high])}
-        self.result.scalars |= {"quantities": list(QUANTITIES), "related_runs": count}
-        return self.result
-
-    def _margin(self, r: int, t: int) -> float:
-        """Mean l2 margin of the right validation images in features, over their mean distance from the mean."""
-        model, images = self.models.models[r, t], self.models.tasks[t].validation
-        features = extract(model.encoder, images, device=device.best_device())
-        weight, bias = (part.detach().cpu() for part in (model.head.weight, model.head.bias))
-        margin = margins(weight, bias, features, p=2, labels=images.labels)
-        return float(margin.nanmean() / (features - features.mean(0)).norm(dim=1).mean())
+def fine_tuning(context: Context) -> xr.Dataset:
+    """Every run fine-tuned on every task: accuracies and confusions after each epoch (table 1)."""
+    p, runs = context.parameters, _runs(context)
+    predictions, last = context.memory["predictions"], len(runs.tasks) - 1
+    shape = (len(runs.runs), len(runs.tasks))
+    accuracy = np.empty((len(SPLITS), *shape, p.epochs + 1))
+    confusion = np.empty((*shape, p.epochs + 1, runs.classes, runs.classes), np.int32)
+    drawn = np.empty((*shape, p.rounds), np.float32)
+    scaled = np.full(shape, np.nan)
+    for t, task in enumerate(runs.tasks):
+        for i, split in enumerate(SPLITS):
+            right = predictions[split][t].argmax(-1) == task.split(split).labels
+            accuracy[i, :, t] = right.double().mean(-1).numpy()
+        # The same draws for all runs of a task: differences are paired by image.
+        weights = bootstrap_weights(right.shape[-1], rounds=p.rounds, seed=t)
+        drawn[:, t] = right[:, -1].double().numpy() @ weights.T / right.shape[-1]
+        confusion[:, t] = _confusions(predictions["validation"][t], task.validation.labels, runs.classes)
+        if context.memory["scaled"]:
+            scaled[:, t] = [top1(x.argmax(1), task.validation.labels) for x in context.memory["scaled"][t]]
+    return xr.Dataset(
+        {
+            "accuracy": (("split", "run", "task", "epoch"), accuracy),
+            "accuracy_drawn": (("run", "task", "round"), drawn),
+            "standardized_accuracy": (("run", "task"), scaled),
+            "confusion": (("run", "task", "epoch", "true", "predicted"), confusion),
+            "class_name": (("task", "true"), [list(map(str, task.train.classes)) for task in runs.tasks]),
+            "train_images": ("task", [len(task.train) for task in runs.tasks]),
+            "validation_images": ("task", [len(task.validation) for task in runs.tasks]),
+        },
+        runs.coordinates() | {"split": list(SPLITS)},
+        {
+            "compared": list(p.compared),
+            "compared_images": runs.per_class * runs.classes,
+            "surface_images": len(runs.first(last, "train", p.surface_images)[1]),
+            "attacked_images": len(runs.first(0, "validation", p.attack_limit)[1]),
+        },
+    )
 
 
 def _confusions(p: Tensor, labels: Tensor, classes: int) -> np.ndarray:
@@ -313,15 +87,288 @@ def _confusions(p: Tensor, labels: Tensor, classes: int) -> np.ndarray:
     return counts.view(*p.shape[:2], classes, classes).numpy()
 
 
+# --- trajectories -----------------------------------------------------------------------------------------------------
+
+
+def trajectories(context: Context) -> xr.Dataset:
+    """Progress of every run along fine-tuning, by square roots and by raw probabilities."""
+    p, runs = context.parameters, _runs(context)
+    shape = (len(SPLITS), len(runs.runs), len(runs.tasks), p.epochs + 1)
+    values = {name: np.empty(shape) for name in ("progress", "raw_progress")}
+    drawn = np.empty((*shape[1:3], p.rounds, 2), np.float32)
+    scaled = np.full(shape[1:3], np.nan)
+    cells = [(i, t) for i in range(len(SPLITS)) for t in range(len(runs.tasks))]
+    for i, t in tqdm(cells, desc="progress", unit="task"):
+        models, labels = _models(context, t, SPLITS[i])
+        values["progress"][i, :, t] = trajectory.progress(models, labels).view(shape[1], -1).numpy()
+        values["raw_progress"][i, :, t] = trajectory.raw_progress(models, labels).view(shape[1], -1).numpy()
+        if SPLITS[i] == "validation":
+            drawn[:, t] = _redrawn(models, labels, shape[1], p.rounds, t)
+            if context.memory["scaled"]:
+                chosen = runs.compared(t, SPLITS[i])
+                scaled[:, t] = trajectory.progress(context.memory["scaled"][t][:, chosen], labels).numpy()
+    dims = ("split", "run", "task", "epoch")
+    return xr.Dataset(
+        {name: (dims, array) for name, array in values.items()}
+        | {
+            "progress_drawn": (("run", "task", "round", "part"), drawn),
+            "standardized_progress": (("run", "task"), scaled),
+        },
+        runs.coordinates() | {"split": list(SPLITS), "part": ["end", "mean"]},
+    )
+
+
+def _models(context: Context, t: int, split: str, positions: list[int] | None = None) -> tuple[Tensor, Tensor]:
+    """Predictions [R·(E+1),N,K] of a task's compared images, of some runs or all, and their labels [N]."""
+    runs, predictions = _runs(context), context.memory["predictions"][split][t]
+    chosen = runs.compared(t, split)
+    models = predictions if positions is None else predictions[positions]
+    return models[:, :, chosen].flatten(0, 1), runs.tasks[t].split(split).labels[chosen]
+
+
+def _redrawn(models: Tensor, labels: Tensor, runs: int, rounds: int, seed: int) -> np.ndarray:
+    """Bootstrap replicates [R,rounds,2] over images of the progress at the end, and of its mean over epochs."""
+    generator = torch.Generator().manual_seed(seed)
+    replicates = []
+    for _ in range(rounds):
+        index = torch.randint(len(labels), (len(labels),), generator=generator)
+        along = trajectory.progress(models[:, index], labels[index]).view(runs, -1)
+        replicates.append(torch.stack([along[:, -1], along.mean(1)], 1))
+    return torch.stack(replicates, 1).numpy()
+
+
+def embeddings(context: Context) -> xr.Dataset:
+    """InPCA of the compared objectives' runs on each task and on all at once, and distances between runs.
+
+    Points are in the order run, (task,) epoch, then ignorance and truth.
+    """
+    runs = _runs(context)
+    positions = runs.of((*context.parameters.compared, OWN))
+    points, spectra, between = {}, [], np.empty((len(SPLITS), len(runs.tasks), len(positions), len(positions)))
+    for i, split in enumerate(SPLITS):
+        single = [_models(context, t, split, positions) for t in range(len(runs.tasks))]
+        for t, (models, labels) in enumerate(single):
+            distances, embedding = embedded(models, labels)
+            points.setdefault("embedding", []).append(embedding.coordinates)
+            spectra.append(_spectrum(embedding))
+            between[i, t] = _same_epoch(distances[:-2, :-2], len(positions))
+        # Images are matched by class and place, so that truth is one point.
+        parts = [models.unflatten(0, (len(positions), -1)) for models, _ in single]
+        _, embedding = embedded(torch.stack(parts, 1).flatten(0, 2), single[0][1])
+        points.setdefault("joint", []).append(embedding.coordinates)
+        spectra.append(_spectrum(embedding))
+    names = [*(task.name for task in runs.tasks), JOINT]
+    single = torch.stack(points["embedding"]).unflatten(0, (len(SPLITS), len(runs.tasks)))
+    return xr.Dataset(
+        {
+            "embedding": (("split", "task", "point", "component"), single.numpy().astype(np.float32)),
+            "joint": (("split", "joint_point", "component"), torch.stack(points["joint"]).numpy().astype(np.float32)),
+            "eigenvalue": (("split", "of", "rank"), np.reshape(spectra, (len(SPLITS), len(names), -1))),
+            "distance": (("split", "task", "run", "run_b"), between),
+        },
+        runs.coordinates(positions) | {"split": list(SPLITS), "of": names},
+    )
+
+
+def embedded(models: Tensor, labels: Tensor) -> tuple[Tensor, trajectory.InPCA]:
+    """Distances of models [T,N,K], then ignorance and truth once each, and their InPCA."""
+    classes = models.shape[-1]
+    truth = torch.nn.functional.one_hot(labels, classes).to(models)
+    points = torch.cat([models, torch.full_like(truth, 1 / classes)[None], truth[None]])
+    distances = trajectory.bhattacharyya(points, points)
+    return distances, trajectory.inpca(distances, COMPONENTS)
+
+
+def _spectrum(embedding: trajectory.InPCA) -> np.ndarray:
+    """The greatest eigenvalues, NaN where there are fewer."""
+    values = np.full(EIGENVALUES, np.nan)
+    known = embedding.eigenvalues[:EIGENVALUES].numpy()
+    values[: len(known)] = known
+    return values
+
+
 def _same_epoch(distances: Tensor, runs: int) -> np.ndarray:
     """Mean over epochs of the distances [R,R] between runs after equally many, of models in the order of the runs."""
     blocks = distances.view(runs, -1, runs, distances.shape[0] // runs)
     return blocks.diagonal(dim1=1, dim2=3).mean(-1).numpy()
 
 
-def _numbers(values: Flatness) -> list[float]:
-    curve = values.eigenvalue.value, values.eigenvalue.residual, values.trace.mean, values.trace.standard_error
-    return [values.loss, values.rise, values.sharpness, *curve]
+# --- loss surfaces and flatness ---------------------------------------------------------------------------------------
+
+
+def surfaces(context: Context) -> xr.Dataset:
+    """Loss over a plane of filter-normalised directions, the first seed of each compared objective (figure 1a)."""
+    p, runs, on = context.parameters, _runs(context), device.best_device()
+    last = len(runs.tasks) - 1
+    x, y = runs.first(last, "train", p.surface_images)
+    first = {name: runs.of([name])[0] for name in p.compared if runs.of([name])}
+    losses, gaps = [], []
+    for r in first.values():
+        settings = {"span": SPAN, "points": p.surface_points, "precision": device.best_precision(on)}
+        generator = torch.Generator().manual_seed(0)
+        surface = loss_surface(runs.models[r, last].to(on), x, y, **settings, generator=generator)
+        losses.append(surface.losses.numpy())
+        gaps.append(surface.gaps)
+    side = np.linspace(-SPAN, SPAN, p.surface_points)
+    shape = (len(first), len(side), len(side))
+    return xr.Dataset(
+        {
+            "loss": (("objective", "alpha", "beta"), np.reshape(losses, shape)),
+            "gaps": ("objective", np.array(gaps, int)),
+        },
+        {"objective": list(first), "alpha": side, "beta": side},
+    )
+
+
+def flat(context: Context) -> xr.Dataset:
+    """Rise, sharpness and curvature around every run's weights at the end of the last task."""
+    p, runs, on = context.parameters, _runs(context), device.best_device()
+    last = len(runs.tasks) - 1
+    x, y = runs.first(last, "train", p.surface_images)
+    settings = {"radius": RADIUS, "directions": p.flat_directions}
+    settings |= {"iterations": p.curvature_steps, "probes": p.probes}
+    rows = []
+    for r in tqdm(range(len(runs.runs)), desc="flatness", unit="run"):
+        generator = torch.Generator().manual_seed(0)
+        rows.append(_numbers(flatness(runs.models[r, last].to(on), x, y, **settings, generator=generator)))
+    return xr.Dataset({name: ("run", [row[name] for row in rows]) for name in rows[0]}, runs.coordinates())
+
+
+def _numbers(values: Flatness) -> dict[str, float]:
+    return {
+        "loss": values.loss,
+        "rise": values.rise,
+        "sharpness": values.sharpness,
+        "eigenvalue": values.eigenvalue.value,
+        "residual": values.eigenvalue.residual,
+        "trace": values.trace.mean,
+        "trace_error": values.trace.standard_error,
+    }
+
+
+# --- robustness -------------------------------------------------------------------------------------------------------
+
+
+def robustness(context: Context) -> xr.Dataset:
+    """FGSM in pixels, cut to their range, and as the paper's code had it; PGD in pixels (figure 2b)."""
+    p, runs, on = context.parameters, _runs(context), device.best_device()
+    pixels = context.images(p.target, "train").images
+    std = torch.stack([pixels[:, c].double().std() / 255 for c in range(pixels.shape[1])]).float()
+    budgets, strong = ((0, *values) for values in (p.budgets, p.pgd_budgets))
+    shape = (len(runs.runs), len(runs.tasks))
+    fgsm = np.full((len(SPLITS), *shape, len(budgets)), np.nan)
+    normalised, pgd = np.full((*shape, len(budgets)), np.nan), np.full((*shape, len(strong)), np.nan)
+    drawn = np.full((*shape, p.rounds), np.nan, np.float32)
+    for (r, t), model in tqdm(runs.models.items(), desc="attacks", unit="model"):
+        model.to(on)
+        if not model.encoder.differentiable:
+            note = f"{runs.runs[r].objective}: not attacked, its conversion of colours has no gradient"
+            context.notes += [note] if note not in context.notes else []
+            continue
+        with device.autocast(on, device.best_precision(on)):
+            for i, split in enumerate(SPLITS):
+                x, y = _attacked(context, t, split, on)
+                right = attacks.fgsm_correct(model, x, y, [b / 255 for b in budgets])
+                fgsm[i, r, t] = right.double().mean(1)
+            weights = bootstrap_weights(len(y), rounds=p.rounds, seed=t)  # of validation images, the last split
+            redrawn = right.double().numpy() @ weights.T / len(y)
+            drawn[r, t] = kept(xr.DataArray(redrawn, {"budget": list(budgets)}, ("budget", "round")))
+            # A budget in units of normalised images is that many deviations of the set's channels, without bounds.
+            settings = {"std": 1 / std.to(on), "bounds": None}
+            normalised[r, t] = attacks.fgsm_accuracy(model, x, y, [b / 255 for b in budgets], **settings)
+            settings = {"steps": p.attack_steps, "generator": torch.Generator(on).manual_seed(0)}
+            pgd[r, t] = attacks.pgd_accuracy(model, x, y, [b / 255 for b in strong], **settings)
+    return xr.Dataset(
+        {
+            "fgsm": (("split", "run", "task", "budget"), fgsm),
+            "fgsm_normalised": (("run", "task", "budget"), normalised),
+            "kept_drawn": (("run", "task", "round"), drawn),
+            "pgd": (("run", "task", "pgd_budget"), pgd),
+            "std": ("channel", std.numpy()),
+        },
+        runs.coordinates() | {"split": list(SPLITS), "budget": list(budgets), "pgd_budget": list(strong)},
+    )
+
+
+def _attacked(context: Context, t: int, split: str, on: torch.device) -> tuple[Tensor, Tensor]:
+    x, y = _runs(context).first(t, split, context.parameters.attack_limit)
+    return x.to(on, memory_format=torch.channels_last), y.to(on)
+
+
+# --- beyond the paper -------------------------------------------------------------------------------------------------
+
+
+def along_pretraining(context: Context) -> xr.Dataset:
+    """Trajectories of the first seed's pretraining on its own classes, by the nearest class mean.
+
+    From untrained weights on, at the steps at which all objectives' encoders were kept.
+    """
+    p, pool, on = context.parameters, context.pool, device.best_device()
+    member = next(iter(pool.scale.members.values()))
+    bank, test = at_most(member.images(), p.mean_images), member.images("test")
+    per_class = min(max(1, p.mean_images // len(test.classes)), int(test.labels.bincount().min()))
+    test = test.subset(torch.cat([(test.labels == k).nonzero()[:per_class, 0] for k in range(len(test.classes))]))
+    have = {name: pool.steps(name, seed) for name, seed in context.names if seed == 0 and name not in (UNTRAINED, OWN)}
+    steps = [step for step in next(iter(have.values()), ()) if all(step in own for own in have.values())]
+    models = []
+    for name, own in tqdm(have.items(), desc="trajectories of pretraining", unit="run"):
+        for step in (0, *steps):
+            at = None if step == own[-1] else step
+            encoder = pool.encoder(name, 0, step=at) if step else pool.encoder(UNTRAINED, 0)
+            features = [extract(encoder, images, device=on) for images in (bank, test)]
+            models.append(nearest_class_mean(features[0], bank.labels, features[1]))
+    models = torch.stack(models)
+    _, embedding = embedded(models, test.labels)
+    shape = (len(have), 1 + len(steps))
+    right = (models.argmax(2) == test.labels).double().mean(1)
+    return xr.Dataset(
+        {
+            "progress": (("objective", "step"), trajectory.progress(models, test.labels).view(shape).numpy()),
+            "accuracy": (("objective", "step"), right.view(shape).numpy()),
+            "embedding": (("point", "component"), embedding.coordinates.numpy().astype(np.float32)),
+        },
+        {"objective": list(have), "step": [0, *steps]},
+        {"bank_images": len(bank), "test_images": len(test)},
+    )
+
+
+def relations(context: Context) -> xr.Dataset:
+    """Rank correlations across runs on the last task, with bootstrap intervals over runs."""
+    runs, data = _runs(context), context.data
+    last = len(runs.tasks) - 1
+    attacked = data["robustness"].fgsm.sel(split="validation").isel(task=last)
+    values = {
+        "accuracy": data["fine_tuning"].accuracy.sel(split="validation").isel(task=last, epoch=-1).values,
+        "progress": data["trajectories"].progress.sel(split="validation").isel(task=last, epoch=-1).values,
+        "margin": np.array([_margin(runs, r, last) for r in range(len(runs.runs))]),
+        "robustness": area(attacked).values,
+        **{name: data["flat"][name].values for name in ("rise", "eigenvalue", "trace")},
+    }
+    table = np.stack(list(values.values()))
+    known = table[:, np.isfinite(table).all(0)]  # runs of which everything is known
+    generator = np.random.default_rng(0)
+    count = known.shape[1]
+    replicates = [_ranks(known[:, generator.integers(count, size=count)]) for _ in range(1000)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of one run alone, which has no correlation
+        low, high = np.nanquantile(replicates, [0.025, 0.975], axis=0)
+    names = list(values)
+    return xr.Dataset(
+        {
+            "value": (("quantity", "run"), table),
+            "correlation": (("bound", "quantity", "quantity_b"), np.stack([_ranks(known), low, high])),
+        },
+        runs.coordinates() | {"quantity": names, "quantity_b": names, "bound": ["value", "low", "high"]},
+    )
+
+
+def _margin(runs: Runs, r: int, t: int) -> float:
+    """Mean l2 margin of the right validation images in features, over their mean distance from the mean."""
+    model, images = runs.models[r, t], runs.tasks[t].validation
+    features = extract(model.encoder, images, device=device.best_device())
+    weight, bias = (part.detach().cpu() for part in (model.head.weight, model.head.bias))
+    margin = margins(weight, bias, features, p=2, labels=images.labels)
+    return float(margin.nanmean() / (features - features.mean(0)).norm(dim=1).mean())
 
 
 def _ranks(table: np.ndarray) -> np.ndarray:
@@ -330,8 +377,3 @@ def _ranks(table: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the same
         return np.corrcoef(ranks)
-
-
-def run(parameters: Parameters) -> Result:
-    """The whole study."""
-    return Study(parameters).run()

@@ -3,40 +3,40 @@
 import math
 
 import numpy as np
+import xarray as xr
 from IPython.display import Markdown
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import label
 from sslnb.core.papers import reference
+from sslnb.core.result import Result
 from sslnb.report.tables import spread, table
-from sslnb.studies.contrastive_geometry.claims import area
-from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, of_method
+from sslnb.studies.contrastive_geometry.claims import PAPER, area
+from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
 
-PAPER = "cowlagi2022contrast"
 PAPER_METHODS = {"simclr": "SimCLR", "supcon": "SupCon", "supervised": "SupCE"}
 
 
 def spectra(result: Result) -> Markdown:
     """The greatest eigenvalues of every embedding, as shares of the sum of their sizes, with signs."""
-    rows = []
-    names = [(f"task {t + 1}, {SPLIT_LABELS[s]}", f"{s}/{t}") for t in range(len(result.scalars["tasks"])) for s in
-             result.scalars["splits"]]  # fmt: skip
-    names += [(f"all tasks, {SPLIT_LABELS[split]}", f"{split}/joint") for split in result.scalars["splits"]]
-    for text, key in names:
-        values = result.arrays[f"eigenvalues/{key}"]
-        shares = 100 * values / np.abs(values).sum()
-        rows.append((text, *(f"{share:+.1f}" for share in shares[:5]), int((values < 0).sum())))
-    return table(("embedding", "1st, %", "2nd, %", "3rd, %", "4th, %", "5th, %", f"negative of {len(values)}"), rows)
+    data, rows = result.data["embeddings"], []
+    names = [f"task {t + 1}" for t in range(data.sizes["task"])] + ["all tasks"]
+    for k, name in enumerate(names):
+        for i, split in enumerate(data.split.values):
+            values = data.eigenvalue.isel(split=i, of=k).values
+            values = values[np.isfinite(values)]
+            shares = [f"{100 * value / np.abs(values).sum():+.1f}" for value in values[:5]]
+            shares += ["–"] * (5 - len(shares))
+            rows.append((f"{name}, {SPLIT_LABELS[split]}", *shares, f"{(values < 0).sum()} of {len(values)}"))
+    return table(("embedding", "1st, %", "2nd, %", "3rd, %", "4th, %", "5th, %", "negative"), rows)
 
 
 def flat(result: Result) -> Markdown:
     """Flatness around the end of fine-tuning on the last task: means over seeds."""
-    names = result.scalars["flatness"]
-    rows = []
+    data, rows = result.data["flat"], []
     for method in all_methods(result):
-        values = result.arrays["flatness"][of_method(result, method)]
-        cells = [_plain(values[:, names.index(k)]) for k in ("loss", "rise", "sharpness", "eigenvalue", "trace")]
-        settled = values[:, names.index("residual")] <= 0.1 * np.abs(values[:, names.index("eigenvalue")])
+        values = {name: of_method(data[name], method) for name in data.data_vars}
+        cells = [_plain(values[name]) for name in ("loss", "rise", "sharpness", "eigenvalue", "trace")]
+        settled = values["residual"] <= 0.1 * np.abs(values["eigenvalue"])
         rows.append((label(method), *cells, f"{settled.sum()} of {len(settled)}"))
     head = ("method", "loss", "rise", "sharpness", "eigenvalue", "trace", "within 10 %")
     return table(head, rows)
@@ -44,11 +44,12 @@ def flat(result: Result) -> Markdown:
 
 def gaps(result: Result) -> Markdown:
     """How many points of the surfaces have no finite loss."""
-    counts = dict(zip(result.scalars["methods"], result.scalars["gaps"], strict=True))
-    if not any(counts.values()):
-        return Markdown(f"The loss was finite at all {result.arrays['surfaces'][0].size:,} points of each surface.")
-    words = ", ".join(f"{label(method)} {count:,}" for method, count in counts.items())
-    return Markdown(f"Points without a finite loss, of {result.arrays['surfaces'][0].size:,}: {words}.")
+    data = result.data["surfaces"]
+    points = data.sizes["alpha"] * data.sizes["beta"]
+    if not data.gaps.any():
+        return Markdown(f"The loss was finite at all {points:,} points of each surface.")
+    words = ", ".join(f"{label(m)} {count:,}" for m, count in zip(data.objective.values, data.gaps.values, strict=True))
+    return Markdown(f"Points without a finite loss, of {points:,}: {words}.")
 
 
 def _plain(values: np.ndarray) -> str:
@@ -66,119 +67,118 @@ def _plain(values: np.ndarray) -> str:
 
 def _numbered(result: Result, *before: str, unit: str = "") -> tuple[str, ...]:
     """The head of a table with a column for each task."""
-    return (*before, *(f"task {t + 1}{unit}" for t in range(len(result.scalars["tasks"]))))
+    return (*before, *(f"task {t + 1}{unit}" for t in range(result.data["fine_tuning"].sizes["task"])))
+
+
+def _by_task(values: xr.DataArray, method: str, cell: object = spread) -> list[str]:
+    """A cell for each task, over the runs of a method, of values over runs and tasks."""
+    return [cell(of_method(values.isel(task=t), method)) for t in range(values.sizes["task"])]
 
 
 def accuracies(result: Result) -> Markdown:
     """The paper's table 1: accuracy at the end of fine-tuning on each task, the paper's in brackets.
 
-    Of the objectives that are not compared with all seeds, validation images only.
+    Of the objectives whose single runs are not shown, validation images only.
     """
-    rows = []
+    data, rows = result.data["fine_tuning"], []
+    printed = result.facts["parameters"]["target"] == "cifar100"
     for method in all_methods(result):
-        runs = of_method(result, method)
-        for i, split in reversed(list(enumerate(result.scalars["splits"]))):
-            if split == "validation" or method in result.scalars["methods"]:
-                cells = [spread(result.arrays["accuracy"][i, runs, t, -1]) for t in range(len(result.scalars["tasks"]))]
-                if split == "validation":
-                    cells = [cell + _printed(result, t, method) for t, cell in enumerate(cells)]
-                rows.append((label(method), split, *cells))
-    paper = " (paper)" if result.parameters["target"] == "cifar100" else ""
-    return table(_numbered(result, "method", "images", unit=f", %{paper}"), rows)
+        end = data.accuracy.isel(epoch=-1)
+        cells = _by_task(end.sel(split="validation"), method)
+        if printed:
+            cells = [cell + _printed(name, method) for cell, name in zip(cells, data.task.values, strict=True)]
+        rows.append((label(method), "validation", *cells))
+        if method in compared_methods(result):
+            rows.append((label(method), "train", *_by_task(end.sel(split="train"), method)))
+        if data.standardized_accuracy.notnull().any():
+            rows.append((label(method), "validation, standardized", *_by_task(data.standardized_accuracy, method)))
+    return table(_numbered(result, "method", "images", unit=f", %{' (paper)' if printed else ''}"), rows)
 
 
-def _printed(result: Result, t: int, method: str) -> str:
-    """The paper's accuracy of a method on a task, in brackets, where it has one."""
-    name = f"CIFAR-100 [{','.join(map(str, result.scalars['tasks'][t]))}]"
-    known = result.parameters["target"] == "cifar100"
-    value = reference(PAPER, name, PAPER_METHODS.get(method, ""), "validation_top1") if known else math.nan
+def _printed(task: str, method: str) -> str:
+    """The paper's accuracy of a method on a task of CIFAR-100, in brackets, where it has one."""
+    name = f"CIFAR-100 [{task.replace(' ', ',')}]"
+    value = reference(PAPER, name, PAPER_METHODS.get(method, ""), "validation_top1")
     return f" ({value:.1f})" if math.isfinite(value) else ""
 
 
 def tasks(result: Result) -> Markdown:
     """The classes of every task."""
-    names = result.scalars["task_classes"]
+    data = result.data["fine_tuning"]
     rows = [
-        (t + 1, ", ".join(map(str, c)), ", ".join(n))
-        for t, (c, n) in enumerate(zip(result.scalars["tasks"], names, strict=True))
+        (t + 1, name.replace(" ", ", "), ", ".join(data.class_name.values[t]))
+        for t, name in enumerate(data.task.values)
     ]
-    train, validation = result.scalars["task_images"]
-    return table(
-        ("task", "classes", f"names ({train:,} training, {validation:,} validation images in the first)"), rows
-    )
+    images = f"{int(data.train_images[0]):,} training, {int(data.validation_images[0]):,} validation images"
+    return table(("task", "classes", f"names ({images} in the first)"), rows)
 
 
 def ends(result: Result) -> Markdown:
     """Progress at the end of fine-tuning, by task: square roots on validation and training images; the slip.
 
-    Of the objectives that are not compared with all seeds, the first of these.
+    Of the objectives whose single runs are not shown, the first of these.
     """
-    rows = []
-    kinds = (
-        ("√p, validation", "progress", 1),
-        ("√p, training", "progress", 0),
-        ("raw p, validation", "raw_progress", 1),
-    )
+    data, rows = result.data["trajectories"], []
+    end = data.isel(epoch=-1)
+    kinds = {
+        "√p, validation": end.progress.sel(split="validation"),
+        "√p, training": end.progress.sel(split="train"),
+        "raw p, validation": end.raw_progress.sel(split="validation"),
+        "√p, validation, standardized features": data.standardized_progress,
+    }
     for method in all_methods(result):
-        runs = of_method(result, method)
-        for name, key, split in kinds if method in result.scalars["methods"] else kinds[:1]:
-            cells = [_plain(result.arrays[key][split, runs, t, -1]) for t in range(len(result.scalars["tasks"]))]
-            rows.append((label(method), name, *cells))
+        for name, values in kinds.items():
+            shown = method in compared_methods(result) or name == "√p, validation"
+            if shown and values.notnull().any():
+                rows.append((label(method), name, *_by_task(values, method, _plain)))
     return table(_numbered(result, "method", "$t_w$ by"), rows)
 
 
 def areas(result: Result) -> Markdown:
     """Mean accuracy over the budgets of every attack, by task.
 
-    Of the objectives that are not compared with all seeds, FGSM and PGD on validation images.
+    Of the objectives whose single runs are not shown, FGSM and PGD on validation images.
     """
-    a = result.arrays
-    kinds = (
-        ("FGSM", a["fgsm"][1], "budgets"),
-        ("PGD", a["pgd"], "pgd_budgets"),
-        ("FGSM on training images", a["fgsm"][0], "budgets"),
-        ("FGSM, normalised", a["fgsm_normalised"], "budgets"),
-    )
-    rows = []
+    data, rows = result.data["robustness"], []
+    kinds = {
+        "FGSM": area(data.fgsm.sel(split="validation")),
+        "PGD": area(data.pgd, "pgd_budget"),
+        "FGSM on training images": area(data.fgsm.sel(split="train")),
+        "FGSM, normalised": area(data.fgsm_normalised),
+    }
     for method in all_methods(result):
-        runs = of_method(result, method)
-        for text, values, budgets in kinds if method in result.scalars["methods"] else kinds[:2]:
-            under = area(values[runs], result.scalars[budgets])
-            rows.append((label(method), text, *(spread(under[:, t]) for t in range(under.shape[1]))))
+        shown = kinds if method in compared_methods(result) else ("FGSM", "PGD")
+        rows += [(label(method), kind, *_by_task(kinds[kind], method)) for kind in shown]
     return table(_numbered(result, "method", "attack", unit=", %"), rows)
 
 
 def distances_between_runs(result: Result) -> Markdown:
     """Mean Bhattacharyya distance between runs at equal epochs, over tasks: other seeds, other methods."""
-    distances = result.arrays["apart"].mean(1)  # over tasks, [split,R,R]
-    methods = [m for m in result.scalars["methods"] if of_method(result, m)]
-    rows = []
+    data, methods, rows = result.data["embeddings"], compared_methods(result), []
+    distances, names = data.distance.mean("task"), data.objective.values
     for method in methods:
-        own = of_method(result, method)
-        for i, split in enumerate(result.scalars["splits"]):
-            cells = []
+        for split in data.split.values:
+            block, cells = distances.sel(split=split).values, []
             for other in methods:
-                pairs = [distances[i, r, q] for r in own for q in of_method(result, other) if r != q]
-                cells.append(f"{np.mean(pairs):.4f}" if pairs else "–")
+                cells_of = np.ix_(names == method, names == other)
+                pairs = block[cells_of][~np.eye(len(names), dtype=bool)[cells_of]]
+                cells.append(f"{np.mean(pairs):.4f}" if pairs.size else "–")
             rows.append((label(method), SPLIT_LABELS[split], *cells))
     return table(("distance of", "on", *(f"to {label(m)}" for m in methods)), rows)
 
 
 def scale(result: Result) -> Markdown:
     """How large the samples behind the page's numbers are."""
-    s = result.scalars
-    text = (
-        f"Models are compared over {s['compared_images']:,} images of each task, surfaces and curvatures are over "
-        f"{s['surface_images']:,} training images, attacks over {s['attacked_images']:,}, "
-        f"with {len(s['seeds'])} seeds."
+    attrs = result.data["fine_tuning"].attrs
+    return Markdown(
+        f"Models are compared over {attrs['compared_images']:,} images of each task, surfaces and curvatures are over "
+        f"{attrs['surface_images']:,} training images, attacks over {attrs['attacked_images']:,}."
     )
-    if s["reasons"]:
-        text += " Left out: " + "; ".join(f"{name} ({why})" for name, why in s["reasons"].items()) + "."
-    return Markdown(text)
 
 
 def units(result: Result) -> Markdown:
     """What the largest budget in normalised units is in pixels."""
-    largest = result.scalars["budgets"][-1]
-    pixels = largest * float(np.mean(result.scalars["std"]))
+    data = result.data["robustness"]
+    largest = int(data.budget.max())
+    pixels = largest * float(data["std"].mean())
     return Markdown(f"A budget of {largest}/255 in normalised units is {pixels:.1f}/255 in pixels here.")
