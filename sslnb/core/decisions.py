@@ -73,18 +73,20 @@ def decide(
     replicates: xr.DataArray | None = None,
     controls: Mapping[str, xr.DataArray] | None = None,
     note: str = "",
+    least: bool = False,
 ) -> Verdict:
     """The verdict on a claim from effects with a dimension ``claim.unit``, all others being parts that are pooled.
 
-    The estimate is the mean over units of each one's mean over parts. ``replicates`` (dimension ``replicate``, parts
-    or not) are bootstraps over test samples of the mean over units, which all units share. NaN marks what was not
+    The estimate is the mean over units of each one's mean over parts, or with ``least`` of each one's least part, where
+    a claim says several things. ``replicates`` (dimension ``replicate``, parts or not) are bootstraps over test samples
+    of the mean over units, which all units share. NaN marks what was not
     measured: a unit with a gap in any part is left out, so that all parts weigh the same. ``controls`` are the same
     effects against other encoders: intervals are stated, and decide nothing. Source: CLAIMS, rules.
     """
     expect(claim.unit in effects.dims, "effects", f"a dimension {claim.unit!r}", list(effects.dims))
-    pooled, parts = _pooled(effects, claim.unit)
+    pooled, parts = _pooled(effects, claim.unit, least)
     spread = _deviation(replicates)
-    beside = {name: _estimated(_pooled(values, claim.unit)[0], 0.0) for name, values in (controls or {}).items()}
+    beside = {name: _estimated(_pooled(values, claim.unit, least)[0], 0.0) for name, values in (controls or {}).items()}
     if len(pooled) < LEAST_UNITS:
         short = f"{len(pooled)} of at least {LEAST_UNITS} {claim.unit}s"
         estimate = float(pooled.mean()) if len(pooled) else math.nan
@@ -117,14 +119,14 @@ def _kind(estimate: float, low: float, high: float, sei: float) -> Kind:
     return Kind.REVERSED if high < 0 else Kind.UNDECIDED
 
 
-def _pooled(effects: xr.DataArray, unit: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Mean over parts [U] and every part [U], of the units that were measured in all parts."""
+def _pooled(effects: xr.DataArray, unit: str, least: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Mean over parts [U], or the least of them, and every part [U], of the units that were measured in all parts."""
     others = sorted(dim for dim in effects.dims if dim != unit)
-    stacked = effects.stack(part=others) if others else effects.expand_dims("part", -1)
-    stacked = stacked.transpose(unit, "part")
+    stacked = effects.stack(_part=others) if others else effects.expand_dims("_part", -1)
+    stacked = stacked.transpose(unit, "_part")
     values = stacked.values[np.isfinite(stacked.values).all(1)]
-    names = [_name(label) for label in stacked["part"].values] if others else [""]
-    return values.mean(1), dict(zip(names, values.T, strict=True)) if others else {}
+    names = [_name(label) for label in stacked["_part"].values] if others else [""]
+    return values.min(1) if least else values.mean(1), dict(zip(names, values.T, strict=True)) if others else {}
 
 
 def _name(label: Hashable) -> str:

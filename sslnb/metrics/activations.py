@@ -40,16 +40,19 @@ def class_rates(h: Tensor, labels: Tensor, classes: int, epsilon: float = 4.0) -
     return highly_activating(h, epsilon).double().T @ members / members.sum(0)
 
 
-def mutual_information(rates: Tensor, labels: Tensor) -> Tensor:
+def mutual_information(rates: Tensor, labels: Tensor, *, relative: bool = False) -> Tensor:
     """Bits [d] that knowing whether a feature is highly activating tells about the class.
 
-    From :func:`class_rates` [d,K] on samples with these labels [N]: H(active) − H(active | class).
+    From :func:`class_rates` [d,K] on samples with these labels [N]: H(active) − H(active | class). ``relative``: as a
+    share of H(active), NaN where that is 0.
     """
     expect_shape(rates, "rates", "d", "K")
     expect_labels(labels, rates.shape[1])
     share = labels.bincount(minlength=rates.shape[1]).double() / len(labels)
     rates = torch.where(share > 0, rates, 0.0)
-    return (_entropy(rates @ share) - _entropy(rates) @ share).clamp(min=0)
+    whole = _entropy(rates @ share)
+    bits = (whole - _entropy(rates) @ share).clamp(min=0)
+    return torch.where(whole > 0, bits / whole, torch.nan) if relative else bits
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -40,6 +40,10 @@ class Pool:
     def __len__(self) -> int:
         return len(self.members())
 
+    def images(self, split: str = "train") -> ImageSet:
+        """What the scale's members learn from, those with data of their own aside; or another split."""
+        return next(iter(self.scale.members.values())).images(split)
+
     def seeds(self, variant: str) -> tuple[int, ...]:
         """Seeds of a variant's finished members."""
         names = (name.rpartition("/") for name in self.members())
@@ -48,7 +52,7 @@ class Pool:
     def encoder(self, variant: str, seed: int = 0, *, step: int | None = None) -> Encoder:
         """A trained encoder, after all of its training or a ``step`` at which it was kept; or one of the controls."""
         if variant == PIXELS:
-            _, channels, side, _ = next(iter(self.scale.members.values())).images().images.shape
+            _, channels, side, _ = self.images().images.shape
             return Pixels(channels, side).eval()
         if variant == UNTRAINED:
             return self._untrained(seed)
@@ -90,8 +94,7 @@ class Pool:
     @functools.cache  # noqa: B019 - a pool lives as long as its study
     def floor(self) -> dict[str, object]:
         """Linear accuracy on validation images of raw pixels and of untrained twins, which members have to exceed."""
-        member = next(iter(self.scale.members.values()))
-        images, held_out = member.images(), member.images("val")
+        images, held_out = self.images(), self.images("val")
         seeds = sorted({int(name.rpartition("/")[2]) for name in self})
         twins = [runs.accuracies(self.encoder(UNTRAINED, seed), images, held_out)["linear"] for seed in seeds]
         return {"pixels": runs.accuracies(self.encoder(PIXELS), images, held_out)["linear"], "untrained": twins}

@@ -263,6 +263,114 @@ def contrastive_geometry(path: Path) -> Result:
     return Result(old.study, data, facts)
 
 
+PIXELS = 0.39  # linear accuracy of CIFAR-10's raw pixels, which the recorded runs did not measure
+
+
+def qscore(path: Path) -> Result:
+    """The recorded study of the Q-Score; a method counts as learned where its probe beats raw pixels."""
+    old = flat.Result.load(path)
+    s, a = old.scalars, dict(old.arrays)
+    methods, seeds = s["methods"], s["seeds"]
+    learned = [float(np.nan_to_num(row).min()) >= PIXELS + GATE for row in a["accuracy"][0]]
+    shared = {
+        "objective": methods,
+        "seed": seeds,
+        "self_supervised": ("objective", [name in s["self_supervised"] for name in methods]),
+        "learned": ("objective", learned),
+    }
+    sets = shared | {"dataset": s["datasets"]}
+    key = ("dataset", "objective", "seed")
+    p = old.parameters
+    representations = xr.Dataset(
+        {name: (key, a[name]) for name in ("accuracy", "near_zero", "kurtosis")}
+        | {
+            "activations": (("objective", "row", "feature"), a["activations"]),
+            "magnitudes": (("objective", "bin"), a["magnitudes"]),
+            "test_images": ("dataset", s["test_images"]),
+        },
+        sets,
+        {"epsilon": p["epsilon"], "low": p["low"], "high": p["high"]},
+    )
+    missing = (*key, "band"), np.full_like(a["information"], np.nan)
+    first = {"example": "example", "explorer": "shown", "sample": "sample"}
+    drawn = {
+        name: ([first[name.partition("_")[0]], *(f"{name}_{i}" for i in range(1, v.ndim))], v)
+        for name, v in a.items()
+        if name.partition("_")[0] in first
+    }
+    grid = (*key, "epsilon", "low")
+    features = xr.Dataset(
+        {"information": ((*key, "band"), a["information"]), "relative_information": missing}
+        | {name: (grid, a[name]) for name in ("sensitivity", "empty")}
+        | {"rate": ((*key, "feature"), a["rates"])}
+        | {name: v for name, v in drawn.items() if not name.startswith("sample")},
+        sets | {"band": s["bands"], "epsilon": s["epsilons"], "low": s["lows"]},
+        {"pictured": s["pictured"], "classes": s["classes"]},
+    )
+    subset = {"subset": s["subsets"], "share": s["shares"]}
+    subset_probes = xr.Dataset({"accuracy": ((*key, *subset), a["subsets"])}, sets | subset)
+    outcomes = xr.Dataset(
+        {
+            "score": ((*key, "outcome"), a["score_by_outcome"]),
+            "by_class": (("outcome", "class", "shown_feature"), a["by_class"]),
+        },
+        sets | {"outcome": ["right", "wrong"]},
+        {"classes": s["classes"]},
+    )
+    areas = {name: ((*key, "predictor"), a[name]) for name in ("auroc", "auprc")}
+    areas |= {f"{name}_drawn": ((*key, "predictor", "round"), a[f"{name}_drawn"]) for name in ("auroc", "auprc")}
+    predict = xr.Dataset(
+        areas | {"base_rate": (key, a["base_rate"]), "curves": ((*key, "curve", "x"), a["curves"])},
+        sets
+        | {"predictor": s["predictors"], "curve": ["roc", "precision"], "x": np.linspace(0, 1, a["curves"].shape[-1])},
+    )
+    regularize = xr.Dataset(
+        {
+            "before": ((*key, "gauge"), a["before"]),
+            "after": ((*key, "rate", "variant", "gauge"), a["after"]),
+            "chosen_rate": ("objective", np.full(len(methods), s["rates"][-1])),
+            "plain_validation": (("objective", "rate"), np.full((len(methods), len(s["rates"])), np.nan)),
+        },
+        sets | {"rate": s["rates"], "variant": s["variants"], "gauge": s["gauges"]},
+    )
+    weights = {"weight": s["weights"], "norm_weight": s["norm_weights"], "seed": seeds, "gauge": s["gauges"]}
+    ablation = xr.Dataset({"gauges": (tuple(weights), a["ablation"])}, weights, {"ablated": s["ablated"]})
+    transfer = xr.Dataset(
+        {"accuracy": (("target", "objective", "seed", "stage"), a["transfer"])},
+        shared | {"target": s["targets"], "stage": s["stages"]},
+    )
+    masks = {"masked": s["masked"], "masked_b": s["masked"], "stage": s["stages"]}
+    area = a["mask_area"].reshape(-1, 1, 1, 1)
+    heatmaps = xr.Dataset(
+        {
+            "overlap": (("masked", "objective", "seed", "stage", "region", "outcome"), a["overlap"]),
+            "lift": (("masked", "objective", "seed", "stage"), 2 * (a["overlap"][..., 0, :].mean(-1) - area)),
+            "shifted": (("masked", "masked_b", "objective", "seed", "measure"), a["shifted"]),
+            "area": ("masked", a["mask_area"]),
+        }
+        | {name: v for name, v in drawn.items() if name.startswith("sample")},
+        shared
+        | masks
+        | {"measure": ["accuracy", "score", "auroc"], "region": ["core", "spurious"], "outcome": ["right", "wrong"]},
+        {"classes": s["classes"]},
+    )
+    knn = np.full((len(methods), len(seeds)), np.nan)
+    data = {
+        "pretraining": _pretraining(methods, seeds, knn, learned, [name in s["self_supervised"] for name in methods]),
+        "representations": representations,
+        "features": features,
+        "subset_probes": subset_probes,
+        "outcomes": outcomes,
+        "predict": predict,
+        "regularize": regularize,
+        "ablation": ablation,
+        "transfer": transfer,
+        "heatmaps": heatmaps,
+    }
+    notes = [NOTE, *(f"{what}: {why}" for what, why in s["reasons"].items())]
+    return Result(old.study, data, {"parameters": p, "provenance": old.provenance, "notes": notes})
+
+
 def _pretraining(
     names: list[str], seeds: list[int], knn: np.ndarray, learned: np.ndarray, self_supervised: list[bool]
 ) -> xr.Dataset:

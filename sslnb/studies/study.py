@@ -36,7 +36,7 @@ OWN = "encoder"  # how results name an encoder that the user brings
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
     """Text with commas, or with semicolons where names hold commas, as a list; a single value as a list of one."""
     if isinstance(value, str):
         separator = ";" if ";" in value else ","
@@ -53,8 +53,8 @@ def distinct(values: tuple) -> tuple:
 
 
 Count = typing.Annotated[int, Field(ge=1)]
-Counts = typing.Annotated[tuple[Count, ...], BeforeValidator(_listed)]
-Names = typing.Annotated[tuple[typing.Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
+Counts = typing.Annotated[tuple[Count, ...], BeforeValidator(listed)]
+Names = typing.Annotated[tuple[typing.Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +131,8 @@ def _injected(cells: list[str]) -> Iterator[str]:
 def _in_one_line(error: ValidationError) -> str:
     """The first problem as *name: expected …, got …*."""
     problem = error.errors()[0]
+    if not problem["loc"]:  # of several fields together, which the message names
+        return problem["msg"].removeprefix("Value error, ")
     bounds = {
         "greater_than_equal": "at least {ge}",
         "greater_than": "a value above {gt}",

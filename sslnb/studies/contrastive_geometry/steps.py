@@ -304,8 +304,7 @@ def along_pretraining(context: Context) -> xr.Dataset:
     From untrained weights on, at the steps at which all objectives' encoders were kept.
     """
     p, pool, on = context.parameters, context.pool, device.best_device()
-    member = next(iter(pool.scale.members.values()))
-    bank, test = at_most(member.images(), p.mean_images), member.images("test")
+    bank, test = at_most(pool.images(), p.mean_images), pool.images("test")
     per_class = min(max(1, p.mean_images // len(test.classes)), int(test.labels.bincount().min()))
     test = test.subset(torch.cat([(test.labels == k).nonzero()[:per_class, 0] for k in range(len(test.classes))]))
     have = {name: pool.steps(name, seed) for name, seed in context.names if seed == 0 and name not in (UNTRAINED, OWN)}

@@ -1,5 +1,29 @@
-"""Representation quality by discriminative features (Kalibhat et al. 2024): the study's steps."""
+"""Representation quality by discriminative features (Kalibhat et al. 2024): a score of single images, and a penalty."""
 
-from sslnb.studies.qscore.steps import Parameters, Study, run
+from sslnb.studies.qscore.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.qscore.parameters import QScoreParameters
+from sslnb.studies.qscore.steps import (
+    ablation,
+    features,
+    heatmaps,
+    outcomes,
+    predict,
+    regularize,
+    representations,
+    subset_probes,
+    transfer,
+)
+from sslnb.studies.study import Study, pretraining
 
-__all__ = ["Parameters", "Study", "run"]
+STUDY = Study(
+    name="qscore",
+    title="Discriminative features",
+    paper=PAPER,
+    parameters=QScoreParameters,
+    steps=(
+        *(pretraining, representations, features, subset_probes, outcomes, predict),
+        *(regularize, ablation, transfer, heatmaps),
+    ),
+    claims=CLAIMS,
+    decide=verdicts,
+)

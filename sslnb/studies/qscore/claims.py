@@ -1,239 +1,281 @@
-"""How claims Q1 to Q11 are decided; the comparisons were fixed before the recorded result was there.
+"""How claims Q1 to Q11 are decided: about self-supervised objectives in general, the objective is the unit.
 
-Pilot and quick results had been seen by then.
-
-Effects are paired by seed, each a mean over the data sets and self-supervised methods that have both sides, unless a
-method is named. Accuracy is top-1 of a linear probe on the test split. Comparisons with the regularizer are at the last
-of the learning rates: at the paper's, with LARS, next to nothing moves. Intervals of areas under curves contain the
-choice of test images too, by draws that all encoders of a set share; the others are over seeds only.
+Each is the mean over its seeds; data sets are parts. The penalty's effects are on the encoders that are trained on, and
+the seed is their unit. Test images are bootstrapped where an effect is made of AUROCs, by draws that all encoders of a
+set share.
 """
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, combine, decide
-from sslnb.core.flat import Result
+from sslnb.core.decisions import Claim, Verdict, decide, not_tested
+from sslnb.core.papers import references
 
-CLAIMS = {
-    "Q1": Claim(
-        "Q1",
-        "Self-supervised representations are nearly sparse, with few strong deviations.",
-        "figure A.1",
-        "share of activations under 1 % of their sample's greatest, minus a half; excess kurtosis",
-    ),
-    "Q2": Claim(
-        "Q2",
-        "Features that activate for a moderate share of samples are specific to classes.",
-        "figure 1",
-        "mutual information with the class in bits, features of the band minus those of each tail",
-    ),
-    "Q3": Claim(
-        "Q3",
-        "Discriminative features beat random ones of the same number.",
-        "figure 2",
-        "difference of accuracy, mean over shares below 1 and random draws",
-    ),
-    "Q4": Claim(
-        "Q4",
-        "Up to 40 % of the features can go with little loss, about as with PCA.",
-        "figures 2, A.5",
-        "0.01 minus the accuracy lost at the share nearest to 60 % kept; 0.01 minus what PCA has more",
-    ),
-    "Q5": Claim(
-        "Q5",
-        "Features from the middle of the rates beat those from either tail.",
-        "figure A.7",
-        "difference of accuracy, mean over shares below 1",
-    ),
-    "Q6": Claim(
-        "Q6",
-        "The Q-Score predicts which samples the probe gets right.",
-        "figure 4",
-        "AUROC minus 0.5; AUROC minus that of each trivial predictor",
-    ),
-    "Q7": Claim(
-        "Q7",
-        "Regularization by the Q-Score raises the probe's accuracy, and lasso does not.",
-        "tables 1, A.1",
-        "accuracy minus that after as many plain steps; 0.005 minus lasso's gain over plain steps",
-    ),
-    "Q8": Claim(
-        "Q8",
-        "It raises the number of highly activating features and the confidence, and lowers the AUROC.",
-        "figure A.10",
-        "three differences to as many plain steps, positive where the claim holds",
-    ),
-    "Q9": Claim(
-        "Q9",
-        "Heatmaps overlap core regions more than spurious ones, more so for right predictions, and more after "
-        "regularization.",
-        "figure 7",
-        "share of the heat on the object minus the object's area; right minus wrong; Q-Score minus plain steps",
-    ),
-    "Q10": Claim(
-        "Q10",
-        "The Q-Score works less well on supervised features, and better on robust ones than on plain ones.",
-        "figure A.9",
-        "AUROC, self-supervised minus supervised; robust minus supervised",
-    ),
-    "Q11": Claim(
-        "Q11",
-        "Regularized encoders transfer better on average.",
-        "table A.2",
-        "accuracy minus that after as many plain steps, mean over methods and unseen sets",
-    ),
-}
+PAPER = "kalibhat2024qscore"
+BASELINE, LASSO, REGULARIZED = (f"linear_top1_{name}" for name in ("baseline", "lasso", "qscore"))
 KEPT = 0.6  # of the features, Q4
 LITTLE = 0.01  # of accuracy, Q4
-GAIN = 0.005  # of accuracy, up to which lasso counts as not raising it, Q7
-TRIVIAL = ("norm", "max", "neighbour")
-
-Part = tuple[str, np.ndarray, np.ndarray | tuple]  # what is compared, effects [S], replicates of their mean [R] or none
-
-
-def decide_all(result: Result) -> tuple[list[Verdict], list[dict]]:
-    """Verdicts on Q1 to Q11, and the comparisons that they are made of."""
-    verdicts, parts = [], []
-    for name, compare in COMPARISONS.items():
-        decided = []
-        for what, effects, replicates in compare(result):
-            decided.append(decide(CLAIMS[name], effects, replicates))
-            parts.append({"of": what, **decided[-1].as_dict()})
-        verdicts.append(combine(CLAIMS[name], decided))
-    return verdicts, parts
+SIZES = (0.1, 0.6)  # of the features, between which subsets are compared, Q3 and Q5
+RIVALS = ("norm", "max", "neighbour", "confidence")
+CONTROLS = {"supervised_simclr_views": "supervised on SimCLR's views", "supervised_matched": "supervised, as accurate"}
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean [S] over data sets and methods of values [D,M,S,…], NaN left out; NaN where a seed has none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of a mean of nothing
-        return np.nanmean(np.moveaxis(values, 2, 0).reshape(values.shape[2], -1), axis=1)
+def _printed_gain(table: str) -> float:
+    """The paper's mean gain of the penalty over its baseline in a table, as a share."""
+    values = {(r.dataset, r.method, r.metric): r.value for r in references(PAPER) if r.table.startswith(table)}
+    gains = [values[(*key[:2], REGULARIZED)] - value for key, value in values.items() if key[2] == BASELINE]
+    return float(np.mean(gains)) / 100
 
 
-def _learned(result: Result) -> list[int]:
-    """Positions of the self-supervised methods."""
-    return [result.scalars["methods"].index(m) for m in result.scalars["self_supervised"]]
-
-
-def _sparse(result: Result) -> Iterator[Part]:
-    own = _learned(result)
-    yield "near zero", _mean(result.arrays["near_zero"][:, own]) - 0.5, ()
-    yield "excess kurtosis", _mean(result.arrays["kurtosis"][:, own]), ()
-
-
-def _information(result: Result) -> Iterator[Part]:
-    information = result.arrays["information"][:, _learned(result)]
-    lower, band, upper = np.moveaxis(information, -1, 0)
-    yield "against the lower tail", _mean(band - lower), ()
-    yield "against the upper tail", _mean(band - upper), ()
-
-
-def _subsets(result: Result, *against: str) -> Iterator[Part]:
-    names, shares = result.scalars["subsets"], np.array(result.scalars["shares"])
-    accuracy = result.arrays["subsets"][:, _learned(result)][..., shares < 1]
-    own = accuracy[..., names.index("discriminative"), :]
-    for other in against:
-        yield f"against {other}", _mean(own - accuracy[..., names.index(other), :]), ()
-
-
-def _random(result: Result) -> Iterator[Part]:
-    yield from _subsets(result, "random")
-
-
-def _tails(result: Result) -> Iterator[Part]:
-    yield from _subsets(result, "lower", "upper")
-
-
-def _compression(result: Result) -> Iterator[Part]:
-    names, shares = result.scalars["subsets"], np.array(result.scalars["shares"])
-    accuracy, at = result.arrays["subsets"][:, _learned(result)], int(np.abs(shares - KEPT).argmin())
-    own, pca = (accuracy[..., names.index(name), :] for name in ("discriminative", "pca"))
-    share_text = f"{100 * shares[at]:g} % kept"
-    yield f"against all features, {share_text}", LITTLE - _mean(own[..., -1] - own[..., at]), ()
-    yield f"against PCA, {share_text}", LITTLE - _mean(pca[..., at] - own[..., at]), ()
-
-
-def _prediction(result: Result) -> Iterator[Part]:
-    names, own = result.scalars["predictors"], _learned(result)
-    areas, replicates = (result.arrays[name][:, own] for name in ("auroc", "auroc_drawn"))
-    at = names.index("qscore")
-    yield "against chance", _mean(areas[..., at]) - 0.5, _replicates(replicates[..., at, :])
-    for name in TRIVIAL:
-        other = names.index(name)
-        differences = areas[..., at] - areas[..., other], replicates[..., at, :] - replicates[..., other, :]
-        yield f"against {name}", _mean(differences[0]), _replicates(differences[1])
-
-
-def _replicates(replicates: np.ndarray) -> np.ndarray:
-    """Means over data sets, methods and seeds of effects [D,M,S,R], one per draw of test images."""
-    measured = replicates[np.isfinite(replicates).all(-1)]
-    return measured.mean(0) if len(measured) else np.zeros(0)
-
-
-def _gained(result: Result, gauge: str, variant: str, over: str) -> np.ndarray:
-    """Differences [S] of a gauge after two kinds of training on."""
-    at, variants = result.scalars["gauges"].index(gauge), result.scalars["variants"]
-    after = result.arrays["after"][:, _learned(result), :, -1, :, at]
-    return _mean(after[..., variants.index(variant)] - after[..., variants.index(over)])
-
-
-def _regularized(result: Result) -> Iterator[Part]:
-    yield "Q-Score against plain steps", _gained(result, "accuracy", "qscore", "plain"), ()
-    yield "lasso does not gain", GAIN - _gained(result, "accuracy", "lasso", "plain"), ()
-
-
-def _effects(result: Result) -> Iterator[Part]:
-    yield "more highly activating features", _gained(result, "highly", "qscore", "plain"), ()
-    yield "more confidence", _gained(result, "confidence", "qscore", "plain"), ()
-    yield "less AUROC", -_gained(result, "auroc", "qscore", "plain"), ()
-
-
-def _overlaps(result: Result) -> Iterator[Part]:
-    before, plain, regularized = (result.scalars["stages"].index(stage) for stage in ("before", "plain", "qscore"))
-    for i, name in enumerate(result.scalars["masked"]):
-        core = result.arrays["overlap"][i : i + 1][:, _learned(result)][..., 0, :]
-        area = result.arrays["mask_area"][i]
-        yield f"{name}: heat on the object beyond its area", _mean(core[..., before, :]) - area, ()
-        yield f"{name}: right minus wrong", _mean(core[..., before, 0] - core[..., before, 1]), ()
-        if name in result.scalars["datasets"]:  # on the others nothing is trained on
-            yield f"{name}: Q-Score against plain steps", _mean(core[..., regularized, :] - core[..., plain, :]), ()
-
-
-def _supervision(result: Result) -> Iterator[Part]:
-    areas, area_replicates, at = (
-        result.arrays["auroc"],
-        result.arrays["auroc_drawn"],
-        result.scalars["predictors"].index("qscore"),
+CLAIMS = {
+    claim.id: claim
+    for claim in (
+        Claim(
+            "Q1",
+            "Self-supervised representations are nearly sparse, with few strong deviations.",
+            "figure A.1",
+            "excess kurtosis of activations within a sample, self-supervised minus untrained twin",
+            sei=1.0,
+            unit="objective",
+        ),
+        Claim(
+            "Q2",
+            "Features that activate for a moderate share of samples are specific to classes.",
+            "figure 1",
+            "mutual information with the class ÷ the feature's entropy, the band minus the mean of both tails",
+            sei=0.02,
+            unit="objective",
+        ),
+        Claim(
+            "Q3",
+            "Discriminative features beat random ones of the same number.",
+            "figure 2",
+            "difference of probe accuracy, mean over 10 to 60 % of the features",
+            sei=0.01,
+            unit="objective",
+        ),
+        Claim(
+            "Q4",
+            "Up to 40 % of the features can go with little loss.",
+            "figures 2, A.5",
+            "1 point minus the accuracy lost with 60 % kept",
+            sei=0.0,
+            unit="objective",
+        ),
+        Claim(
+            "Q5",
+            "Features from the middle of the rates beat those from either tail.",
+            "figure A.7",
+            "the lesser of the two differences of probe accuracy, means over 10 to 60 % of the features",
+            sei=0.01,
+            unit="objective",
+        ),
+        Claim(
+            "Q6",
+            "The Q-Score predicts which samples the probe gets right.",
+            "figure 4",
+            "AUROC − 0.5",
+            sei=0.05,
+            unit="objective",
+        ),
+        Claim(
+            "Q6b",
+            "(Ours.) It does so better than the norm, the greatest activation, the nearest neighbour and the probe's "
+            "own confidence.",
+            "–",
+            "AUROC minus that of the best of them",
+            sei=0.0,
+            unit="objective",
+        ),
+        Claim(
+            "Q7",
+            "The penalty raises probe accuracy beyond equally long plain training, and lasso does not.",
+            "tables 1, A.1",
+            "accuracy, Q-Score − plain, at the paper's weights",
+            sei=_printed_gain("Table A.1") / 2,
+        ),
+        Claim(
+            "Q8",
+            "It raises the number of highly activating features and the confidence, and lowers the AUROC.",
+            "figure A.10",
+            "the least of three relative differences to plain training",
+            sei=0.0,
+        ),
+        Claim(
+            "Q9",
+            "Heatmaps overlap core regions more than spurious ones.",
+            "figure 7",
+            "core − spurious weighted IoU, corrected for the areas' sizes",
+            sei=0.02,
+            unit="objective",
+        ),
+        Claim(
+            "Q10",
+            "The Q-Score works less well on supervised features.",
+            "figure A.9",
+            "AUROC, self-supervised − supervised",
+            sei=0.02,
+            unit="objective",
+        ),
+        Claim(
+            "Q11",
+            "Regularized encoders transfer better on average.",
+            "table A.2",
+            "mean accuracy on other sets, Q-Score − plain",
+            sei=_printed_gain("Table A.2") / 2,
+        ),
     )
-    groups = {"self-supervised": _learned(result)} | {name: _named(result, name) for name in ("robust", "supervised")}
-    plain = groups.pop("supervised")
-    for name, methods in groups.items():
-        known = bool(methods and plain)
-        nothing = np.full(areas.shape[2], np.nan)
-        effects = _mean(areas[:, methods, :, at] - areas[:, plain, :, at]) if known else nothing
-        replicates = _replicates(area_replicates[:, methods, :, at] - area_replicates[:, plain, :, at]) if known else ()
-        yield f"{name} minus supervised", effects, replicates
+}
+
+Data = Mapping[str, xr.Dataset]
 
 
-def _named(result: Result, method: str) -> list[int]:
-    return [m for m, name in enumerate(result.scalars["methods"]) if name == method]
+def verdicts(data: Data) -> list[Verdict]:
+    """Verdicts on Q1 to Q11, of the self-supervised encoders that learned."""
+    known = data["representations"]
+    learned = [str(name) for name in known.objective.values[known.learned.values & known.self_supervised.values]]
+    if not learned:
+        needs = "needs self-supervised encoders that learned"
+        return [not_tested(claim, needs) for claim in CLAIMS.values()]
+    return [decide_one(CLAIMS[name], data, learned) for name, decide_one in COMPARISONS.items()]
 
 
-def _transfer(result: Result) -> Iterator[Part]:
-    plain, regularized = (result.scalars["stages"].index(stage) for stage in ("plain", "qscore"))
-    accuracy = result.arrays["transfer"]
-    yield "Q-Score against plain steps", _mean(accuracy[..., regularized] - accuracy[..., plain]), ()
+def _of(values: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
+    """Means over seeds, of some objectives."""
+    return values.sel(objective=list(names)).mean("seed")
 
 
-COMPARISONS: dict[str, Callable[[Result], Iterator[Part]]] = {
+def _one(values: xr.DataArray, name: str) -> xr.DataArray:
+    """Mean over seeds, of one objective."""
+    return values.sel(objective=name, drop=True).mean("seed")
+
+
+def _sparse(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    kurtosis = data["representations"].kurtosis
+    if "untrained" not in kurtosis.objective.values:
+        return not_tested(claim, "needs the untrained twin")
+    return decide(claim, _of(kurtosis, learned) - _one(kurtosis, "untrained"))
+
+
+def _information(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    share = _of(data["features"].relative_information, learned)
+    tails = share.sel(band=["lower tail", "upper tail"]).mean("band")
+    return decide(claim, share.sel(band="discriminative", drop=True) - tails)
+
+
+def _subsets(data: Data, learned: list[str]) -> xr.DataArray:
+    accuracy = _of(data["subset_probes"].accuracy, learned)
+    return accuracy.sel(share=slice(SIZES[0] - 1e-9, SIZES[1] + 1e-9)).mean("share", skipna=False)
+
+
+def _random(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    accuracy = _subsets(data, learned)
+    return decide(claim, accuracy.sel(subset="discriminative", drop=True) - accuracy.sel(subset="random", drop=True))
+
+
+def _tails(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    accuracy = _subsets(data, learned).mean("dataset")
+    middle = accuracy.sel(subset="discriminative", drop=True)
+    return decide(claim, middle - accuracy.sel(subset=["lower", "upper"]), least=True)
+
+
+def _compression(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    accuracy = _of(data["subset_probes"].accuracy, learned).sel(subset="discriminative", drop=True)
+    lost = accuracy.sel(share=1, drop=True) - accuracy.sel(share=KEPT, method="nearest", drop=True)
+    return decide(claim, LITTLE - lost)
+
+
+def _pooled(drawn: xr.DataArray) -> xr.DataArray:
+    """Replicates of the mean over objectives and sets."""
+    return drawn.mean([dim for dim in drawn.dims if dim != "round"]).rename(round="replicate")
+
+
+def _prediction(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    own, drawn = (
+        _of(data["predict"][name], learned).sel(predictor="qscore", drop=True) for name in ("auroc", "auroc_drawn")
+    )
+    return decide(claim, own - 0.5, replicates=_pooled(drawn))
+
+
+def _rivals(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    """The best rival is that of each objective, by its mean over sets."""
+    whole, drawn = (_of(data["predict"][name], learned) for name in ("auroc", "auroc_drawn"))
+
+    def gap(areas: xr.DataArray) -> xr.DataArray:
+        return areas.sel(predictor="qscore", drop=True) - areas.sel(predictor=list(RIVALS))
+
+    best = whole.sel(predictor=list(RIVALS)).mean("dataset").fillna(-1).idxmax("predictor")
+    ahead = gap(whole).sel(predictor=best).drop_vars("predictor")
+    note = f"best: {', '.join(sorted(set(map(str, best.values))))}"
+    return decide(claim, ahead, replicates=_pooled(gap(drawn).sel(predictor=best).drop_vars("predictor")), note=note)
+
+
+def _trained_on(data: Data, gauge: str) -> xr.DataArray:
+    """A gauge after each kind of training on, at the chosen rate, of every objective and set that has any."""
+    regularized = data["regularize"]
+    after = regularized.after.sel(gauge=gauge, drop=True)
+    chosen = after.where(after.rate == regularized.chosen_rate).max("rate")  # of one rate
+    return chosen.stack(cell=("objective", "dataset")).dropna("cell", how="all")
+
+
+def _gain(values: xr.DataArray, variant: str) -> xr.DataArray:
+    """Over plain training, by seed, NaN where a seed has not all of the cells."""
+    return (values.sel(variant=variant, drop=True) - values.sel(variant="plain", drop=True)).mean("cell", skipna=False)
+
+
+def _regularized(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    accuracy = _trained_on(data, "accuracy")
+    return decide(claim, _gain(accuracy, "qscore"), controls={"lasso − plain": _gain(accuracy, "lasso")})
+
+
+def _effects(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    signs = {"highly": 1, "confidence": 1, "auroc": -1}
+    changes = []
+    for gauge, sign in signs.items():
+        values = _trained_on(data, gauge)
+        changes.append(sign * _gain(values / values.sel(variant="plain", drop=True), "qscore"))
+    names = ["more highly activating features", "more confidence", "less AUROC"]
+    return decide(claim, xr.concat(changes, "gauge").assign_coords(gauge=names), least=True)
+
+
+def _overlaps(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    before = _of(data["heatmaps"].lift.sel(stage="before", drop=True), learned).dropna("masked", how="all")
+    if not before.sizes["masked"]:
+        return not_tested(claim, "needs sets with masks")
+    return decide(claim, before)
+
+
+def _supervision(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    areas, drawn = (data["predict"][name].sel(predictor="qscore", drop=True) for name in ("auroc", "auroc_drawn"))
+    if "supervised" not in areas.objective.values:
+        return not_tested(claim, "needs supervised encoders")
+
+    def against(values: xr.DataArray, name: str) -> xr.DataArray:
+        return _of(values, learned) - _one(values, name)
+
+    controls = {t: against(areas, name) for name, t in CONTROLS.items() if name in areas.objective.values}
+    if "robust" in areas.objective.values:
+        controls["robust − supervised"] = _of(areas, ["robust"]) - _one(areas, "supervised")
+    replicates = _pooled(against(drawn, "supervised"))
+    return decide(claim, against(areas, "supervised"), replicates=replicates, controls=controls)
+
+
+def _transfer(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    accuracy = data["transfer"].accuracy.dropna("objective", how="all")
+    gain = accuracy.sel(stage="qscore", drop=True) - accuracy.sel(stage="plain", drop=True)
+    return decide(claim, gain.mean("objective", skipna=False))
+
+
+COMPARISONS: dict[str, Callable[[Claim, Data, list[str]], Verdict]] = {
     "Q1": _sparse,
     "Q2": _information,
     "Q3": _random,
     "Q4": _compression,
     "Q5": _tails,
     "Q6": _prediction,
+    "Q6b": _rivals,
     "Q7": _regularized,
     "Q8": _effects,
     "Q9": _overlaps,

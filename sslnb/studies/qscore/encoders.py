@@ -1,6 +1,6 @@
-"""The encoders of the study of representation quality, and what a linear probe makes of each."""
+"""What the study of representation quality makes of an encoder: features, a probe, scores; and training it on."""
 
-import functools
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -9,7 +9,6 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from sslnb import data
 from sslnb.core import device
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoders.encoder import Encoder
@@ -19,13 +18,14 @@ from sslnb.features.linear import LinearProbe, LinearProbeGrid
 from sslnb.features.standardize import Standardizer
 from sslnb.metrics import qscore
 from sslnb.metrics.activations import subsets
-from sslnb.studies.qscore.parameters import Parameters
+from sslnb.studies.qscore.parameters import CANDIDATES, MOST_EMPTY, QScoreParameters
+from sslnb.studies.study import OWN, UNTRAINED, Context
 from sslnb.training.cache import cached_pretrain
-from sslnb.training.loop import Pretrained
 from sslnb.training.penalty import Penalty
 
 VARIANTS = ("plain", "lasso", "qscore")  # what training on adds to the loss
 SUBSETS = ("discriminative", "random", "pca", "lower", "upper")  # which features a probe keeps
+EPSILON_IMAGES = 2000  # of the pool's training images, by which epsilon is chosen
 
 
 @dataclass(frozen=True)
@@ -64,111 +64,119 @@ def features_of(encoder: Encoder, images: ImageSet) -> Tensor:
     return extract(encoder, images, device=on, precision=device.best_precision(on))
 
 
-class Encoders:
-    """Each encoder trained once, in the shared cache; ``reasons`` names what went wrong."""
+def splits(context: Context, dataset: str) -> dict[str, ImageSet]:
+    """What probes train on, are chosen on and are judged by."""
+    p = context.parameters
+    limits = {"train": p.probe_limit, "val": p.probe_limit, "test": p.test_limit}
+    return {split: context.images(dataset, split, limit) for split, limit in limits.items()}
 
-    def __init__(self, parameters: Parameters) -> None:
-        self.parameters = parameters
-        self.trained, self.reasons = 0, {}
-        self.splits, self.source = functools.cache(self._splits), functools.cache(self._source)
 
-    def _splits(self, dataset: str) -> dict[str, ImageSet]:
-        """What probes train on, are chosen on and are judged by."""
-        p = self.parameters
-        limits = {"train": p.probe_limit, "val": p.probe_limit, "test": p.test_limit}
-        return {split: at_most(data.load(dataset, split, size=p.size), limit) for split, limit in limits.items()}
+def epsilon(context: Context) -> float:
+    """The threshold that was asked for, or the greatest candidate at which few images have nothing above it.
 
-    def _source(self, dataset: str) -> ImageSet:
-        """What is pretrained on."""
-        return at_most(data.load(dataset, "train", size=self.parameters.size), self.parameters.limit)
-
-    def pretrained(self, dataset: str, method: str, seed: int) -> Pretrained:
-        """An encoder from random weights; see its ``reason`` before it is used."""
-        images = self.source(dataset)
-        run = cached_pretrain(self.parameters.config(method, seed, len(images)), images)
-        return self._noted(run, f"{method} on {dataset}, seed {seed}")
-
-    def further(
-        self, start: Pretrained, dataset: str, method: str, seed: int, rate: float, penalty: Penalty | None
-    ) -> Pretrained:
-        """The same encoder trained on with its own objective, and a penalty where one is given."""
-        p, images = self.parameters, self.source(dataset)
-        changes = {"steps": p.further_steps, "optimizer": p.further_optimizer, "learning_rate": rate}
-        config = p.config(method, seed, len(images), **changes)
-        run = cached_pretrain(config, images, initial=start.checkpoint, penalty=penalty)
-        return self._noted(run, f"{method} on {dataset}, seed {seed}, {trained_on(rate, penalty)}")
-
-    def _noted(self, run: Pretrained, name: str) -> Pretrained:
-        self.trained += not run.reused
-        if run.reason:
-            self.reasons[name] = run.reason
-        return run
-
-    def penalty(self, variant: str, mask: Tensor | None) -> Penalty | None:
-        """What a variant adds to the loss, with the study's weights; None for none."""
-        p = self.parameters
-        if variant == "plain":
-            return None
-        return Penalty(variant, mask, p.weight, p.norm_weight, p.epsilon)
-
-    def judge(
-        self, name: str, encoder: Encoder, splits: dict[str, ImageSet], seed: int, like: LinearProbe | None = None
-    ) -> Judged:
-        """Probe an encoder; learning rate and weight decay chosen on the validation split, or those of ``like``.
-
-        What can't be used is noted under the ``name``.
-        """
-        p = self.parameters
-        raw = {split: features_of(encoder, images) for split, images in splits.items()}
-        standardizer = Standardizer("unit_variance").fit(raw["train"])
-        x = {split: standardizer.transform(h) for split, h in raw.items()}
-        chosen = {"learning_rates": (like.learning_rate,), "weight_decays": (like.weight_decay,)} if like else {}
-        grid = LinearProbeGrid(epochs=p.probe_epochs, seed=seed, **chosen)
-        probe = grid.fit(x["train"], splits["train"].labels, x["val"], splits["val"].labels)
-        believed = probe(x["test"]).softmax(1)
-        rate = qscore.activation_rate(raw["train"], p.epsilon)
-        mask, missing = band(rate, p.low, p.high)
-        confidence, predicted = believed.max(1)
-        right = predicted == splits["test"].labels
-        if not probe.converged:
-            self.reasons[f"{name}: linear probe"] = "it does not beat chance on the validation split"
-        if missing:
-            self.reasons[f"{name}: discriminative features"] = missing
-        return Judged(raw, standardizer, probe, right, confidence, rate, mask, missing)
-
-    def on_subsets(self, judged: Judged, splits: dict[str, ImageSet], seed: int) -> np.ndarray:
-        """Test accuracies [subset, share] of probes on shares of the features, all of an encoder's trained at once.
-
-        PCA keeps the first components of the standardized training features, not whitened: all of them are then as
-        good as all features.
-        """
-        p, n = self.parameters, len(self.parameters.shares)
-        x = {split: judged.standardized(split) for split in ("train", "test")}
-        masks_of = [subsets(judged.rate, share, random=p.random_subsets, seed=seed) for share in p.shares]
-        masks = [torch.stack([each[name] for each in masks_of]) for name in ("discriminative", "lower", "upper")]
-        masks = torch.cat([*masks, *(each["random"] for each in masks_of)])
-        own = self._accuracies(judged, x, masks, splits, seed)
-        pca = PCA().fit(x["train"].numpy())
-        turned = {split: torch.from_numpy(pca.transform(part.numpy())) for split, part in x.items()}
-        order = torch.arange(turned["train"].shape[1])
-        first = torch.stack([order < int(each["lower"].sum()) for each in masks_of])
-        accuracy = {
-            "discriminative": own[:n],
-            "lower": own[n : 2 * n],
-            "upper": own[2 * n : 3 * n],
-            "random": own[3 * n :].reshape(n, p.random_subsets).mean(1),
-            "pca": self._accuracies(judged, turned, first, splits, seed),
+    One for all encoders, from training images of the pool: labels and test images are not looked at.
+    """
+    if context.parameters.epsilon is not None:
+        return context.parameters.epsilon
+    if "epsilon" not in context.memory:
+        images = at_most(context.pool.images(), EPSILON_IMAGES)
+        names = [name for name in context.names if name[0] not in (UNTRAINED, OWN)]
+        features = [features_of(context.encoder(*name), images) for name in names]
+        empty = {
+            value: np.mean([float((~qscore.highly_activating(h, value).any(1)).double().mean()) for h in features])
+            for value in CANDIDATES
         }
-        return np.stack([accuracy[name] for name in SUBSETS])
+        few = [value for value in CANDIDATES if empty[value] <= MOST_EMPTY]
+        context.memory["epsilon"] = few[0] if few else CANDIDATES[-1]
+    return context.memory["epsilon"]
 
-    def _accuracies(
-        self, judged: Judged, x: dict[str, Tensor], masks: Tensor, splits: dict[str, ImageSet], seed: int
-    ) -> np.ndarray:
-        """Of probes on masked features [G,d], with the learning rate and decay that were chosen for all features."""
-        grid, classes = LinearProbeGrid(epochs=self.parameters.probe_epochs, seed=seed), len(splits["train"].classes)
-        rates, decays = (torch.full((len(masks),), v) for v in (judged.probe.learning_rate, judged.probe.weight_decay))
-        weights = grid.train(x["train"], splits["train"].labels, rates, decays, classes, masks)
-        return grid.scores(*weights, x["test"], splits["test"].labels).numpy()
+
+def judge(
+    context: Context,
+    name: str,
+    encoder: Encoder,
+    sets: dict[str, ImageSet],
+    seed: int,
+    like: LinearProbe | None = None,
+) -> Judged:
+    """Probe an encoder; learning rate and weight decay chosen on the validation split, or those of ``like``.
+
+    What can't be used is noted under the ``name``.
+    """
+    p = context.parameters
+    raw = {split: features_of(encoder, images) for split, images in sets.items()}
+    standardizer = Standardizer("unit_variance").fit(raw["train"])
+    x = {split: standardizer.transform(h) for split, h in raw.items()}
+    chosen = {"learning_rates": (like.learning_rate,), "weight_decays": (like.weight_decay,)} if like else {}
+    grid = LinearProbeGrid(epochs=p.probe_epochs, seed=seed, **chosen)
+    probe = grid.fit(x["train"], sets["train"].labels, x["val"], sets["val"].labels)
+    believed = probe(x["test"]).softmax(1)
+    rate = qscore.activation_rate(raw["train"], epsilon(context))
+    mask, missing = band(rate, p.low, p.high)
+    confidence, predicted = believed.max(1)
+    right = predicted == sets["test"].labels
+    if not probe.converged:
+        context.notes.append(f"{name}: the linear probe does not beat chance on the validation split")
+    if missing:
+        context.notes.append(f"{name}: no discriminative features: {missing}")
+    return Judged(raw, standardizer, probe, right, confidence, rate, mask, missing)
+
+
+def on_subsets(p: QScoreParameters, judged: Judged, sets: dict[str, ImageSet], seed: int) -> np.ndarray:
+    """Test accuracies [subset, share] of probes on shares of the features, all of an encoder's trained at once.
+
+    PCA keeps the first components of the standardized training features, not whitened: all of them are then as good as
+    all features.
+    """
+    n = len(p.shares)
+    x = {split: judged.standardized(split) for split in ("train", "test")}
+    masks_of = [subsets(judged.rate, share, random=p.random_subsets, seed=seed) for share in p.shares]
+    masks = [torch.stack([each[name] for each in masks_of]) for name in ("discriminative", "lower", "upper")]
+    masks = torch.cat([*masks, *(each["random"] for each in masks_of)])
+    own = _accuracies(p, judged, x, masks, sets, seed)
+    pca = PCA().fit(x["train"].numpy())
+    turned = {split: torch.from_numpy(pca.transform(part.numpy())) for split, part in x.items()}
+    order = torch.arange(turned["train"].shape[1])
+    first = torch.stack([order < int(each["lower"].sum()) for each in masks_of])
+    accuracy = {
+        "discriminative": own[:n],
+        "lower": own[n : 2 * n],
+        "upper": own[2 * n : 3 * n],
+        "random": own[3 * n :].reshape(n, p.random_subsets).mean(1),
+        "pca": _accuracies(p, judged, turned, first, sets, seed),
+    }
+    return np.stack([accuracy[name] for name in SUBSETS])
+
+
+def _accuracies(
+    p: QScoreParameters, judged: Judged, x: dict[str, Tensor], masks: Tensor, sets: dict[str, ImageSet], seed: int
+) -> np.ndarray:
+    """Of probes on masked features [G,d], with the learning rate and decay that were chosen for all features."""
+    grid, classes = LinearProbeGrid(epochs=p.probe_epochs, seed=seed), len(sets["train"].classes)
+    rates, decays = (torch.full((len(masks),), v) for v in (judged.probe.learning_rate, judged.probe.weight_decay))
+    weights = grid.train(x["train"], sets["train"].labels, rates, decays, classes, masks)
+    return grid.scores(*weights, x["test"], sets["test"].labels).numpy()
+
+
+def further(context: Context, objective: str, seed: int, rate: float, penalty: Penalty | None) -> Encoder | None:
+    """An encoder of the pool trained on with its own objective and a new head; None where that went wrong.
+
+    Pools hold encoders without heads: all that are compared begin with the same new one.
+    """
+    member, steps = context.pool.scale.member(f"{objective}/{seed}"), context.parameters.further_steps
+    images = member.images()
+    epochs = math.ceil(steps / (len(images) // min(member.config.batch_size, len(images))))
+    config = dataclasses.replace(member.config, epochs=epochs, steps=steps, learning_rate=rate)
+    run = cached_pretrain(config, images, initial=context.encoder(objective, seed), penalty=penalty)
+    if run.reason:
+        context.notes.append(f"{objective}, seed {seed}, {trained_on(rate, penalty)}: {run.reason}")
+    return run.encoder.eval() if run.converged else None
+
+
+def penalty_of(context: Context, variant: str, mask: Tensor | None) -> Penalty | None:
+    """What a variant adds to the loss, with the study's weights; None for none."""
+    p = context.parameters
+    return None if variant == "plain" else Penalty(variant, mask, p.weight, p.norm_weight, epsilon(context))
 
 
 def band(rate: Tensor, low: float, high: float) -> tuple[Tensor | None, str | None]:

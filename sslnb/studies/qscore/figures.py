@@ -3,12 +3,13 @@
 import math
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import label, short
+from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
 
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
@@ -17,7 +18,6 @@ SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "P
 }
 KIND_LABELS = ("image", "discriminative", "regularized", "group", "PCA", "least active")
 GAUGE_LABELS = {"highly": "highly activating features", "confidence": "confidence in %", "auroc": "AUROC in %"}
-OUTCOMES = ((0, "right"), (1, "wrong"))
 STAGE_LABELS = {"before": "before", "plain": "plain steps", "lasso": "lasso", "qscore": "Q-Score"}
 HEAT = 0.6  # opacity of a heatmap on its image
 
@@ -28,6 +28,17 @@ def look(m: int) -> dict[str, object]:
     return {"color": COLOURS[m % n], "marker": MARKERS[m % n], "linestyle": "-" if m < n else "--"}
 
 
+def measured(values: xr.DataArray) -> list[tuple[int, str]]:
+    """Position and name of the objectives of which anything is known."""
+    known = values.notnull().any([dim for dim in values.dims if dim != "objective"]).values
+    return [(m, str(name)) for m, name in enumerate(values.objective.values) if known[m]]
+
+
+def first_set(result: Result, step: str, name: str) -> xr.DataArray:
+    """A quantity on the first data set."""
+    return result.data[step][name].isel(dataset=0)
+
+
 def _nothing(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, fontsize=9)
     ax.set_axis_off()
@@ -35,12 +46,13 @@ def _nothing(ax: Axes, text: str) -> None:
 
 def activation_maps(result: Result) -> Figure:
     """Activations of the first test samples, as shares of each sample's greatest: a panel per method."""
-    methods = [m for m in range(len(result.scalars["methods"])) if np.isfinite(result.arrays["activations"][m]).any()]
+    values = result.data["representations"].activations
+    methods = measured(values)
     columns = min(5, len(methods))
     figure, axes = panels(columns, math.ceil(len(methods) / columns), height=1.9, sharex=True, sharey=True)
-    for ax, m in zip(axes.flat, methods, strict=False):
-        image = ax.imshow(result.arrays["activations"][m], aspect="auto", cmap="viridis", vmin=0, vmax=1)
-        ax.set_title(label(result.scalars["methods"][m]))
+    for ax, (m, method) in zip(axes.flat, methods, strict=False):
+        image = ax.imshow(values.values[m], aspect="auto", cmap="viridis", vmin=0, vmax=1)
+        ax.set_title(label(method))
     for ax in axes.flat[len(methods) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
@@ -54,11 +66,11 @@ def activation_maps(result: Result) -> Figure:
 def magnitudes(result: Result) -> Figure:
     """Distribution of magnitudes relative to each sample's greatest, on a logarithmic scale, a line per method."""
     figure, axes = panels(1, height=3.2)
-    density = result.arrays["magnitudes"]
-    centres = (np.arange(density.shape[1]) + 0.5) / density.shape[1]
-    for m, method in enumerate(result.scalars["methods"]):
+    density = result.data["representations"].magnitudes
+    centres = (np.arange(density.sizes["bin"]) + 0.5) / density.sizes["bin"]
+    for m, method in measured(density):
         style = look(m) | {"marker": None, "label": label(method)}
-        axes[0, 0].plot(centres, 100 * density[m], linewidth=1.4, **style)
+        axes[0, 0].plot(centres, 100 * density.values[m], linewidth=1.4, **style)
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_xlabel("activation / greatest of its sample")
     axes[0, 0].set_ylabel("share of activations in %")
@@ -69,14 +81,14 @@ def magnitudes(result: Result) -> Figure:
 def rates(result: Result) -> Figure:
     """Activation rates of all features in ascending order, a line per method (first set and seed); the band is grey."""
     figure, axes = panels(1, height=3.2)
-    ax, p = axes[0, 0], result.parameters
-    for m, method in enumerate(result.scalars["methods"]):
-        rate = np.sort(result.arrays["rates"][0, m, 0])
+    ax, attrs = axes[0, 0], result.data["representations"].attrs
+    values = first_set(result, "features", "rate").isel(seed=0)
+    for m, method in measured(values):
+        rate = np.sort(values.values[m])
         rate = rate[np.isfinite(rate)]
-        if len(rate):
-            style = look(m) | {"marker": None, "label": label(method)}
-            ax.plot(np.linspace(0, 100, len(rate)), rate, linewidth=1.4, **style)
-    ax.axvspan(p["low"], p["high"], color="0.85", zorder=0)
+        style = look(m) | {"marker": None, "label": label(method)}
+        ax.plot(np.linspace(0, 100, len(rate)), rate, linewidth=1.4, **style)
+    ax.axvspan(attrs["low"], attrs["high"], color="0.85", zorder=0)
     ax.set_xlabel("features in ascending order of their rate, percentile")
     ax.set_ylabel("samples activated, %")
     legend(figure, ax, 4)
@@ -102,7 +114,7 @@ def example(result: Result, which: int) -> Figure:
 
 def examples(result: Result) -> Figure:
     """Features of the lower tail, the band and the upper tail: of each the first and the last that are kept."""
-    groups = result.arrays.get("example_group", np.zeros(0))
+    groups = result.data["features"].get("example_group", xr.DataArray(np.zeros(0))).values
     if not len(groups):
         figure, axes = panels(1, height=1.2)
         _nothing(axes[0, 0], "no feature is discriminative")
@@ -116,7 +128,9 @@ def examples(result: Result) -> Figure:
 
 def _example_rows(figure: object, result: Result, chosen: list[int], *, whole: bool = True) -> None:
     """A row per feature: its top images under its heatmap (``whole``: and as they are, above), its classes."""
-    a, top = result.arrays, result.arrays["example_image"].shape[1]
+    data = result.data["features"]
+    a = {name: data[name].values for name in data.data_vars if str(name).startswith("example")}
+    top = a["example_image"].shape[1]
     high = 2 if whole else 1
     grid = figure.add_gridspec(high * len(chosen), top + 1, width_ratios=[1] * top + [2.2])
     for row, i in enumerate(chosen):
@@ -126,14 +140,14 @@ def _example_rows(figure: object, result: Result, chosen: list[int], *, whole: b
                 ax = figure.add_subplot(grid[high * row + extra, column])
                 overlay(ax, image, a["example_heat"][i, column] if extra == high - 1 else None)
                 if not column and extra == high - 1:
-                    group = result.scalars["bands"][a["example_group"][i]]
+                    group = data["band"].values[int(a["example_group"][i])]
                     text = f"feature {a['example_feature'][i]}\n{a['example_rate'][i]:.1f} %\n{group}"
                     ax.set_ylabel(text, fontsize=6)
         bars = figure.add_subplot(grid[high * row : high * (row + 1), top])
         share = 100 * np.nan_to_num(a["example_class_rates"][i])
         order = np.argsort(share)[::-1][:10]
         bars.bar(range(len(order)), share[order], color=COLOURS[0])
-        names = [result.scalars["classes"][k][:10] for k in order]
+        names = [data.attrs["classes"][k][:10] for k in order]
         bars.set_xticks(range(len(order)), names, rotation=60, ha="right", fontsize=6)
         bars.tick_params(axis="y", labelsize=6)
         bars.spines[["top", "right"]].set_visible(False)
@@ -160,28 +174,29 @@ def grid_of(values: np.ndarray, rows: list, columns: list, names: tuple[str, str
 
 def sensitivity(result: Result) -> Figure:
     """AUROC over epsilon and the band's lower end (pictured method, mean over seeds), and how often L ∩ D is empty."""
-    m = result.scalars["methods"].index(result.scalars["pictured"])
-    area, empty = (mean_spread(result.arrays[k][0, m])[0] for k in ("sensitivity", "empty"))
+    data = result.data["features"].sel(objective=result.data["features"].attrs["pictured"]).isel(dataset=0)
+    area, empty = (mean_spread(data[name].values)[0] for name in ("sensitivity", "empty"))
     notes = np.array([[f"\n{100 * e:.0f} % empty" if math.isfinite(e) else "" for e in row] for row in empty])
     names = "ε in deviations", "lower end of the band, percentile", "AUROC in %"
-    return grid_of(area, result.scalars["epsilons"], result.scalars["lows"], names, notes)
+    return grid_of(area, data.epsilon.values, data.low.values, names, notes)
 
 
 def subsets(result: Result, *, dataset: int = 0) -> Figure:
     """Accuracy of probes against the share of the features they keep: a panel per method, a line per choice."""
-    accuracy = result.arrays["subsets"][dataset]
-    methods = [m for m in range(len(result.scalars["methods"])) if np.isfinite(accuracy[m]).any()]
+    accuracy = result.data["subset_probes"].accuracy.isel(dataset=dataset)
+    methods = measured(accuracy)
     columns = min(4, max(1, len(methods)))
     figure, axes = panels(columns, max(1, math.ceil(len(methods) / columns)), height=2.1, sharex=True)
     for ax in axes.flat[len(methods) :]:
         ax.set_axis_off()
-    for ax, m in zip(axes.flat, methods, strict=False):
-        for i, name in enumerate(result.scalars["subsets"]):
-            mean, low, high = (100 * part for part in mean_spread(accuracy[m, :, i]))
-            shares = 100 * np.array(result.scalars["shares"])
+    for ax, (_, method) in zip(axes.flat, methods, strict=False):
+        for i, name in enumerate(accuracy.subset.values):
+            own = accuracy.sel(objective=method, subset=name).values
+            mean, low, high = (100 * part for part in mean_spread(own))
+            shares = 100 * accuracy.share.values
             ax.plot(shares, mean, color=COLOURS[i], marker=MARKERS[i], markersize=3, label=SUBSET_LABELS[name])
             ax.fill_between(shares, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
-        ax.set_title(label(result.scalars["methods"][m]))
+        ax.set_title(label(method))
     figure.supxlabel("share of the features kept, %")
     figure.supylabel("accuracy in %")
     if methods:
@@ -207,7 +222,8 @@ def score_explorer(score: np.ndarray, right: np.ndarray, title: str) -> Figure:
 
 def outcomes(result: Result) -> Figure:
     """Mean activations of discriminative features per class: right samples at the left, wrong ones at the right."""
-    values = result.arrays["by_class"]
+    data = result.data["outcomes"]
+    values = data.by_class.values
     if not values.size:
         figure, axes = panels(1, height=1.2)
         _nothing(axes[0, 0], "no feature is discriminative")
@@ -218,7 +234,7 @@ def outcomes(result: Result) -> Figure:
         image = ax.imshow(part, aspect="auto", cmap="viridis", vmin=0, vmax=top)
         ax.set_title(f"classified {title}", fontsize=10)
         ax.set_xlabel("discriminative feature")
-    names = result.scalars["classes"][:20]
+    names = data.attrs["classes"][:20]
     axes[0, 0].set_yticks(range(len(names)), names, fontsize=7)
     figure.colorbar(image, ax=axes, fraction=0.03).set_label("mean activation", fontsize=8)
     return figure
@@ -227,36 +243,36 @@ def outcomes(result: Result) -> Figure:
 def curves(result: Result) -> Figure:
     """ROC and precision-recall curves of the Q-Score, a line per method (first set, mean over seeds)."""
     figure, axes = panels(2, height=3.2)
-    lines = result.arrays["curves"][0]
-    x = np.linspace(0, 1, lines.shape[-1])
-    for m, method in enumerate(result.scalars["methods"]):
-        for i, ax in enumerate(axes[0]):
+    lines = first_set(result, "predict", "curves")
+    x = lines.x.values
+    for m, method in measured(lines):
+        for ax, kind in zip(axes[0], lines.curve.values, strict=True):
             style = look(m) | {"marker": None, "label": label(method)}
-            ax.plot(x[1:], mean_spread(lines[m, :, i])[0][1:], linewidth=1.2, **style)
+            ax.plot(x[1:], mean_spread(lines.sel(objective=method, curve=kind).values)[0][1:], linewidth=1.2, **style)
     axes[0, 0].plot((0, 1), (0, 1), color="0.6", linestyle=":", linewidth=1)
     axes[0, 0].set(xlabel="false positive rate", ylabel="true positive rate")
     axes[0, 1].set(xlabel="recall", ylabel="precision", ylim=(0, 1))
-    legend(figure, axes[0, 0], 4)
+    if measured(lines):
+        legend(figure, axes[0, 0], 4)
     return figure
 
 
-def gauges(result: Result, *, dataset: int = 0) -> Figure:
-    """Highly activating features, confidence and AUROC before and after training on at the last rate, per method."""
-    methods = [result.scalars["methods"].index(m) for m in result.scalars["self_supervised"]]
-    after = result.arrays["after"][dataset, :, :, -1]
-    methods = [m for m in methods if np.isfinite(after[m]).any()]
+def gauges(result: Result) -> Figure:
+    """Highly activating features, confidence and AUROC before and after training on, per method on the first set."""
+    data = result.data["regularize"].isel(dataset=0)
+    after = data.after.where(data.rate == data.chosen_rate).max("rate")
+    methods = [name for _, name in measured(after)]
     figure, axes = panels(len(GAUGE_LABELS), height=2.9)
     for ax, (gauge, text) in zip(axes[0], GAUGE_LABELS.items(), strict=True):
-        g, scale = result.scalars["gauges"].index(gauge), 1 if gauge == "highly" else 100
-        stages = [result.arrays["before"][dataset, ..., g], *np.moveaxis(after[..., g], -1, 0)]
-        labels = [STAGE_LABELS[stage] for stage in ("before", *result.scalars["variants"])]
-        for i, values in enumerate(stages):
-            mean, low, high = mean_spread(scale * values[methods].T)
+        scale, own = 1 if gauge == "highly" else 100, after.sel(objective=methods, gauge=gauge)
+        stages = {"before": data.before.sel(objective=methods, gauge=gauge)}
+        stages |= {str(name): own.sel(variant=name) for name in own.variant.values}
+        for i, (stage, values) in enumerate(stages.items()):
+            mean, low, high = mean_spread(scale * values.transpose("seed", "objective").values)
             x = np.arange(len(methods)) + 0.18 * (i - 1.5)
             style = {"fmt": MARKERS[i], "color": COLOURS[i], "markersize": 4, "capsize": 2}
-            ax.errorbar(x, mean, (mean - low, high - mean), label=labels[i], **style)
-        names = [label(result.scalars["methods"][m]) for m in methods]
-        ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
+            ax.errorbar(x, mean, (mean - low, high - mean), label=STAGE_LABELS[stage], **style)
+        ax.set_xticks(range(len(methods)), map(label, methods), rotation=45, ha="right", fontsize=7)
         ax.set_title(text)
     legend(figure, axes[0, 0], 4)
     return figure
@@ -264,11 +280,11 @@ def gauges(result: Result, *, dataset: int = 0) -> Figure:
 
 def ablation(result: Result) -> Figure:
     """Accuracy over both weights of the penalty, mean over seeds, with the deviation beneath."""
-    accuracy = result.arrays["ablation"][..., 0]
-    notes = np.array([[_deviation(values) for values in row] for row in accuracy])
-    mean = mean_spread(np.moveaxis(accuracy, 2, 0))[0]
+    accuracy = result.data["ablation"].gauges.sel(gauge="accuracy").transpose("weight", "norm_weight", "seed")
+    notes = np.array([[_deviation(values) for values in row] for row in accuracy.values])
+    mean = mean_spread(np.moveaxis(accuracy.values, 2, 0))[0]
     names = "λ₁, of the Q-Score", "λ₂, of the norms", "accuracy in %"
-    return grid_of(mean, result.scalars["weights"], result.scalars["norm_weights"], names, notes)
+    return grid_of(mean, accuracy.weight.values, accuracy.norm_weight.values, names, notes)
 
 
 def _deviation(values: np.ndarray) -> str:
@@ -279,11 +295,12 @@ def _deviation(values: np.ndarray) -> str:
 
 def samples(result: Result) -> Figure:
     """Heatmaps of a few samples, right ones above: their discriminative features, groups, components, least active."""
-    if "sample_image" not in result.arrays:
+    data = result.data["heatmaps"]
+    if "sample_image" not in data:
         figure, axes = panels(1, height=1.2)
         _nothing(axes[0, 0], "no sample has a highly activating discriminative feature")
         return figure
-    a = result.arrays
+    a = {name: data[name].values for name in data.data_vars if str(name).startswith("sample")}
     figure, axes = panels(len(KIND_LABELS), len(a["sample_image"]), height=1.15)
     for row, image in enumerate(a["sample_image"]):
         for column, text in enumerate(KIND_LABELS):
@@ -295,30 +312,30 @@ def samples(result: Result) -> Figure:
             if not row:
                 axes[row, column].set_title(text)
         outcome = "right" if a["sample_right"][row] else "wrong"
-        axes[row, 0].set_ylabel(f"{result.scalars['classes'][a['sample_label'][row]][:12]}\n{outcome}", fontsize=8)
+        axes[row, 0].set_ylabel(f"{data.attrs['classes'][a['sample_label'][row]][:12]}\n{outcome}", fontsize=8)
     return figure
 
 
 def overlaps(result: Result) -> Figure:
     """Overlap of heatmaps with the object, of right and wrong samples at each stage: a panel per set."""
-    sets = result.scalars["masked"]
+    data = result.data["heatmaps"]
+    sets = data.masked.values
     figure, axes = panels(max(1, len(sets)), height=3.0)
-    if not sets:
+    if not len(sets):
         _nothing(axes[0, 0], "no set with masks was asked for")
         return figure
-    stages = list(enumerate(result.scalars["stages"]))
-    for i, (ax, name) in enumerate(zip(axes[0], sets, strict=True)):
-        core = result.arrays["overlap"][i, :, :, :, 0]
-        methods = [m for m in range(len(core)) if np.isfinite(core[m]).any()]
-        marks = [(t, o, f"{STAGE_LABELS[stage]}, {name}") for t, stage in stages for o, name in OUTCOMES]
-        for b, (t, o, text) in enumerate(marks):
-            mean, low, high = mean_spread(100 * core[methods, :, t, o].T)
+    for ax, name in zip(axes[0], sets, strict=True):
+        core = 100 * data.overlap.sel(masked=name, region="core")
+        methods = [method for _, method in measured(core)]
+        marks = [(stage, outcome) for stage in data.stage.values for outcome in data.outcome.values]
+        for b, (stage, outcome) in enumerate(marks):
+            values = core.sel(objective=methods, stage=stage, outcome=outcome).transpose("seed", "objective").values
+            mean, low, high = mean_spread(values)
             x = np.arange(len(methods)) + 0.14 * (b - 2.5)
             style = {"fmt": MARKERS[b], "color": COLOURS[b], "markersize": 4, "capsize": 2}
-            ax.errorbar(x, mean, (mean - low, high - mean), label=text, **style)
-        ax.axhline(100 * result.arrays["mask_area"][i], color="0.4", linestyle=":", label="the object's area")
-        names = [label(result.scalars["methods"][m]) for m in methods]
-        ax.set_xticks(range(len(methods)), names, rotation=45, ha="right", fontsize=7)
+            ax.errorbar(x, mean, (mean - low, high - mean), label=f"{STAGE_LABELS[stage]}, {outcome}", **style)
+        ax.axhline(100 * float(data.area.sel(masked=name)), color="0.4", linestyle=":", label="the object's area")
+        ax.set_xticks(range(len(methods)), map(label, methods), rotation=45, ha="right", fontsize=7)
         ax.set_xlim(-0.6, len(methods) - 0.4)
         ax.set_title(short(name))
     axes[0, 0].set_ylabel("heat on the object, %")

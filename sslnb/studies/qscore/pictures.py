@@ -1,5 +1,7 @@
 """What the study of representation quality keeps to be drawn: examples, curves, overlaps of heatmaps with masks."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,6 @@ from sslnb.features import prediction
 from sslnb.metrics import activations, qscore
 from sslnb.metrics.heatmaps import direction_heatmaps, mask_iou
 from sslnb.studies.qscore.encoders import Judged, active, band, features_of
-from sslnb.studies.qscore.parameters import Parameters
 
 EXAMPLES, TOP = 4, 4  # features that are shown of each group, and the test images that activate each most
 FEATURES = 40  # discriminative features whose mean activations are kept
@@ -33,9 +34,19 @@ def layers(encoder: Encoder, name: str) -> list[str]:
     return paths
 
 
-def _directed(encoder: Encoder, images: ImageSet | Tensor, along: Tensor, p: Parameters) -> Tensor:
+@dataclass(frozen=True)
+class Look:
+    """How heatmaps are made: of which layer, and what counts as highly activating and discriminative."""
+
+    layer: str
+    epsilon: float
+    low: float
+    high: float
+
+
+def _directed(encoder: Encoder, images: ImageSet | Tensor, along: Tensor, p: Look) -> Tensor:
     """Heatmaps [N,H,W] of directions in feature space, both streams of an encoder of colours together."""
-    return sum(direction_heatmaps(encoder, images, along, layer=layer) for layer in layers(encoder, p.heatmap_layer))
+    return sum(direction_heatmaps(encoder, images, along, layer=layer) for layer in layers(encoder, p.layer))
 
 
 def _evenly(features: Tensor, count: int) -> Tensor:
@@ -43,7 +54,7 @@ def _evenly(features: Tensor, count: int) -> Tensor:
     return features[torch.linspace(0, len(features) - 1, min(count, len(features))).round().long()]
 
 
-def of_features(encoder: Encoder, judged: Judged, test: ImageSet, p: Parameters) -> dict[str, np.ndarray]:
+def of_features(encoder: Encoder, judged: Judged, test: ImageSet, p: Look) -> dict[str, np.ndarray]:
     """Features below, within and above the band: top images, their heatmaps, and each class's share.
 
     In ascending order of their rates; those that are never highly activating are left out.
@@ -100,7 +111,7 @@ def curves(score: Tensor, right: Tensor, grid: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(grid, points["fpr"], points["tpr"]), precision[reached]])
 
 
-def _heat(encoder: Encoder, judged: Judged, images: ImageSet, p: Parameters) -> tuple[Tensor, Tensor]:
+def _heat(encoder: Encoder, judged: Judged, images: ImageSet, p: Look) -> tuple[Tensor, Tensor]:
     """Heatmaps [N,H,W] of each image's own discriminative features, and whether the probe is right [N]."""
     h = features_of(encoder, images)
     highly = qscore.highly_activating(h, p.epsilon) & judged.mask
@@ -108,22 +119,27 @@ def _heat(encoder: Encoder, judged: Judged, images: ImageSet, p: Parameters) -> 
     return heat, judged.probe.predict(judged.standardizer.transform(h)) == images.labels
 
 
-def overlap(encoder: Encoder, judged: Judged, images: ImageSet, p: Parameters) -> np.ndarray:
+def overlap(encoder: Encoder, judged: Judged, images: ImageSet, p: Look) -> tuple[np.ndarray, float]:
     """Mean overlap [core or spurious, right or wrong] of discriminative heatmaps with masks and with their complements.
 
-    Over images whose heatmap has heat and whose mask is neither empty nor full; NaN where there are none.
+    Besides, core minus spurious over all images, less what it would be if the heat lay evenly: twice the mean of the
+    heat on the object beyond the object's share of the area. Over images whose heatmap has heat and whose mask is
+    neither empty nor full; NaN where there are none.
     """
-    overlaps = np.full((2, 2), np.nan)
+    overlaps, lift = np.full((2, 2), np.nan), np.nan
     if not judged.usable:
-        return overlaps
+        return overlaps, lift
     heat, right = _heat(encoder, judged, images, p)
     usable = (heat.flatten(1).sum(1) > 0) & images.masks.flatten(1).any(1) & ~images.masks.flatten(1).all(1)
+    if usable.any():
+        area = images.masks[usable].flatten(1).double().mean(1)
+        lift = 2 * float((mask_iou(heat[usable], images.masks[usable]).double() - area).mean())
     for o, chosen in enumerate((right, ~right)):
         chosen = chosen & usable
         if chosen.any():
             for k, masks in enumerate((images.masks, ~images.masks)):
                 overlaps[k, o] = float(mask_iou(heat[chosen], masks[chosen]).mean())
-    return overlaps
+    return overlaps, lift
 
 
 def shifted(encoder: Encoder, judged: Judged, test: ImageSet, epsilon: float) -> np.ndarray:
@@ -138,7 +154,7 @@ def shifted(encoder: Encoder, judged: Judged, test: ImageSet, epsilon: float) ->
 
 
 def of_samples(
-    before: tuple[Encoder, Judged], after: tuple[Encoder, Judged] | None, test: ImageSet, p: Parameters
+    before: tuple[Encoder, Judged], after: tuple[Encoder, Judged] | None, test: ImageSet, p: Look
 ) -> dict[str, np.ndarray]:
     """Heatmaps [sample, kind, H, W] of a few right samples and as many wrong ones (figures 5, A.4, A.6, A.11).
 
@@ -193,7 +209,7 @@ def _strongest(groups: Tensor, judged: Judged, h: Tensor) -> Tensor:
     return groups[((means[1] - means[0].mean(0)) / means[0].std(0).clamp(min=1e-12)).argmax(1)]
 
 
-def _components(judged: Judged, h: Tensor, p: Parameters) -> Tensor:
+def _components(judged: Judged, h: Tensor, p: Look) -> Tensor:
     """Sum [N,d] of the discriminative principal components that are highly activating in each sample."""
     train = F.normalize(judged.features["train"], dim=1)
     pca = PCA().fit(train.numpy())

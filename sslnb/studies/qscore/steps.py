@@ -1,396 +1,406 @@
-"""Representation quality by discriminative features (Kalibhat et al. 2024): the study's steps."""
+"""The study's steps: probes and scores of every encoder, subsets of features, the score as a penalty, heatmaps.
+
+Most datasets have the dimensions objective, seed and dataset; NaN stands where there is no such encoder, a probe did
+not converge or a score is undefined, and the notes say why.
+"""
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+import xarray as xr
 from tqdm.auto import tqdm
 
 from sslnb.core.checks import expect
-from sslnb.core.flat import Result
 from sslnb.data.images import at_most
 from sslnb.encoders.encoder import Encoder
-from sslnb.encoders.load import load_encoder
 from sslnb.features import prediction
 from sslnb.metrics import activations, qscore
-from sslnb.objectives.registry import OBJECTIVES
-from sslnb.studies.base import BaseStudy, step
-from sslnb.studies.qscore import claims as decisions
 from sslnb.studies.qscore import pictures
-from sslnb.studies.qscore.encoders import SUBSETS, VARIANTS, Encoders, Judged, band, trained_on
-from sslnb.studies.qscore.parameters import Parameters
-from sslnb.training.loop import Pretrained
+from sslnb.studies.qscore.encoders import (
+    SUBSETS,
+    VARIANTS,
+    Judged,
+    band,
+    epsilon,
+    further,
+    judge,
+    on_subsets,
+    penalty_of,
+    splits,
+    trained_on,
+)
+from sslnb.studies.study import Context
 from sslnb.training.penalty import Penalty
 
 PREDICTORS = ("qscore", "norm", "max", "neighbour", "confidence")  # the last one needs labels: a probe's own
 BANDS = ("lower tail", "discriminative", "upper tail")
 GAUGES = ("accuracy", "highly", "confidence", "auroc", "auprc")  # of an encoder before and after training on
 STAGES = ("before", "plain", "qscore")  # of training on
+REGIONS, OUTCOMES = ("core", "spurious"), ("right", "wrong")
+MEASURES = ("accuracy", "score", "auroc")  # on another test split
 SHOWN = 2000  # test samples whose features the live explorer moves epsilon and the band over
 ROWS = 40  # samples of the heatmap of activations
 BINS = np.linspace(0, 1, 51)  # of a magnitude, as a share of its sample's greatest
 CURVE = np.linspace(0, 1, 201)  # where curves are kept
 
-Cell = tuple[int, int, int]  # data set, method, seed
+Cell = tuple[str, int, str]  # objective, seed, data set
 
 
-class Study(BaseStudy):
-    """Representations → features → subsets → outcomes → prediction → regularizer → transfer → heatmaps → claims.
+def empty(coordinates: Mapping[str, object], *dims: str) -> xr.DataArray:
+    """NaN over some of the coordinates."""
+    values = {dim: list(coordinates[dim]) for dim in dims}
+    return xr.DataArray(np.full([len(v) for v in values.values()], np.nan), values, dims)
 
-    Arrays are indexed [data set, method, seed, …] in the order of the names in ``scalars``; what was not trained, did
-    not converge or is undefined is NaN, and ``scalars["reasons"]`` says why.
-    """
 
-    name = "qscore"
-    decisions = decisions
-    parameters: Parameters
+def _shared(context: Context, **more: object) -> dict[str, object]:
+    return context.coordinates() | {"dataset": list(context.parameters.datasets)} | more
 
-    def __init__(self, parameters: Parameters) -> None:
-        super().__init__(parameters)
-        self.encoders = Encoders(parameters)
-        self.supplied: Encoder | None = None
-        self.runs: dict[Cell, Pretrained] = {}
-        self.judged: dict[Cell, Judged] = {}
-        self.after: dict[tuple[Cell, str], tuple[Encoder, Judged]] = {}  # trained on, at the last of the rates
 
-    @step
-    def representations(self) -> Result:
-        """Pretrain and probe every encoder; how sparse its features are (figure A.1)."""
-        p = self.parameters
-        self.supplied = load_encoder(p.encoder).eval() if p.encoder else None
-        self._check()
-        methods = [*p.trained, *(["encoder"] if self.supplied else [])]
-        first = self.encoders.splits(p.datasets[0])["test"]
-        self.result.scalars |= {
-            **{name: list(getattr(p, name)) for name in ("datasets", "seeds", "masked", "shares")},
-            "targets": list(p.unseen),
-            "methods": methods,
-            "self_supervised": [m for m in methods if m in OBJECTIVES and not OBJECTIVES[m].uses_labels],
-            "test_images": [len(self.encoders.splits(name)["test"]) for name in p.datasets],
-            "classes": list(first.classes),
-            "pretraining": {"dataset": ", ".join(p.datasets), "images": len(self.encoders.source(p.datasets[0]))},
-        }
-        self.result.provenance["data"] = {name: self.encoders.source(name).checksum() for name in p.datasets}
-        arrays = {name: self._empty() for name in ("accuracy", "near_zero", "kurtosis")}
-        for cell in tqdm(self._cells(), desc="pretraining and probes", unit="encoder"):
-            encoder = self._encoder(cell)
-            if encoder is None:
-                continue
-            d, _, s = cell
-            splits = self.encoders.splits(p.datasets[d])
-            judged = self.judged[cell] = self.encoders.judge(self._name(cell), encoder, splits, p.seeds[s])
-            h = judged.features["test"]
-            arrays["accuracy"][cell] = judged.accuracy
-            arrays["near_zero"][cell] = activations.near_zero_share(h)
-            arrays["kurtosis"][cell] = activations.excess_kurtosis(h)
-        expect(bool(self.judged), "objectives", "at least one that can be trained", self.encoders.reasons)
-        self.result.arrays |= arrays | self._magnitudes()
-        return self._noted()
+def _at(cell: Cell) -> dict[str, object]:
+    return dict(zip(("objective", "seed", "dataset"), cell, strict=True))
 
-    def _check(self) -> None:
-        """Refuse what would stop the study after hours of training."""
-        p = self.parameters
-        channels = self.encoders.source(p.datasets[0]).images.shape[1]
-        for name in dict.fromkeys((*p.datasets, *p.masked, *p.unseen)):
-            for split, images in self.encoders.splits(name).items():
-                got = images.images.shape[1]
-                expect(got == channels, name, f"images of {channels} channels", got)
-                has = name not in p.masked or images.masks is not None
-                expect(has, "masked", "sets with masks", f"{name}, whose {split} split has none")
-        if self.supplied is not None:
-            got = self.supplied.in_channels
-            expect(got == channels, "encoder", f"one for {channels} channels", got)
-        names = [self.supplied] if self.supplied else []
-        for encoder in (*names, *(p.skeleton(method, channels) for method in p.trained)):
-            pictures.layers(encoder, p.heatmap_layer)
 
-    def _cells(self) -> list[Cell]:
-        """What is trained: all methods on all sets, the others on the first."""
-        p, methods = self.parameters, self.result.scalars["methods"]
-        everywhere = {*p.objectives, "encoder"}
-        cells = itertools.product(range(len(p.datasets)), range(len(methods)), range(len(p.seeds)))
-        return [cell for cell in cells if cell[0] == 0 or methods[cell[1]] in everywhere]
+def _judged(context: Context) -> dict[Cell, Judged]:
+    return context.memory["judged"]
 
-    def _encoder(self, cell: Cell) -> Encoder | None:
-        d, m, s = cell
-        method = self.result.scalars["methods"][m]
-        if method == "encoder":
-            return self.supplied
-        if cell not in self.runs:
-            self.runs[cell] = self.encoders.pretrained(self.parameters.datasets[d], method, self.parameters.seeds[s])
-        return self.runs[cell].encoder if self.runs[cell].converged else None
 
-    def _empty(self, *shape: int) -> np.ndarray:
-        scalars = self.result.scalars
-        return np.full(tuple(len(scalars[k]) for k in ("datasets", "methods", "seeds")) + shape, np.nan)
+def _pictured(context: Context) -> Cell:
+    """The encoder whose features are shown: the first that is trained on, else the first that there is."""
+    cells = list(_judged(context))
+    trained = [cell for cell in cells if cell[0] in context.parameters.regularized]
+    return (trained or cells)[0]
 
-    def _name(self, cell: Cell) -> str:
-        d, m, s = cell
-        scalars = self.result.scalars
-        return f"{scalars['methods'][m]} on {scalars['datasets'][d]}, seed {scalars['seeds'][s]}"
 
-    def _noted(self) -> Result:
-        """The result, up to date on what was trained and what went wrong."""
-        self.result.scalars["reasons"] = dict(self.encoders.reasons)
-        self.result.scalars["pretraining"]["trained"] = self.encoders.trained
-        return self.result
+def _look(context: Context) -> pictures.Look:
+    p = context.parameters
+    return pictures.Look(p.heatmap_layer, epsilon(context), p.low, p.high)
 
-    def _magnitudes(self) -> dict[str, np.ndarray]:
-        """Of the first set and seed: activations [method, sample, feature] and the histogram of magnitudes."""
-        width = max((judged.rate.numel() for judged in self.judged.values()), default=1)
-        methods = len(self.result.scalars["methods"])
-        magnitudes, density = (
-            np.full((methods, ROWS, width), np.nan, np.float32),
-            np.full((methods, len(BINS) - 1), np.nan),
-        )
-        for (d, m, s), judged in self.judged.items():
-            if (d, s) == (0, 0):
-                relative = judged.features["test"].abs()
-                relative = relative / relative.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-                density[m] = np.histogram(relative.numpy(), BINS)[0] / relative.numel()
-                rows = relative[:ROWS]
-                magnitudes[m, : len(rows), : relative.shape[1]] = rows.numpy()
-        return {"activations": magnitudes, "magnitudes": density}
 
-    # --- features -----------------------------------------------------------------------------------------------------
+def representations(context: Context) -> xr.Dataset:
+    """Probe every encoder on every set; how sparse its features are (figure A.1)."""
+    p = context.parameters
+    _check(context)
+    coordinates = _shared(context)
+    results = xr.Dataset(
+        {name: empty(coordinates, "objective", "seed", "dataset") for name in ("accuracy", "near_zero", "kurtosis")},
+        coordinates,
+        {"epsilon": epsilon(context), "low": p.low, "high": p.high},
+    )
+    judged = context.memory["judged"] = {}
+    for (objective, seed), dataset in tqdm([*itertools.product(context.names, p.datasets)], desc="probes"):
+        cell, sets = (objective, seed, dataset), splits(context, dataset)
+        name = f"{objective} on {dataset}, seed {seed}"
+        judged[cell] = judge(context, name, context.encoder(objective, seed), sets, seed)
+        h = judged[cell].features["test"]
+        results.accuracy.loc[_at(cell)] = judged[cell].accuracy
+        results.near_zero.loc[_at(cell)] = activations.near_zero_share(h)
+        results.kurtosis.loc[_at(cell)] = activations.excess_kurtosis(h)
+    return results.assign(_magnitudes(context)).assign(
+        test_images=("dataset", [len(splits(context, name)["test"]) for name in p.datasets])
+    )
 
-    @step
-    def features(self) -> Result:
-        """Activation rates, what features tell about the class, examples; AUROC against epsilon and the band."""
-        p = self.parameters
-        width = max((judged.rate.numel() for judged in self.judged.values()), default=1)
-        rates, information = self._empty(width), self._empty(len(BANDS))
-        grid = len(p.epsilons), len(p.lows)
-        arrays = {"sensitivity": self._empty(*grid), "empty": self._empty(*grid)}
-        for cell, judged in tqdm(self.judged.items(), desc="features", unit="encoder"):
-            labels = self.encoders.splits(p.datasets[cell[0]])["train"].labels
-            rates[cell][: len(judged.rate)] = judged.rate.numpy()
-            information[cell] = self._information(judged, labels)
-            for i, epsilon in enumerate(p.epsilons):
-                rate = qscore.activation_rate(judged.features["train"], epsilon)
-                for j, low in enumerate(p.lows):
-                    mask, _ = band(rate, low, p.high)
-                    if mask is not None:
-                        score = qscore.q_score(judged.features["test"], mask, epsilon)
-                        arrays["empty"][cell][i, j] = float((score == 0).double().mean())
-                        arrays["sensitivity"][cell][i, j] = prediction.auroc(score.numpy(), judged.right.numpy())
-        self.result.arrays |= {"rates": rates, "information": information} | arrays
-        self.result.scalars |= {"bands": list(BANDS), "epsilons": list(p.epsilons), "lows": list(p.lows)}
-        first = min(self.judged)
-        test, encoder = self.encoders.splits(p.datasets[first[0]])["test"], self._encoder(first)
-        self.result.arrays |= pictures.of_features(encoder, self.judged[first], test, p)
-        self.result.arrays |= pictures.for_explorer(self.judged[first], SHOWN)
-        self.result.scalars["pictured"] = self.result.scalars["methods"][first[1]]
-        return self._noted()
 
-    def _information(self, judged: Judged, labels: torch.Tensor) -> list[float]:
-        """Mean information about the class, in bits, of features below, within and above the band."""
-        p = self.parameters
-        if judged.mask is None:
-            return [np.nan] * len(BANDS)
-        rates = activations.class_rates(judged.features["train"], labels, int(labels.max()) + 1, p.epsilon)
-        bits = activations.mutual_information(rates, labels)
-        least, most = judged.rate[judged.mask].min(), judged.rate[judged.mask].max()
-        groups = judged.rate < least, judged.mask, judged.rate > most
-        return [float(bits[group].mean()) for group in groups]  # NaN where there is no such feature
+def _check(context: Context) -> None:
+    """Refuse what would stop the study later."""
+    p, (objective, seed) = context.parameters, context.names[0]
+    encoders = [context.encoder(objective, seed), *([context.own] if context.own else [])]
+    for name in dict.fromkeys((*p.datasets, *p.masked, *p.unseen)):
+        for split, images in splits(context, name).items():
+            channels = images.images.shape[1]
+            for encoder in encoders:
+                argument = "encoder" if encoder is context.own else name
+                expect(encoder.in_channels == channels, argument, f"one for {channels} channels", encoder.in_channels)
+            has = name not in p.masked or images.masks is not None
+            expect(has, "masked", "sets with masks", f"{name}, whose {split} split has none")
+    for encoder in encoders:
+        pictures.layers(encoder, p.heatmap_layer)
 
-    @step
-    def subset_probes(self) -> Result:
-        """Probes on shares of the features, all of an encoder trained at once (figures 2, A.5, A.7)."""
-        p = self.parameters
-        accuracy = self._empty(len(SUBSETS), len(p.shares))
-        for cell, judged in tqdm(self.judged.items(), desc="probes on subsets", unit="encoder"):
-            if judged.probe.converged:
-                splits = self.encoders.splits(p.datasets[cell[0]])
-                accuracy[cell] = self.encoders.on_subsets(judged, splits, p.seeds[cell[2]])
-        self.result.arrays["subsets"] = accuracy
-        self.result.scalars["subsets"] = list(SUBSETS)
-        return self._noted()
 
-    @step
-    def outcomes(self) -> Result:
-        """Discriminative activations of right and wrong samples, per class (figures 3, A.3); the score of both."""
-        p = self.parameters
-        scores = self._empty(2)
-        for cell, judged in self.judged.items():
-            if judged.usable:
-                score = qscore.q_score(judged.features["test"], judged.mask, p.epsilon)
-                scores[cell] = [float(score[chosen].mean()) for chosen in (judged.right, ~judged.right)]
-        self.result.arrays["score_by_outcome"] = scores
-        first = min(self.judged)
-        test = self.encoders.splits(p.datasets[first[0]])["test"]
-        self.result.arrays["by_class"] = pictures.by_class(self.judged[first], test)
-        return self._noted()
+def _magnitudes(context: Context) -> dict[str, tuple]:
+    """Of the first set and each one's first seed: activations of some samples, and the histogram of magnitudes."""
+    objectives, _ = context.grid()
+    width = max(judged.rate.numel() for judged in _judged(context).values())
+    rows = np.full((len(objectives), ROWS, width), np.nan, np.float32)
+    density = np.full((len(objectives), len(BINS) - 1), np.nan)
+    for (objective, _, dataset), judged in reversed(_judged(context).items()):  # the first seed's come last and stay
+        if dataset == context.parameters.datasets[0]:
+            relative = judged.features["test"].abs()
+            relative = relative / relative.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+            m = objectives.index(objective)
+            density[m] = np.histogram(relative.numpy(), BINS)[0] / relative.numel()
+            first = relative[:ROWS].numpy()
+            rows[m, : len(first), : relative.shape[1]] = first
+    return {
+        "activations": (("objective", "row", "feature"), rows),
+        "magnitudes": (("objective", "bin"), density),
+    }
 
-    @step
-    def predict(self) -> Result:
-        """How well the score, and simpler ones, predict which samples the probe gets right (figures 4 and A.9)."""
-        p = self.parameters
-        areas = {name: self._empty(len(PREDICTORS)) for name in ("auroc", "auprc")}
-        replicates = {f"{name}_drawn": self._empty(len(PREDICTORS), p.rounds) for name in areas}
-        base, lines = self._empty(), self._empty(2, len(CURVE))
-        for cell, judged in tqdm(self.judged.items(), desc="prediction", unit="encoder"):
-            if not judged.probe.converged:
-                continue
-            train, test = (judged.features[split] for split in ("train", "test"))
-            scores = activations.sample_scores(test, train, judged.mask, p.epsilon)
-            scores["confidence"] = judged.confidence
-            base[cell] = float(judged.right.double().mean())
-            for i, name in enumerate(PREDICTORS):
-                if name in scores:
-                    # The same draws for all encoders of a set: differences between them are paired by test image.
-                    estimates = prediction.predicts(scores[name], judged.right, rounds=p.rounds)
-                    areas["auroc"][cell][i], areas["auprc"][cell][i] = estimates.auroc[0], estimates.auprc[0]
-                    replicates["auroc_drawn"][cell][i], replicates["auprc_drawn"][cell][i] = estimates.drawn.T
-                    if estimates.undefined:
-                        self.encoders.reasons[f"{self._name(cell)}: AUROC"] = estimates.undefined
-            if judged.mask is not None and 0 < base[cell] < 1:
-                lines[cell] = pictures.curves(scores["qscore"], judged.right, CURVE)
-        replicates = {name: values.astype(np.float32) for name, values in replicates.items()}
-        self.result.arrays |= areas | replicates | {"base_rate": base, "curves": lines}
-        self.result.scalars["predictors"] = list(PREDICTORS)
-        return self._noted()
 
-    # --- the regularizer ----------------------------------------------------------------------------------------------
+# --- features ---------------------------------------------------------------------------------------------------------
 
-    @step
-    def regularize(self) -> Result:
-        """Train on with the penalty, with lasso, with neither, for the same steps (tables 1 and A.1, figure A.10)."""
-        p = self.parameters
-        before = self._empty(len(GAUGES))
-        after = self._empty(len(p.further_rates), len(VARIANTS), len(GAUGES))
-        for cell, judged in self.judged.items():
-            before[cell] = self._gauges(judged)
-        cells = [(*cell, r, v) for cell in self._regularizable() for r in range(len(p.further_rates)) for v in VARIANTS]
-        for *cell, r, variant in tqdm(cells, desc="training on", unit="run"):
-            cell = tuple(cell)
-            penalty = self.encoders.penalty(variant, self.judged[cell].mask)
-            encoder = self._further(cell, p.further_rates[r], penalty)
-            if encoder is not None:
-                judged = self._judged_like(cell, encoder, trained_on(p.further_rates[r], penalty))
-                after[cell][r, VARIANTS.index(variant)] = self._gauges(judged)
-                if r == len(p.further_rates) - 1:
-                    self.after[cell, variant] = encoder, judged
-        self.result.arrays |= {"before": before, "after": after}
-        self.result.scalars |= {"gauges": list(GAUGES), "variants": list(VARIANTS), "rates": list(p.further_rates)}
-        return self._noted()
 
-    def _regularizable(self) -> list[Cell]:
-        """Self-supervised encoders that have discriminative features, and a checkpoint with heads."""
-        methods = self.result.scalars["methods"]
-        allowed = set(self.result.scalars["self_supervised"])
-        return [cell for cell, judged in self.judged.items() if methods[cell[1]] in allowed and judged.mask is not None]
+def features(context: Context) -> xr.Dataset:
+    """Activation rates, what features tell about the class, examples; AUROC against epsilon and the band."""
+    p, cells = context.parameters, _judged(context)
+    width = max(judged.rate.numel() for judged in cells.values())
+    coordinates = _shared(context, band=list(BANDS), epsilon=list(p.epsilons), low=list(p.lows), feature=range(width))
+    key = ("objective", "seed", "dataset")
+    results = xr.Dataset(
+        {name: empty(coordinates, *key, "band") for name in ("information", "relative_information")}
+        | {name: empty(coordinates, *key, "epsilon", "low") for name in ("sensitivity", "empty")}
+        | {"rate": empty(coordinates, *key, "feature")}
+    ).assign_coords({k: v for k, v in coordinates.items() if k != "feature"})
+    for cell, judged in tqdm(cells.items(), desc="features", unit="encoder"):
+        at, labels = _at(cell), splits(context, cell[2])["train"].labels
+        results.rate.loc[at | {"feature": slice(0, len(judged.rate) - 1)}] = judged.rate.numpy()
+        for relative, name in enumerate(("information", "relative_information")):
+            results[name].loc[at] = _information(judged, labels, epsilon(context), bool(relative))
+        for value, low in itertools.product(p.epsilons, p.lows):
+            mask, _ = band(qscore.activation_rate(judged.features["train"], value), low, p.high)
+            if mask is not None:
+                score = qscore.q_score(judged.features["test"], mask, value)
+                here = at | {"epsilon": value, "low": low}
+                results.empty.loc[here] = float((score == 0).double().mean())
+                results.sensitivity.loc[here] = prediction.auroc(score.numpy(), judged.right.numpy())
+    first = _pictured(context)
+    test = splits(context, first[2])["test"]
+    examples = pictures.of_features(context.encoder(*first[:2]), cells[first], test, _look(context))
+    shown = examples | pictures.for_explorer(cells[first], SHOWN)
+    results = results.assign({name: (_dims(name, values), values) for name, values in shown.items()})
+    results.attrs |= {"pictured": first[0], "classes": list(map(str, test.classes))}
+    return results.drop_vars("feature")
 
-    def _further(self, cell: Cell, rate: float, penalty: Penalty | None) -> Encoder | None:
-        p, (d, m, s) = self.parameters, cell
-        method = self.result.scalars["methods"][m]
-        run = self.encoders.further(self.runs[cell], p.datasets[d], method, p.seeds[s], rate, penalty)
-        return run.encoder if run.converged else None
 
-    def _judged_like(self, cell: Cell, encoder: Encoder, settings: str) -> Judged:
-        """An encoder that was trained on, by a probe of the same learning rate and decay as before."""
-        p, splits = self.parameters, self.encoders.splits(self.parameters.datasets[cell[0]])
-        name = f"{self._name(cell)}, {settings}"
-        return self.encoders.judge(name, encoder, splits, p.seeds[cell[2]], self.judged[cell].probe)
+def _dims(name: str, values: np.ndarray) -> list[str]:
+    """Dimensions of what is shown: its first axis is what it is of, the others are its own."""
+    first = {"example": "example", "explorer": "shown", "sample": "sample"}[name.partition("_")[0]]
+    return [first, *(f"{name}_{i}" for i in range(1, values.ndim))]
 
-    def _gauges(self, judged: Judged) -> list[float]:
-        """Accuracy, mean number of highly activating features, mean confidence, AUROC and AUPRC of the Q-Score."""
-        epsilon = self.parameters.epsilon
-        h = judged.features["test"]
-        areas = [np.nan, np.nan]
+
+def _information(judged: Judged, labels: torch.Tensor, threshold: float, relative: bool) -> list[float]:
+    """Mean information about the class, in bits or relative, of features below, within and above the band."""
+    if judged.mask is None:
+        return [np.nan] * len(BANDS)
+    rates = activations.class_rates(judged.features["train"], labels, int(labels.max()) + 1, threshold)
+    bits = activations.mutual_information(rates, labels, relative=relative)
+    least, most = judged.rate[judged.mask].min(), judged.rate[judged.mask].max()
+    groups = judged.rate < least, judged.mask, judged.rate > most
+    return [float(bits[group].nanmean()) for group in groups]  # NaN where there is no such feature
+
+
+def subset_probes(context: Context) -> xr.Dataset:
+    """Probes on shares of the features, all of an encoder trained at once (figures 2, A.5, A.7)."""
+    p = context.parameters
+    coordinates = _shared(context, subset=list(SUBSETS), share=list(p.shares))
+    accuracy = empty(coordinates, "objective", "seed", "dataset", "subset", "share")
+    for cell, judged in tqdm(_judged(context).items(), desc="probes on subsets", unit="encoder"):
+        if judged.probe.converged:
+            accuracy.loc[_at(cell)] = on_subsets(p, judged, splits(context, cell[2]), cell[1])
+    return xr.Dataset({"accuracy": accuracy}, coordinates)
+
+
+def outcomes(context: Context) -> xr.Dataset:
+    """Discriminative activations of right and wrong samples, per class (figures 3, A.3); the score of both."""
+    coordinates = _shared(context, outcome=list(OUTCOMES))
+    scores = empty(coordinates, "objective", "seed", "dataset", "outcome")
+    for cell, judged in _judged(context).items():
         if judged.usable:
-            score = qscore.q_score(h, judged.mask, epsilon)
-            estimates = prediction.predicts(score, judged.right, rounds=2)
-            areas = [estimates.auroc[0], estimates.auprc[0]]
-        highly = float(qscore.highly_activating(h, epsilon).sum(1).double().mean())
-        confidence = float(judged.confidence.mean()) if judged.probe.converged else np.nan
-        return [judged.accuracy, highly, confidence, *areas]
+            score = qscore.q_score(judged.features["test"], judged.mask, epsilon(context))
+            scores.loc[_at(cell)] = [float(score[chosen].mean()) for chosen in (judged.right, ~judged.right)]
+    first = _pictured(context)
+    test = splits(context, first[2])["test"]
+    by_class = ("outcome", "class", "shown_feature"), pictures.by_class(_judged(context)[first], test)
+    return xr.Dataset({"score": scores, "by_class": by_class}, coordinates, {"classes": list(map(str, test.classes))})
 
-    @step
-    def ablation(self) -> Result:
-        """Both weights of the penalty, at the last rate, for the first self-supervised encoder (figure A.8)."""
-        p = self.parameters
-        cells = self._regularizable()[:1]
-        cells = [cell for cell in self._regularizable() if cells and cell[:2] == cells[0][:2]]
-        gauges = np.full((len(p.weights), len(p.norm_weights), len(p.seeds), len(GAUGES)), np.nan)
-        grid = [(c, i, j) for c in cells for i in range(len(p.weights)) for j in range(len(p.norm_weights))]
-        for cell, i, j in tqdm(grid, desc="ablation", unit="run"):
-            penalty = Penalty("qscore", self.judged[cell].mask, p.weights[i], p.norm_weights[j], p.epsilon)
-            encoder = self._further(cell, p.further_rates[-1], penalty)
+
+def predict(context: Context) -> xr.Dataset:
+    """How well the score, and simpler ones, predict which samples the probe gets right (figures 4 and A.9)."""
+    p, key = context.parameters, ("objective", "seed", "dataset")
+    lines = {"predictor": list(PREDICTORS), "round": range(p.rounds), "curve": ["roc", "precision"], "x": CURVE}
+    coordinates = _shared(context, **lines)
+    results = xr.Dataset(
+        {name: empty(coordinates, *key, "predictor") for name in ("auroc", "auprc")}
+        | {f"{name}_drawn": empty(coordinates, *key, "predictor", "round") for name in ("auroc", "auprc")}
+        | {"base_rate": empty(coordinates, *key), "curves": empty(coordinates, *key, "curve", "x")}
+    )
+    for cell, judged in tqdm(_judged(context).items(), desc="prediction", unit="encoder"):
+        if not judged.probe.converged:
+            continue
+        at, (train, test) = _at(cell), (judged.features[split] for split in ("train", "test"))
+        scores = activations.sample_scores(test, train, judged.mask, epsilon(context))
+        scores["confidence"] = judged.confidence
+        base = float(judged.right.double().mean())
+        results.base_rate.loc[at] = base
+        for name, score in scores.items():
+            # The same draws for all encoders of a set: differences between them are paired by test image.
+            estimates = prediction.predicts(score, judged.right, rounds=p.rounds)
+            here = at | {"predictor": name}
+            results.auroc.loc[here], results.auprc.loc[here] = estimates.auroc[0], estimates.auprc[0]
+            results.auroc_drawn.loc[here], results.auprc_drawn.loc[here] = estimates.drawn.T
+        if not 0 < base < 1:
+            context.notes.append("{0} on {2}, seed {1}: no AUROC, ".format(*cell) + estimates.undefined)
+        elif judged.mask is not None:
+            results.curves.loc[at] = pictures.curves(scores["qscore"], judged.right, CURVE)
+    for name in ("auroc_drawn", "auprc_drawn"):
+        results[name] = results[name].astype(np.float32)
+    return results.drop_vars("round").assign_coords(context.coordinates())
+
+
+# --- the regularizer --------------------------------------------------------------------------------------------------
+
+
+def regularize(context: Context) -> xr.Dataset:
+    """Train on with the penalty, with lasso, with neither, for the same steps (tables 1 and A.1, figure A.10).
+
+    The learning rate is the one with which plain training has the best validation accuracy, first seed. Afterwards
+    encoders are judged by a probe of the same learning rate and decay as before.
+    """
+    p, key = context.parameters, ("objective", "seed", "dataset")
+    coordinates = _shared(context, rate=list(p.further_rates), variant=list(VARIANTS), gauge=list(GAUGES))
+    before = empty(coordinates, *key, "gauge")
+    after = empty(coordinates, *key, "rate", "variant", "gauge")
+    chosen, validation = empty(coordinates, "objective"), empty(coordinates, "objective", "rate")
+    context.memory["after"] = {}
+    for cell, judged in _judged(context).items():
+        before.loc[_at(cell)] = _gauges(context, judged)
+    for cell in tqdm(_regularizable(context), desc="training on", unit="encoder"):
+        objective, seed, _ = cell
+        if not bool(chosen.sel(objective=objective).notnull()):
+            validation.loc[objective] = [_plain_validation(context, cell, rate) for rate in p.further_rates]
+            known = validation.sel(objective=objective)
+            if bool(known.isnull().all()):
+                continue
+            chosen.loc[objective] = p.further_rates[int(known.fillna(-1).values.argmax())]
+        rate = float(chosen.sel(objective=objective))
+        for variant in VARIANTS:
+            penalty = penalty_of(context, variant, _judged(context)[cell].mask)
+            encoder = further(context, objective, seed, rate, penalty)
             if encoder is not None:
-                training = trained_on(p.further_rates[-1], penalty)
-                gauges[i, j, cell[2]] = self._gauges(self._judged_like(cell, encoder, training))
-        self.result.arrays["ablation"] = gauges
-        self.result.scalars |= {"weights": list(p.weights), "norm_weights": list(p.norm_weights)}
-        self.result.scalars["ablated"] = self._name(cells[0]).rpartition(",")[0] if cells else ""
-        return self._noted()
-
-    @step
-    def transfer(self) -> Result:
-        """Probes on unseen sets, before and after training on with and without the penalty (table A.2)."""
-        p, methods = self.parameters, self.result.scalars["methods"]
-        accuracy = np.full((len(p.unseen), len(methods), len(p.seeds), 3), np.nan)
-        cells = [cell for cell in self._regularizable() if cell[0] == 0 and methods[cell[1]] in p.objectives]
-        for cell, t in tqdm(list(itertools.product(cells, range(len(p.unseen)))), desc="transfer", unit="encoder"):
-            splits = self.encoders.splits(p.unseen[t])
-            regularized = [self.after.get((cell, variant)) for variant in ("plain", "qscore")]
-            for v, encoder in enumerate((self._encoder(cell), *(pair and pair[0] for pair in regularized))):
-                if encoder is not None:
-                    name = f"{self._name(cell)}, on {p.unseen[t]}, {STAGES[v]}"
-                    accuracy[t, *cell[1:], v] = self.encoders.judge(name, encoder, splits, p.seeds[cell[2]]).accuracy
-        self.result.arrays["transfer"] = accuracy
-        self.result.scalars["stages"] = list(STAGES)
-        return self._noted()
-
-    # --- heatmaps -----------------------------------------------------------------------------------------------------
-
-    @step
-    def heatmaps(self) -> Result:
-        """Where discriminative features look: examples, and the overlap with masks (figures 5 to 7, A.4, A.6, A.11)."""
-        p, methods = self.parameters, self.result.scalars["methods"]
-        overlap = np.full((len(p.masked), len(methods), len(p.seeds), len(STAGES), 2, 2), np.nan)
-        shifted = np.full((len(p.masked), len(p.masked), len(methods), len(p.seeds), 3), np.nan)
-        area = np.full(len(p.masked), np.nan)
-        for i, name in enumerate(p.masked):
-            test = at_most(self.encoders.splits(name)["test"], p.heatmap_images)
-            area[i] = float(test.masks.double().mean())
-            chosen = p.objectives if name in p.datasets else p.on_masked
-            for method, s in tqdm(list(itertools.product(chosen, range(len(p.seeds)))), desc=name, unit="encoder"):
-                m = methods.index(method)
-                stages = self._on_masked(name, m, s)
-                for t, (encoder, judged) in stages.items():
-                    overlap[i, m, s, t] = pictures.overlap(encoder, judged, test, p)
-                if 0 not in stages:
-                    continue
-                encoder, judged = stages[0]
-                for j, other in enumerate(p.masked):
-                    elsewhere = self.encoders.splits(other)["test"]
-                    if elsewhere.classes == test.classes:
-                        shifted[i, j, m, s] = pictures.shifted(encoder, judged, elsewhere, p.epsilon)
-        self.result.arrays |= {"overlap": overlap, "mask_area": area, "shifted": shifted}
-        first = min(self.judged)
-        test = self.encoders.splits(p.datasets[first[0]])["test"]
-        before, after = (self._encoder(first), self.judged[first]), self.after.get((first, "qscore"))
-        self.result.arrays |= pictures.of_samples(before, after, test, p)
-        return self._noted()
-
-    def _on_masked(self, name: str, m: int, s: int) -> dict[int, tuple[Encoder, Judged]]:
-        """An encoder of a set with masks at each stage, with its judgement: before, and where it was trained on."""
-        p = self.parameters
-        if name in p.datasets:
-            cell = (p.datasets.index(name), m, s)
-            if cell not in self.judged:
-                return {}
-            after = {v: self.after.get((cell, variant)) for v, variant in enumerate(("plain", "qscore"), 1)}
-            return {0: (self._encoder(cell), self.judged[cell])} | {v: pair for v, pair in after.items() if pair}
-        method, splits = self.result.scalars["methods"][m], self.encoders.splits(name)
-        run = self.encoders.pretrained(name, method, p.seeds[s])
-        if not run.converged:
-            return {}
-        judged = self.encoders.judge(f"{method} on {name}, seed {p.seeds[s]}", run.encoder, splits, p.seeds[s])
-        return {0: (run.encoder, judged)}
+                judged = _judged_like(context, cell, encoder, trained_on(rate, penalty))
+                after.loc[_at(cell) | {"rate": rate, "variant": variant}] = _gauges(context, judged)
+                context.memory["after"][cell, variant] = encoder, judged
+    return xr.Dataset(
+        {"before": before, "after": after, "chosen_rate": chosen, "plain_validation": validation}, coordinates
+    )
 
 
-def run(parameters: Parameters) -> Result:
-    """The whole study."""
-    return Study(parameters).run()
+def _regularizable(context: Context) -> list[Cell]:
+    """Encoders to train on, on the first set, that have discriminative features."""
+    p = context.parameters
+    return [
+        cell
+        for cell, judged in _judged(context).items()
+        if cell[0] in p.regularized and cell[2] == p.datasets[0] and judged.mask is not None
+    ]
+
+
+def _plain_validation(context: Context, cell: Cell, rate: float) -> float:
+    """Validation accuracy after plain training at a rate; NaN where it went wrong."""
+    encoder = further(context, *cell[:2], rate, None)
+    if encoder is None:
+        return np.nan
+    probe = _judged_like(context, cell, encoder, trained_on(rate, None)).probe
+    return float(probe.grid.max())
+
+
+def _judged_like(context: Context, cell: Cell, encoder: Encoder, settings: str) -> Judged:
+    """An encoder that was trained on, by a probe of the same learning rate and decay as before."""
+    name = "{0} on {2}, seed {1}, ".format(*cell) + settings
+    return judge(context, name, encoder, splits(context, cell[2]), cell[1], _judged(context)[cell].probe)
+
+
+def _gauges(context: Context, judged: Judged) -> list[float]:
+    """Accuracy, mean number of highly activating features, mean confidence, AUROC and AUPRC of the Q-Score."""
+    h = judged.features["test"]
+    areas = [np.nan, np.nan]
+    if judged.usable:
+        score = qscore.q_score(h, judged.mask, epsilon(context))
+        estimates = prediction.predicts(score, judged.right, rounds=2)
+        areas = [estimates.auroc[0], estimates.auprc[0]]
+    highly = float(qscore.highly_activating(h, epsilon(context)).sum(1).double().mean())
+    confidence = float(judged.confidence.mean()) if judged.probe.converged else np.nan
+    return [judged.accuracy, highly, confidence, *areas]
+
+
+def ablation(context: Context) -> xr.Dataset:
+    """Both weights of the penalty, for the first seed of the first encoder that is trained on (figure A.8)."""
+    p = context.parameters
+    coordinates = {"weight": list(p.weights), "norm_weight": list(p.norm_weights), "seed": [0], "gauge": list(GAUGES)}
+    gauges = empty(coordinates, *coordinates)
+    cells = [cell for cell in _regularizable(context) if (cell, "plain") in context.memory["after"]][:1]
+    grid = list(itertools.product(cells, p.weights, p.norm_weights))
+    for cell, weight, norm_weight in tqdm(grid, desc="ablation", unit="run"):
+        rate = float(context.data["regularize"].chosen_rate.sel(objective=cell[0]))
+        penalty = Penalty("qscore", _judged(context)[cell].mask, weight, norm_weight, epsilon(context))
+        encoder = further(context, *cell[:2], rate, penalty)
+        if encoder is not None:
+            judged = _judged_like(context, cell, encoder, trained_on(rate, penalty))
+            gauges.loc[{"weight": weight, "norm_weight": norm_weight}] = [_gauges(context, judged)]
+    return xr.Dataset({"gauges": gauges}, attrs={"ablated": cells[0][0] if cells else ""})
+
+
+def transfer(context: Context) -> xr.Dataset:
+    """Probes on other sets, before and after training on with and without the penalty (table A.2)."""
+    p, after = context.parameters, context.memory["after"]
+    coordinates = context.coordinates() | {"target": list(p.unseen), "stage": list(STAGES)}
+    accuracy = empty(coordinates, "objective", "seed", "target", "stage")
+    for cell, target in tqdm([*itertools.product(_regularizable(context), p.unseen)], desc="transfer", unit="encoder"):
+        objective, seed, _ = cell
+        encoders = {"before": context.encoder(objective, seed)}
+        encoders |= {stage: after[cell, stage][0] for stage in STAGES if (cell, stage) in after}
+        for stage, encoder in encoders.items():
+            name = f"{objective}, seed {seed}, on {target}, {stage}"
+            found = judge(context, name, encoder, splits(context, target), seed).accuracy
+            accuracy.loc[{"objective": objective, "seed": seed, "target": target, "stage": stage}] = found
+    return xr.Dataset({"accuracy": accuracy}, coordinates)
+
+
+# --- heatmaps ---------------------------------------------------------------------------------------------------------
+
+
+def heatmaps(context: Context) -> xr.Dataset:
+    """Where discriminative features look: examples, and the overlap with masks (figures 5 to 7, A.4, A.6, A.11)."""
+    p, look, key = context.parameters, _look(context), ("objective", "seed", "masked")
+    more = {"masked": list(p.masked), "masked_b": list(p.masked), "stage": list(STAGES), "measure": list(MEASURES)}
+    coordinates = context.coordinates() | more | {"region": list(REGIONS), "outcome": list(OUTCOMES)}
+    results = xr.Dataset(
+        {
+            "overlap": empty(coordinates, *key, "stage", "region", "outcome"),
+            "lift": empty(coordinates, *key, "stage"),
+            "shifted": empty(coordinates, *key, "masked_b", "measure"),
+            "area": empty(coordinates, "masked"),
+        },
+        coordinates,
+    )
+    for (objective, seed), masked in tqdm([*itertools.product(context.names, p.masked)], desc="heatmaps"):
+        test = at_most(splits(context, masked)["test"], p.heatmap_images)
+        results.area.loc[masked] = float(test.masks.double().mean())
+        at = {"objective": objective, "seed": seed, "masked": masked}
+        stages = _on_masked(context, objective, seed, masked)
+        for stage, (encoder, judged) in stages.items():
+            here = at | {"stage": stage}
+            results.overlap.loc[here], results.lift.loc[here] = pictures.overlap(encoder, judged, test, look)
+        for other in p.masked:
+            elsewhere = splits(context, other)["test"]
+            if elsewhere.classes == test.classes:
+                measured = pictures.shifted(*stages["before"], elsewhere, look.epsilon)
+                results.shifted.loc[at | {"masked_b": other}] = measured
+    first = _pictured(context)
+    test = splits(context, first[2])["test"]
+    before = context.encoder(*first[:2]), _judged(context)[first]
+    samples = pictures.of_samples(before, context.memory["after"].get((first, "qscore")), test, look)
+    results = results.assign({name: (_dims(name, values), values) for name, values in samples.items()})
+    return results.assign_attrs(classes=list(map(str, test.classes)))
+
+
+def _on_masked(context: Context, objective: str, seed: int, masked: str) -> dict[str, tuple[Encoder, Judged]]:
+    """An encoder on a set with masks at each stage, with its judgement: before, and where it was trained on."""
+    cell, after = (objective, seed, masked), context.memory["after"]
+    encoder = context.encoder(objective, seed)
+    if cell in _judged(context):
+        later = {stage: after[cell, stage] for stage in STAGES if (cell, stage) in after}
+        return {"before": (encoder, _judged(context)[cell])} | later
+    name = f"{objective} on {masked}, seed {seed}"
+    return {"before": (encoder, judge(context, name, encoder, splits(context, masked), seed))}

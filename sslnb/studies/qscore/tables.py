@@ -1,32 +1,34 @@
 """Tables of the study of representation quality: a Result in, Markdown out."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
+import xarray as xr
 from IPython.display import Markdown
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import brief, label
 from sslnb.core.papers import reference, references
+from sslnb.core.result import Result
 from sslnb.report.tables import percent, spread, table
+from sslnb.studies.qscore.claims import BASELINE, LASSO, PAPER, REGULARIZED
 from sslnb.studies.qscore.figures import STAGE_LABELS
 
-PAPER = "kalibhat2024qscore"
 PAPER_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}
 PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than the figures'
 PREDICTOR_LABELS = {"qscore": "Q-Score", "norm": "norm", "max": "greatest activation"} | {
     "neighbour": "nearest neighbour",
     "confidence": "probe's confidence",
 }
-BASELINE, LASSO, REGULARIZED = (f"linear_top1_{name}" for name in ("baseline", "lasso", "qscore"))
 
 
-def _rows(result: Result, values: np.ndarray):
-    """Data set, method, and values [S,…] of each encoder that was measured."""
-    for d, dataset in enumerate(result.scalars["datasets"]):
-        for m, method in enumerate(result.scalars["methods"]):
-            if np.isfinite(values[d, m]).any():
-                yield d, m, dataset, method, values[d, m]
+def _rows(values: xr.DataArray) -> Iterator[tuple[str, str]]:
+    """Data set and objective of everything that was measured."""
+    known = values.notnull().any([dim for dim in values.dims if dim not in ("objective", "dataset")])
+    for dataset in values.dataset.values:
+        for method in values.objective.values:
+            if bool(known.sel(dataset=dataset, objective=method)):
+                yield str(dataset), str(method)
 
 
 def _printed(dataset: str, method: str, metric: str) -> float:
@@ -36,39 +38,46 @@ def _printed(dataset: str, method: str, metric: str) -> float:
 
 def representations(result: Result) -> Markdown:
     """Accuracy, share of near-zeros and kurtosis of every encoder."""
-    rows = []
-    for d, m, dataset, method, accuracy in _rows(result, result.arrays["accuracy"]):
-        kurtosis = result.arrays["kurtosis"][d, m]
-        tails = f"{np.nanmean(kurtosis):.1f}" if np.isfinite(kurtosis).any() else "–"
-        cells = spread(accuracy), spread(result.arrays["near_zero"][d, m]), tails
-        rows.append((f"`{dataset}`", label(method), *cells))
+    data, rows = result.data["representations"], []
+    for dataset, method in _rows(data.near_zero):
+        own = data.sel(dataset=dataset, objective=method)
+        kurtosis = own.kurtosis.values[np.isfinite(own.kurtosis.values)]
+        tails = f"{kurtosis.mean():.1f}" if len(kurtosis) else "–"
+        rows.append((f"`{dataset}`", label(method), spread(own.accuracy.values), spread(own.near_zero.values), tails))
     return table(("data set", "encoder", "linear, %", "near zero, %", "excess kurtosis"), rows)
+
+
+def threshold(result: Result) -> Markdown:
+    """The threshold that all numbers of the page are with."""
+    return Markdown(f"Here ε is {result.data['representations'].attrs['epsilon']:g}, for all encoders and sets.")
 
 
 def information(result: Result) -> Markdown:
     """Mean information about the class, in millibits, of features below, within and above the band."""
-    rows = []
-    for _, _, dataset, method, values in _rows(result, result.arrays["information"]):
-        cells = (spread(10 * values[:, b]) for b in range(values.shape[1]))  # percents of ten bits are millibits
-        rows.append((f"`{dataset}`", label(method), *cells))
-    return table(("data set", "encoder", *(f"{band}, millibits" for band in result.scalars["bands"])), rows)
+    data, rows = result.data["features"].information, []
+    for dataset, method in _rows(data):
+        # Percents of ten bits are millibits.
+        values = 10 * data.sel(dataset=dataset, objective=method)
+        rows.append((f"`{dataset}`", label(method), *(spread(values.sel(band=b).values) for b in data.band.values)))
+    return table(("data set", "encoder", *(f"{band}, millibits" for band in data.band.values)), rows)
 
 
 def prediction(result: Result, area: str) -> Markdown:
     """``"auroc"`` or ``"auprc"`` of each predictor, mean over seeds with its bootstrap interval over test images."""
-    names = [name for name in result.scalars["predictors"] if (area, name) != ("auprc", "confidence")]
-    rows = []
-    for d, m, dataset, method, values in _rows(result, result.arrays[area]):
-        replicates = result.arrays[f"{area}_drawn"][d, m]
-        cells = [_with_interval(values[:, i], replicates[:, i]) for i in map(result.scalars["predictors"].index, names)]
-        base = [spread(result.arrays["base_rate"][d, m])] if area == "auprc" else []
+    data, rows = result.data["predict"], []
+    names = [name for name in data.predictor.values if (area, name) != ("auprc", "confidence")]
+    for dataset, method in _rows(data[area]):
+        own = data.sel(dataset=dataset, objective=method)
+        cells = [_with_interval(own.sel(predictor=name), area) for name in names]
+        base = [spread(own.base_rate.values)] if area == "auprc" else []
         rows.append((f"`{dataset}`", label(method), *cells, *base))
     extra = ["base rate"] if area == "auprc" else []
     return table(("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *extra), rows)
 
 
-def _with_interval(values: np.ndarray, replicates: np.ndarray) -> str:
+def _with_interval(data: xr.Dataset, area: str) -> str:
     """Mean of areas [S], and the 95 % interval of that mean over draws [S,R] of test images that all seeds share."""
+    values, replicates = data[area].values, data[f"{area}_drawn"].transpose("seed", "round").values
     measured = np.isfinite(values)
     if not measured.any():
         return "–"
@@ -107,38 +116,43 @@ def _paper_table(start: str, metrics: tuple[str, ...], head: tuple[str, ...]) ->
 
 def undefined(result: Result) -> Markdown:
     """What was not trained or could not be measured, and why."""
-    reasons = result.scalars["reasons"]
-    if not reasons:
-        return Markdown("Every encoder was trained and every score is defined.")
-    return table(("what", "why there is no number"), reasons.items())
+    notes = result.facts["notes"]
+    if not notes:
+        return Markdown("Every score is defined.")
+    return table(("what is missing, or smaller than asked for",), [(note,) for note in notes])
 
 
 def outcomes(result: Result) -> Markdown:
     """Mean Q-Score of right and of wrong test samples."""
-    rows = []
-    for _, _, dataset, method, score in _rows(result, result.arrays["score_by_outcome"]):
-        cells = [
-            f"{score[:, o][known].mean():.3f}" if (known := np.isfinite(score[:, o])).any() else "–" for o in (0, 1)
-        ]
-        gap = score[:, 0] - score[:, 1]
+    data, rows = result.data["outcomes"].score, []
+    for dataset, method in _rows(data):
+        score = data.sel(dataset=dataset, objective=method)
+        cells = [f"{mean:.3f}" if math.isfinite(mean) else "–" for mean in score.mean("seed").values]
+        gap = (score.sel(outcome="right") - score.sel(outcome="wrong")).values
         gap = gap[np.isfinite(gap)]
         error = f" ± {gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
         rows.append((f"`{dataset}`", label(method), *cells, f"{gap.mean():+.3f}{error}" if len(gap) else "–"))
     return table(("data set", "encoder", "right", "wrong", "difference"), rows)
 
 
-def regularized(result: Result, rate: int) -> Markdown:
+def regularized(result: Result) -> Markdown:
     """Accuracy before and after as many steps of each kind, the gain over plain steps; the paper's three numbers."""
-    rows, known = [], False
-    for d, m, dataset, method, after in _rows(result, result.arrays["after"][:, :, :, rate, :, 0]):
-        gain = after[:, 2] - after[:, 0]
-        printed = [_printed(dataset, method, metric) for metric in (BASELINE, LASSO, REGULARIZED)]
-        known = known or any(map(math.isfinite, printed))
-        accuracies = (result.arrays["before"][d, m, :, 0], *after.T)
-        cells = [spread(values).partition("\u00a0")[0] for values in accuracies]  # the gain has the deviation
-        paper = " / ".join(percent(value) for value in printed) if math.isfinite(printed[0]) else "–"
-        rows.append((f"`{dataset}`", label(method), *cells, signed(gain), paper))
-    head = ("data set", "encoder", "before", "plain", "lasso", "Q-Score", "Q-Score − plain", "paper")
+    data, rows, known = result.data["regularize"], [], False
+    after = data.after.sel(gauge="accuracy")
+    for dataset, method in _rows(after):
+        for rate in after.rate.values:
+            own = after.sel(dataset=dataset, objective=method, rate=rate)
+            if not bool(own.notnull().any()):
+                continue
+            gain = (own.sel(variant="qscore") - own.sel(variant="plain")).values
+            printed = [_printed(dataset, method, metric) for metric in (BASELINE, LASSO, REGULARIZED)]
+            known = known or any(map(math.isfinite, printed))
+            before = data.before.sel(dataset=dataset, objective=method, gauge="accuracy")
+            accuracies = (before.values, *(own.sel(variant=name).values for name in own.variant.values))
+            cells = [spread(values).partition("\u00a0")[0] for values in accuracies]  # the gain has the deviation
+            paper = " / ".join(percent(value) for value in printed) if math.isfinite(printed[0]) else "–"
+            rows.append((f"`{dataset}`", label(method), f"{rate:g}", *cells, signed(gain), paper))
+    head = ("data set", "encoder", "rate", "before", "plain", "lasso", "Q-Score", "Q-Score − plain", "paper")
     return table(head if known else head[:-1], rows if known else [row[:-1] for row in rows])
 
 
@@ -149,41 +163,53 @@ def signed(values: np.ndarray) -> str:
 
 
 def transfer(result: Result) -> Markdown:
-    """Accuracy on unseen sets before, after plain steps and after regularized ones at the last rate."""
-    rows = []
-    for m, method in enumerate(result.scalars["methods"]):
-        for t, target in enumerate(result.scalars["targets"]):
-            accuracy = result.arrays["transfer"][t, m]
-            if np.isfinite(accuracy).any():
-                cells = (spread(accuracy[:, v]) for v in range(3))
-                rows.append((label(method), f"`{target}`", *cells, signed(accuracy[:, 2] - accuracy[:, 1])))
-    return table(("encoder", "unseen set", "before, %", "plain, %", "Q-Score, %", "Q-Score − plain"), rows)
+    """Accuracy on other sets before, after plain steps and after regularized ones."""
+    data, rows = result.data["transfer"].accuracy, []
+    for method in data.objective.values:
+        for target in data.target.values:
+            own = data.sel(objective=method, target=target)
+            if bool(own.notnull().any()):
+                cells = (spread(own.sel(stage=stage).values) for stage in data.stage.values)
+                gain = (own.sel(stage="qscore") - own.sel(stage="plain")).values
+                rows.append((label(method), f"`{target}`", *cells, signed(gain)))
+    return table(("encoder", "other set", "before, %", "plain, %", "Q-Score, %", "Q-Score − plain"), rows)
 
 
 def overlaps(result: Result) -> Markdown:
     """Heat on the object and on the rest, of right and wrong samples, before and after regularization."""
-    rows = []
-    for i, dataset in enumerate(result.scalars["masked"]):
-        for m, method in enumerate(result.scalars["methods"]):
-            for t, stage in enumerate(result.scalars["stages"]):
-                values = result.arrays["overlap"][i, m, :, t]
-                if np.isfinite(values).any():
-                    cells = (spread(values[:, k, o]).partition("\u00a0")[0] for k in (0, 1) for o in (0, 1))
-                    area = percent(float(result.arrays["mask_area"][i]))
-                    rows.append((f"`{brief(dataset)}`", label(method), STAGE_LABELS[stage], *cells, area))
-    head = ("core, right", "core, wrong", "spurious, right", "spurious, wrong", "object's area")
+    data, rows = result.data["heatmaps"], []
+    places = [(k, o) for k in data.region.values for o in data.outcome.values]
+    for dataset in data.masked.values:
+        for method in data.objective.values:
+            for stage in data.stage.values:
+                own = data.overlap.sel(masked=dataset, objective=method, stage=stage)
+                if bool(own.notnull().any()):
+                    cells = (spread(own.sel(region=k, outcome=o).values).partition("\u00a0")[0] for k, o in places)
+                    area = percent(float(data.area.sel(masked=dataset)))
+                    lift = spread(data.lift.sel(masked=dataset, objective=method, stage=stage).values)
+                    rows.append((f"`{brief(dataset)}`", label(method), STAGE_LABELS[stage], *cells, area, lift))
+    head = (
+        "core, right",
+        "core, wrong",
+        "spurious, right",
+        "spurious, wrong",
+        "object's area",
+        "core − spurious, corrected",
+    )
     return table(("data set", "encoder", "", *head), rows)
 
 
 def shifted(result: Result) -> Markdown:
     """Accuracy, mean Q-Score and AUROC of encoders and probes of one set with masks on another's test split."""
-    rows = []
-    for i, own in enumerate(result.scalars["masked"]):
-        for j, other in enumerate(result.scalars["masked"]):
-            for m, method in enumerate(result.scalars["methods"]):
-                values = result.arrays["shifted"][i, j, m]
-                if np.isfinite(values).any():
-                    score = f"{np.nanmean(values[:, 1]):.3f}" if np.isfinite(values[:, 1]).any() else "–"
-                    cells = spread(values[:, 0]), score, spread(values[:, 2])
-                    rows.append((f"`{brief(own)}`", f"`{brief(other)}`", label(method), *cells))
+    data, rows = result.data["heatmaps"].shifted, []
+    for own in data.masked.values:
+        for other in data.masked_b.values:
+            for method in data.objective.values:
+                values = data.sel(masked=own, masked_b=other, objective=method)
+                if bool(values.notnull().any()):
+                    score = float(values.sel(measure="score").mean())
+                    text = f"{score:.3f}" if math.isfinite(score) else "–"
+                    cells = (spread(values.sel(measure=name).values) for name in ("accuracy", "auroc"))
+                    accuracy, auroc = cells
+                    rows.append((f"`{brief(own)}`", f"`{brief(other)}`", label(method), accuracy, text, auroc))
     return table(("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"), rows)
