@@ -1,6 +1,7 @@
 """Dask on this machine's cores, or somebody's cluster."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ def client(scheduler: str | None, workers: int) -> Iterator[Client]:
         "distributed.nanny.pre-spawn-environ": KEEP_MEMORY | SINGLE,
     }
     local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
+    local["silence_logs"] = logging.CRITICAL  # a worker that is told to end logs its broken connections
     with (
         _same_environment(),
         dask.config.set(settings),

@@ -23,6 +23,8 @@ class Variant:
     changes: Mapping[str, object] = field(default_factory=dict)  # fields of PretrainConfig
     options: Mapping[str, object] = field(default_factory=dict)  # of the objective
     dataset: str = ""  # the scale's unless given
+    split: str = "train"  # of it, that is learned from
+    initial: str = ""  # another variant, with whose encoder of the same seed it begins
     label: str = ""  # as figures and tables write it; the objective's unless given
     every_epoch: int = 0  # encoders are kept after each of the first so many epochs, of all seeds
 
@@ -37,20 +39,21 @@ class Member:
     size: int | None
     limit: int | None
     kept_epochs: tuple[float, ...] = ()  # after which its encoder is kept too, besides the last
+    kept: tuple[int, ...] = ()  # the same in steps
+    split: str = "train"
+    initial: "Member | None" = None  # whose encoder it begins with
 
     def images(self, split: str = "train") -> ImageSet:
         """The images that it learns from, or those of another split."""
-        return _load(self.dataset, split, self.size, self.limit if split == "train" else None)
+        own = self.split if split == "train" else split
+        return _load(self.dataset, own, self.size, self.limit if split == "train" else None)
 
     def kept_steps(self, images: int) -> tuple[int, ...]:
         """Steps after which the encoder is kept, the last one included, for so many training images."""
         per_epoch = images // min(self.config.batch_size, images)
         last = min(self.config.epochs * per_epoch, self.config.steps or self.config.epochs * per_epoch)
-        return tuple(
-            sorted(
-                {max(1, round(epoch * per_epoch)) for epoch in self.kept_epochs if epoch * per_epoch < last} | {last}
-            )
-        )
+        after_epochs = {max(1, round(epoch * per_epoch)) for epoch in self.kept_epochs if epoch * per_epoch < last}
+        return tuple(sorted(after_epochs | {step for step in self.kept if step < last} | {last}))
 
 
 @functools.cache
@@ -70,6 +73,7 @@ class Scale:
     size: int | None = None
     limit: int | None = None
     halvings: int = 6  # of seed 0, encoders after 1/2, 1/4, … of the training are kept
+    steps: tuple[int, ...] = ()  # after which the encoders of all seeds are kept
 
     def __post_init__(self) -> None:
         labels.METHOD_LABELS |= {name: variant.label for name, variant in self.variants.items() if variant.label}
@@ -86,7 +90,9 @@ class Scale:
         config = PretrainConfig(variant.objective or name, seed=seed, options=options, **fields)
         epochs = [config.epochs / 2**k for k in range(1, self.halvings + 1)] if seed == 0 else []
         epochs += range(1, variant.every_epoch + 1)
-        return Member(f"{name}/{seed}", config, variant.dataset or self.dataset, self.size, self.limit, tuple(epochs))
+        initial = self._member(variant.initial, self.variants[variant.initial], seed) if variant.initial else None
+        source = variant.dataset or self.dataset, self.size, self.limit
+        return Member(f"{name}/{seed}", config, *source, tuple(epochs), self.steps, variant.split, initial)
 
     def member(self, name: str) -> Member:
         """One member; ``ValueError`` names the nearest one."""

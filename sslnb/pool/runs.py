@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from sslnb.core.checks import expect
 from sslnb.core.files import atomic
 from sslnb.core.provenance import provenance
 from sslnb.data import ImageSet
@@ -29,8 +30,9 @@ NEIGHBOURS = 20
 
 @functools.cache
 def checkpoint(member: Member) -> Path:
-    """Where a member's run keeps its state."""
-    return encoder_artifact(member.config, member.images())
+    """Where a member's run keeps its state; its name tells what weights the run began with."""
+    path = encoder_artifact(member.config, member.images())
+    return path if member.initial is None else path.with_stem(f"{path.stem}-from-{checkpoint(member.initial).stem}")
 
 
 def _described(member: Member, step: int) -> Path:
@@ -59,8 +61,12 @@ def state(member: Member) -> str:
 
 
 def run(member: Member, on_step: Callable[[int], None] | None = None) -> Entry:
-    """Train a member to its end, from where an earlier call stopped; a finished one costs nothing."""
+    """Train a member to its end, from where an earlier call stopped; a finished one costs nothing.
+
+    ``ValueError`` where it begins with the encoder of another run that has not been trained to its end.
+    """
     images, held_out = member.images(), member.images("val")
+    initial = member.initial and _trained(member.initial)
     path, entry = checkpoint(member), None
     steps = member.kept_steps(len(images))
     missing = [step for step in steps if find(member, step) is None]
@@ -69,13 +75,27 @@ def run(member: Member, on_step: Callable[[int], None] | None = None) -> Entry:
     for step in missing:
         done = read_checkpoint(path)["step"] if path.is_file() else 0
         training = pretrain(
-            member.config, images, held_out=held_out, checkpoint=path, stop_after=step - done, on_step=on_step
+            member.config,
+            images,
+            held_out=held_out,
+            initial=initial,
+            checkpoint=path,
+            stop_after=step - done,
+            on_step=on_step,
         )
         target = step if training.converged else steps[-1]
         entry = _keep(member, training, target, images, held_out)
         if not training.converged:
             break
     return entry or find(member)[1]
+
+
+def _trained(member: Member) -> Encoder:
+    """The encoder at the end of a run."""
+    place = find(member)
+    whole = place is not None and place[1].file is not None
+    expect(whole, f"pool: {member.name}", "a finished run, with whose encoder another begins", state(member))
+    return store.read_weights(place[0], member.name, place[1])
 
 
 def _keep(member: Member, training: Pretrained, step: int, images: ImageSet, held_out: ImageSet) -> Entry:

@@ -1,5 +1,6 @@
 """The pools: one flat block each, with what it costs, what it reaches, and why its values are what they are."""
 
+from sslnb.pool.grids import GRID, QUICK_GRID
 from sslnb.pool.members import Scale, Variant
 
 # Digit-scenes while the book is built: two minutes on two cores. Eight objectives of all kinds: labels, labels with
@@ -113,4 +114,4 @@ PILOTS = Scale(
     halvings=0,
 )
 
-SCALES = {scale.name: scale for scale in (QUICK, PILOTS, SMALL)}
+SCALES = {scale.name: scale for scale in (QUICK, QUICK_GRID, PILOTS, SMALL, GRID)}

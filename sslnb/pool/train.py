@@ -42,7 +42,9 @@ def train(
     if not missing:
         return {}
     with _exclusive(name):
-        missing.sort(key=lambda member: -_seconds_left(pool.scale, member))
+        # The longest first, but before them those with whose encoders others begin.
+        begun_with = {member.initial.name for member in missing if member.initial}
+        missing.sort(key=lambda member: (member.name not in begun_with, -_seconds_left(pool.scale, member)))
         if scheduler is None and device.best_device().type != "cpu":
             return {member.name: runs.run(member) for member in tqdm(missing, desc=f"pool {name}")}
         return _on_dask(pool.scale, missing, workers or device.describe()["cores"], scheduler)
@@ -71,10 +73,12 @@ def _on_dask(plan: Scale, missing: list[Member], workers: int, scheduler: str | 
     with cluster.client(scheduler, min(workers, len(missing))) as client:
         progress = Progress(plan, missing)
         client.subscribe_topic(TOPIC, progress.on_message)
-        futures = {
-            client.submit(_run_in_worker, plan.name, member.name, key=f"{plan.name}/{member.name}", priority=-i): member
-            for i, member in enumerate(missing)
-        }
+        futures, by_name = {}, {}
+        for i, member in enumerate(missing):
+            after = by_name.get(member.initial.name) if member.initial else None
+            key = f"{plan.name}/{member.name}"
+            by_name[member.name] = client.submit(_run_in_worker, plan.name, member.name, after, key=key, priority=-i)
+            futures[by_name[member.name]] = member
         entries, errors = {}, []
         for future in as_completed(futures):
             name = futures[future].name
@@ -88,7 +92,8 @@ def _on_dask(plan: Scale, missing: list[Member], workers: int, scheduler: str | 
     return entries
 
 
-def _run_in_worker(plan: str, name: str) -> Entry:
+def _run_in_worker(plan: str, name: str, after: Entry | None) -> Entry:
+    """Train a member, ``after`` the one with whose encoder it begins."""
     torch.set_num_threads(1)
     worker = get_worker()
 

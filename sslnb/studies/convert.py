@@ -263,6 +263,101 @@ def contrastive_geometry(path: Path) -> Result:
     return Result(old.study, data, facts)
 
 
+def simclr_rotnet(path: Path) -> Result:
+    """The recorded study of SimCLR and RotNet; what learned is judged by its accuracy at the last step."""
+    old = flat.Result.load(path)
+    s, a = old.scalars, old.arrays
+    seeds, scores = {"seed": s["seeds"]}, {"score": s["scores"]}
+    names = [{"random": "untrained"}.get(name, name) for name in s["references"]]
+    bar = np.nanmax(a["references"][:2, :, 0]) + GATE
+
+    def made(values: np.ndarray, **dims: object) -> xr.DataArray:
+        return xr.DataArray(values, {k: list(v) for k, v in dims.items() if v is not None}, tuple(dims))
+
+    linear = xr.Dataset(
+        {
+            "accuracy": made(
+                a["linear"], objective=s["objectives"], batch=s["batch_sizes"], step=s["steps"], **seeds, **scores
+            ),
+            "references": made(a["references"], reference=names, **seeds, **scores),
+        },
+        attrs={"classes": s["classes"], "test_images": s["test_images"]},
+    )
+    tuned = made(a["fractions"], begun=s["tuned"], fraction=s["fractions"], **seeds, **scores)
+    fractions = xr.Dataset({"tuned": tuned}, attrs={"step": s["tuned_step"], "labelled": s["labelled"]})
+    pixels = {"channel": None, "row": None, "column": None}
+    attack = xr.Dataset(
+        {
+            "accuracy": made(
+                a["robust"],
+                attack=s["attacks"],
+                unit=s["units"],
+                begun=s["tuned"],
+                fraction=s["fractions"],
+                budget=range(a["budgets"].shape[1]),
+                **seeds,
+            ),
+            "eps": made(a["budgets"], unit=s["units"], budget=range(a["budgets"].shape[1])),
+            "example_image": made(a["example_image"], sample=None, **pixels),
+            "example_label": made(a["example_label"], sample=None),
+            "example_adversarial": made(a["example_found"], batch=None, sample=None, budget=None, **pixels),
+            "example_believed": made(a["example_believed"], **dict.fromkeys(("batch", "sample", "budget", "class"))),
+        },
+        attrs={"attacked_images": s["attacked_images"], "classes": s["classes"]},
+    )
+    ways = ("to the target", "from the target")
+    transfer = xr.Dataset(
+        {
+            "over_steps": made(
+                a["transfer_steps"], way=ways, begun=s["transferred"], step=s["steps"], **seeds, **scores
+            ),
+            "over_batches": made(a["transfer_batches"], side=s["sizes"], batch=s["batch_sizes"], **seeds, **scores),
+        },
+        attrs={
+            "source": s["pretraining"]["dataset"],
+            "target": s["target"],
+            "target_test_images": s["target_images"]["test"],
+            "middle": old.parameters["variant_batch"],
+        },
+    )
+    quantities = {"repeat": [0], "quantity": ["seconds", "views", "memory"]}
+    shape = {"objective": s["objectives"], "depth": s["depths"]}
+    architectures = xr.Dataset(
+        {
+            "accuracy": made(a["architectures"], **shape, **seeds, **scores),
+            "cost": made(a["step_cost"][:, :, None], **shape, **quantities),
+        }
+    )
+    published_code = xr.Dataset(
+        {
+            "accuracy": made(a["variants"], departure=s["variants"], objective=s["objectives"], **seeds, **scores),
+            "transfer_cut": made(a["transfer_cut"], step=s["steps"], **seeds, **scores),
+            "initialised": made(
+                a["initialised"], begun=["supervised", *s["objectives"]], fraction=s["fractions"], **seeds, **scores
+            ),
+        }
+    )
+    variants, learned = [], []
+    for o, objective in enumerate(s["objectives"]):
+        for b, batch in enumerate(s["batch_sizes"]):
+            variants.append(f"{objective}-b{batch}")
+            learned.append(bool(a["linear"][o, b, -1, :, 0].min() >= bar))
+        variants.append(f"{objective}-deep")
+        learned.append(bool(a["architectures"][o, 1, :, 0].min() >= bar))
+    knn = np.full((len(variants), len(s["seeds"])), np.nan)
+    data = {
+        "pretraining": _pretraining(variants, s["seeds"], knn, learned, [True] * len(variants)),
+        "linear": linear,
+        "fractions": fractions,
+        "attack": attack,
+        "transfer": transfer,
+        "architectures": architectures,
+        "published_code": published_code,
+    }
+    notes = [NOTE, *(f"{what}: {why}" for what, why in s["reasons"].items())]
+    return Result(old.study, data, {"parameters": old.parameters, "provenance": old.provenance, "notes": notes})
+
+
 PIXELS = 0.39  # linear accuracy of CIFAR-10's raw pixels, which the recorded runs did not measure
 
 

@@ -83,7 +83,7 @@ class Parameters(BaseModel):
     @field_validator("pool")
     @classmethod
     def _known_pool(cls, name: str) -> str:
-        if name != "paper":  # which is planned where there is a GPU
+        if not name.startswith("paper"):  # which is planned where there is a GPU
             expect_known(name, tuple(SCALES), "pool")
         return name
 
@@ -171,9 +171,9 @@ class Context:
 
     @functools.cached_property
     def pool(self) -> Pool:
-        """The pool; the quick one is trained first where it is not there."""
-        if self.parameters.pool == "quick":
-            pool_training.train("quick")
+        """The pool; a quick one is trained first where it is not there."""
+        if self.parameters.pool.startswith("quick"):
+            pool_training.train(self.parameters.pool)
         return Pool(self.parameters.pool)
 
     @functools.cached_property
@@ -197,11 +197,11 @@ class Context:
     @functools.cached_property
     def unlearned(self) -> dict[str, str]:
         """Objectives that did not pass the gate, with the reason: validation accuracies, by the rule of the claims."""
-        floor = self.pool.floor()
-        members = [(name, seed) for name, seed in self.names if name not in (UNTRAINED, OWN)]
-        accuracy: dict[str, list[float]] = {}
-        for name, seed in members:
-            accuracy.setdefault(name, []).append(self.pool.entry(f"{name}/{seed}").accuracy["linear"])
+        floor, accuracy = self.pool.floor(), dict[str, list[float]]()
+        for name, seed in self.names:
+            # What learned from another set than the pool's has no place beside that set's floor.
+            if name not in (UNTRAINED, OWN) and not self.pool.scale.variants[name].dataset:
+                accuracy.setdefault(name, []).append(self.pool.entry(f"{name}/{seed}").accuracy["linear"])
         return gate(accuracy, floor["pixels"], floor["untrained"])[1]
 
     def coordinates(self) -> dict[str, object]:
@@ -219,11 +219,17 @@ class Context:
 
     @functools.cache  # noqa: B019 - a context lives as long as its study
     def images(
-        self, name: str, split: str, limit: int | None = None, classes: tuple[int, ...] | None = None
+        self,
+        name: str,
+        split: str,
+        limit: int | None = None,
+        classes: tuple[int, ...] | None = None,
+        side: int | None = None,
     ) -> ImageSet:
-        """A set's split at the study's size, at most ``limit`` images; a note says where there are fewer."""
-        images = data.load(name, split, size=self.parameters.size, classes=classes)
+        """A set's split at the study's size or another, at most ``limit`` images; a note says where there are fewer."""
+        images = data.load(name, split, size=side or self.parameters.size, classes=classes)
         described = f"{name}, {split}" + (f", classes {' '.join(map(str, classes))}" if classes else "")
+        described += f", {side} px" if side else ""
         if limit is not None and len(images) < limit:
             self.notes.append(f"{described}: {len(images):,} images, where {limit:,} were asked for")
         images = at_most(images, limit)
@@ -252,7 +258,7 @@ def pretraining(context: Context) -> xr.Dataset:
             values = np.array([np.nan if v is None else v for v in entry.history[name]], float)
             results[name].loc[cell | {"epoch": slice(1, len(values))}] = values
         results.knn_accuracy.loc[cell], results.linear_accuracy.loc[cell] = (
-            entry.accuracy[k] for k in ("knn", "linear")
+            entry.accuracy.get(k, np.nan) for k in ("knn", "linear")
         )
         results.hours.loc[cell] = entry.seconds / 3600
     floor = context.pool.floor()

@@ -1,5 +1,16 @@
-"""SimCLR against RotNet (Chen, Hsu and Jang 2023): the study's steps."""
+"""SimCLR against RotNet (Chen, Hsu and Jang 2023): batch size and steps, few labels, attacks, transfer, depth."""
 
-from sslnb.studies.simclr_rotnet.steps import Parameters, Study, run
+from sslnb.studies.simclr_rotnet.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.simclr_rotnet.parameters import RotNetParameters
+from sslnb.studies.simclr_rotnet.steps import architectures, attack, fractions, linear, published_code, transfer
+from sslnb.studies.study import Study, pretraining
 
-__all__ = ["Parameters", "Study", "run"]
+STUDY = Study(
+    name="simclr_rotnet",
+    title="SimCLR and RotNet",
+    paper=PAPER,
+    parameters=RotNetParameters,
+    steps=(pretraining, linear, fractions, attack, transfer, architectures, published_code),
+    claims=CLAIMS,
+    decide=verdicts,
+)

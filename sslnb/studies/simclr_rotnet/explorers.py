@@ -3,19 +3,20 @@
 import ipywidgets as w
 import numpy as np
 
-from sslnb.core.flat import Result
+from sslnb.core.result import Result
 from sslnb.report.explorers import linked_stack, picture
 from sslnb.studies.simclr_rotnet.figures import attack_example
 
 
 def explore_attack(result: Result) -> w.VBox:
     """Live: choose batch size, image and budget; what PGD adds, and what the classifier then says, are drawn again."""
-    sizes, count = result.scalars["batch_sizes"], len(result.arrays["example_label"])
+    data = result.data["attack"]
+    sizes, count = _batch_sizes(result), data.sizes["sample"]
     size = w.ToggleButtons(
         options=[(str(n), b) for b, n in enumerate(sizes)], value=len(sizes) - 1, description="batch"
     )
     which = w.IntSlider(value=0, min=0, max=count - 1, description="image")
-    budget = w.IntSlider(value=1, min=0, max=result.arrays["budgets"].shape[1] - 1, description="budget")
+    budget = w.IntSlider(value=1, min=0, max=data.sizes["budget"] - 1, description="budget")
     image = w.Image(format="png")
 
     def draw(*_: object) -> None:
@@ -29,10 +30,11 @@ def explore_attack(result: Result) -> w.VBox:
 
 def browse_attack(result: Result, *, images: int = 2) -> w.VBox:
     """Static: the same for the first images and the largest batch size, over image and budget."""
-    last = result.arrays["budgets"].shape[1] - 1
+    data = result.data["attack"]
+    last = data.sizes["budget"] - 1
     slider = w.IntSlider(value=0, min=0, max=last, description="budget", readout=False)
-    b = len(result.scalars["batch_sizes"]) - 1
-    images = min(images, len(result.arrays["example_label"]))
+    b = len(_batch_sizes(result)) - 1
+    images = min(images, data.sizes["sample"])
     stacks = [linked_stack([_attack_frame(result, b, i, e) for e in range(last + 1)], slider) for i in range(images)]
     choice = w.ToggleButtons(options=[f"image {i + 1}" for i in range(images)], index=0)
     outer = w.Stack(children=stacks, selected_index=0)
@@ -40,13 +42,18 @@ def browse_attack(result: Result, *, images: int = 2) -> w.VBox:
     return w.VBox([choice, slider, outer])
 
 
+def _batch_sizes(result: Result) -> list[int]:
+    return list(result.data["linear"].batch.values)
+
+
 def _attack_frame(result: Result, b: int, i: int, e: int) -> w.Image:
-    a, budget = result.arrays, float(result.arrays["budgets"][result.scalars["units"].index("pixel"), e])
-    classes, true = result.scalars["classes"], int(a["example_label"][i])
-    believed = a["example_believed"][b, i, [0, e]]
+    data = result.data["attack"]
+    budget = float(data.eps.sel(unit="pixel")[e])
+    classes, true = data.attrs["classes"], int(data.example_label[i])
+    believed = data.example_believed.values[b, i, [0, e]]
     classified = ["nothing" if np.isnan(row).any() else f"class {classes[row.argmax()]}" for row in believed]
     alt = (
         f"Class {classes[true]}, attacked by {255 * budget:.1f} of 255: {classified[0]} before, {classified[1]} after."
     )
-    figure = attack_example(a["example_image"][i], a["example_found"][b, i, e], believed, true, classes, budget)
-    return picture(figure, alt)
+    pictures = data.example_image.values[i], data.example_adversarial.values[b, i, e]
+    return picture(attack_example(*pictures, believed, true, classes, budget), alt)

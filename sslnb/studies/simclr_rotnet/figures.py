@@ -1,24 +1,31 @@
-"""Figures and tables of the study of SimCLR and RotNet: a Result in, a matplotlib Figure or Markdown out."""
+"""Figures of the study of SimCLR and RotNet: a Result in, a matplotlib Figure out."""
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import brief, label
+from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}
 UNIT_LABELS = {"normalised": "normalised units", "pixel": "255ths of the pixel range"}
-REFERENCE_LABELS = {"pixels": "raw pixels", "random": "random weights", "encoder": "given encoder"}
+REFERENCE_LABELS = {"pixels": "raw pixels", "untrained": "random weights", "encoder": "given encoder"}
+REFERENCE_STYLES = {"pixels": "--", "untrained": ":", "encoder": "-."}
 STYLES = ("-", "--", ":", "-.")
 METHODS = ("simclr", "rotnet", "supervised", "encoder")  # each has the same colour in every figure
 
 
-def _band(ax: Axes, x: object, values: np.ndarray, colour: object, style: str, marker: str, text: str) -> None:
-    """Mean over seeds of values [n,S] in percent, and their range."""
-    mean, low, high = (100 * part for part in mean_spread(values.T))
+def top1(values: xr.DataArray) -> xr.DataArray:
+    """Accuracies out of scores."""
+    return values.sel(score="top1", drop=True)
+
+
+def _band(ax: Axes, x: object, values: xr.DataArray, colour: object, style: str, marker: str, text: str) -> None:
+    """Mean over seeds of values over seeds and one more dimension in percent, and their range."""
+    mean, low, high = (100 * part for part in mean_spread(values.transpose("seed", ...).values))
     ax.plot(x, mean, style, color=colour, marker=marker, markersize=4, label=text)
     ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
@@ -29,7 +36,7 @@ def _look(method: str, line: int = 0) -> tuple[str, str, str]:
     return COLOURS[m], STYLES[line % len(STYLES)], MARKERS[m]
 
 
-def _doublings(ax: Axes, values: list[int], name: str) -> None:
+def _doublings(ax: Axes, values: np.ndarray, name: str) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(values, [f"{v:,}" for v in values])
     ax.xaxis.set_minor_locator(NullLocator())
@@ -38,14 +45,14 @@ def _doublings(ax: Axes, values: list[int], name: str) -> None:
 
 def linear_over_steps(result: Result) -> Figure:
     """Linear accuracy against steps of pretraining: a panel per objective, a line per batch size."""
-    names, sizes, steps = (result.scalars[k] for k in ("objectives", "batch_sizes", "steps"))
-    figure, axes = panels(len(names), height=3.0, sharey=True)
-    for o, (ax, name) in enumerate(zip(axes[0], names, strict=True)):
-        for b, size in enumerate(sizes):
-            accuracy = result.arrays["linear"][o, b, :, :, 0]
-            _band(ax, steps, accuracy, COLOURS[b], "-", MARKERS[b], f"batch of {size}")
+    accuracy = top1(result.data["linear"].accuracy)
+    figure, axes = panels(accuracy.sizes["objective"], height=3.0, sharey=True)
+    for ax, name in zip(axes[0], accuracy.objective.values, strict=True):
+        for b, size in enumerate(accuracy.batch.values):
+            own = accuracy.sel(objective=name, batch=size)
+            _band(ax, accuracy.step.values, own, COLOURS[b], "-", MARKERS[b], f"batch of {size}")
         ax.set_title(label(name), fontsize=10)
-        _doublings(ax, steps, "steps of pretraining")
+        _doublings(ax, accuracy.step.values, "steps of pretraining")
     _references(axes[0], result)
     axes[0, 0].set_ylabel("linear accuracy in %")
     legend(figure, axes[0, 0], 4)
@@ -53,21 +60,22 @@ def linear_over_steps(result: Result) -> Figure:
 
 
 def _references(axes: np.ndarray, result: Result) -> None:
-    for r, name in enumerate(result.scalars["references"]):
-        level = 100 * mean_spread(result.arrays["references"][r, :, 0])[0]
+    values = top1(result.data["linear"].references)
+    for name in values.reference.values:
+        level = 100 * mean_spread(values.sel(reference=name).values)[0]
         for ax in axes:
-            ax.axhline(level, color="0.45", linestyle=STYLES[r + 1], linewidth=1, label=REFERENCE_LABELS[name])
+            style = {"color": "0.45", "linestyle": REFERENCE_STYLES[name], "linewidth": 1}
+            ax.axhline(level, label=REFERENCE_LABELS[name], **style)
 
 
 def linear_over_batches(result: Result) -> Figure:
     """Linear accuracy at the last step against the batch size, both objectives, beside references."""
-    sizes = result.scalars["batch_sizes"]
+    accuracy = top1(result.data["linear"].accuracy).isel(step=-1)
     figure, axes = panels(1, height=3.0)
-    for o, name in enumerate(result.scalars["objectives"]):
-        accuracy = result.arrays["linear"][o, :, -1, :, 0]
-        _band(axes[0, 0], sizes, accuracy, *_look(name), label(name))
+    for name in accuracy.objective.values:
+        _band(axes[0, 0], accuracy.batch.values, accuracy.sel(objective=name), *_look(name), label(name))
     _references(axes[0], result)
-    _doublings(axes[0, 0], sizes, f"batch size, after {result.scalars['steps'][-1]:,} steps")
+    _doublings(axes[0, 0], accuracy.batch.values, f"batch size, after {int(accuracy.step):,} steps")
     axes[0, 0].set_ylabel("linear accuracy in %")
     legend(figure, axes[0, 0], 4)
     return figure
@@ -75,17 +83,17 @@ def linear_over_batches(result: Result) -> Figure:
 
 def attacks(result: Result) -> Figure:
     """Accuracy against budget: FGSM and PGD by the report's units and pixels, a line per method and fraction."""
-    kinds, units = result.scalars["attacks"], result.scalars["units"]
+    data = result.data["attack"]
+    kinds, units = data.attack.values, data.unit.values
     figure, axes = panels(len(kinds), len(units), height=2.7, sharey=True)
     for u, unit in enumerate(units):
-        x = result.arrays["budgets"][u] * (255 if unit == "pixel" else 1)
+        x = data.eps.sel(unit=unit).values * (255 if unit == "pixel" else 1)
         for a, kind in enumerate(kinds):
             ax = axes[u, a]
-            for m, method in enumerate(result.scalars["tuned"]):
-                for f, fraction in enumerate(result.scalars["fractions"]):
-                    text = f"{label(method)}, {100 * fraction:g} %"
-                    values = result.arrays["robust"][a, u, m, f]
-                    _band(ax, x, values, *_look(method, f), text)
+            for method in data.begun.values:
+                for f, fraction in enumerate(data.fraction.values):
+                    values = data.accuracy.sel(attack=kind, unit=unit, begun=method, fraction=fraction)
+                    _band(ax, x, values, *_look(method, f), f"{label(method)}, {100 * fraction:g} %")
             ax.set_title(ATTACK_LABELS[kind], fontsize=10)
             ax.set_xlabel(f"budget in {UNIT_LABELS[unit]}")
             ax.set_ylim(bottom=0)
@@ -96,22 +104,22 @@ def attacks(result: Result) -> Figure:
 
 def transfer(result: Result) -> Figure:
     """Accuracy on the other data set against steps of pretraining, both ways, and against the batch size."""
-    steps, sizes = result.scalars["steps"], result.scalars["batch_sizes"]
+    data = result.data["transfer"]
+    over_steps, over_batches = top1(data.over_steps), top1(data.over_batches)
     figure, axes = panels(3, height=3.0, sharey=True)
-    source, target = result.scalars["pretraining"]["dataset"], result.scalars["target"]
-    for way, title in enumerate((f"to {brief(target)}", f"back to {brief(source)}")):
-        for m, method in enumerate(result.scalars["transferred"]):
-            values = result.arrays["transfer_steps"][way, m, :, :, 0]
-            _band(axes[0, way], steps, values, *_look(method), label(method))
-        axes[0, way].set_title(title, fontsize=10)
-        _doublings(axes[0, way], steps, "steps of pretraining")
-        axes[0, way].tick_params(axis="x", labelsize=6)
-    first = label(result.scalars["transferred"][0])
-    for i, side in enumerate(result.scalars["sizes"]):
-        values = result.arrays["transfer_batches"][i, :, :, 0]
-        _band(axes[0, 2], sizes, values, COLOURS[3 + i], "-", MARKERS[3 + i], f"{first}, seen at {side} px")
-    axes[0, 2].set_title(f"to {brief(target)}", fontsize=10)
-    _doublings(axes[0, 2], sizes, "batch size")
+    titles = f"to {brief(data.attrs['target'])}", f"back to {brief(data.attrs['source'])}"
+    for ax, way, title in zip(axes[0], data.way.values, titles, strict=False):
+        for method in data.begun.values:
+            values = over_steps.sel(way=way, begun=method)
+            _band(ax, data.step.values, values, *_look(method), label(method))
+        ax.set_title(title, fontsize=10)
+        _doublings(ax, data.step.values, "steps of pretraining")
+        ax.tick_params(axis="x", labelsize=6)
+    for i, side in enumerate(data.side.values):
+        text = f"{label(data.begun.values[0])}, seen at {side} px"
+        _band(axes[0, 2], data.batch.values, over_batches.sel(side=side), COLOURS[3 + i], "-", MARKERS[3 + i], text)
+    axes[0, 2].set_title(titles[0], fontsize=10)
+    _doublings(axes[0, 2], data.batch.values, "batch size")
     axes[0, 0].set_ylabel("linear accuracy in %")
     handles = [h for ax in (axes[0, 0], axes[0, 2]) for h in ax.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper center", ncols=4)

@@ -1,355 +1,356 @@
-"""SimCLR against RotNet (Chen, Hsu and Jang 2023): the study's steps."""
+"""The study's steps: linear evaluation over a grid, few labels, attacks, transfer, depth, the published code.
 
-import dataclasses
+Scores have the dimension score (:data:`SCORES`); NaN stands where an encoder is not in the pool, a probe did not
+converge or fine-tuning diverged.
+"""
+
+import itertools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb import data
 from sslnb.core import device
-from sslnb.core.flat import Result
+from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet, at_most
-from sslnb.data.splits import find
 from sslnb.encoders.encoder import Encoder
-from sslnb.encoders.load import load_encoder
 from sslnb.features.extract import as_float, extract
 from sslnb.features.linear import LinearProbe, LinearProbeGrid
 from sslnb.features.scores import scores
 from sslnb.features.standardize import Standardizer
 from sslnb.metrics import attacks
-from sslnb.studies.base import BaseStudy, step
-from sslnb.studies.simclr_rotnet import claims as decisions
-from sslnb.studies.simclr_rotnet.encoders import Encoders, expect_usable
-from sslnb.studies.simclr_rotnet.parameters import Parameters
+from sslnb.pool import grids
+from sslnb.pool.grids import OBJECTIVES, Grid
+from sslnb.pool.pool import PIXELS
+from sslnb.studies.study import OWN, UNTRAINED, Context
 from sslnb.training import cost
 from sslnb.training.finetune import Classifier, fine_tune, label_fraction, with_probe
 
-SCORES = ("top1", "top2", "top3", "auc")  # last axis of most arrays
+SCORES = ("top1", "top2", "top3", "auc")
 UNITS = ("normalised", "pixel")  # of the attacks' budgets
 ATTACKS = ("fgsm", "pgd")
+WAYS = ("to the target", "from the target")  # of a transfer
+PLAIN = "plain"  # none of the published code's departures
+TUNED_STEP = 1000  # of pretraining, after which the report fine-tunes; the last where there are fewer
 STEP = 1.85  # a PGD step in units of eps / steps: what the report's "alpha = 1.85" multiplies in its code
 SHOWN = 4  # images in the explorer, at most
 
-
-@dataclasses.dataclass(frozen=True)
-class Splits:
-    """The three splits of a labelled set, the training one cut to what probes see."""
-
-    train: ImageSet
-    val: ImageSet
-    test: ImageSet
+Splits = Mapping[str, ImageSet]
 
 
-class Study(BaseStudy):
-    """Linear evaluation → label fractions → attacks → transfer → architectures → the published code's departures.
+def empty(**coordinates: object) -> xr.DataArray:
+    """NaN over these coordinates, in their order."""
+    values = {name: list(value) for name, value in coordinates.items()}
+    return xr.DataArray(np.full([len(value) for value in values.values()], np.nan), values, tuple(values))
 
-    Arrays of scores are indexed in the order of the names in ``scalars`` (objectives, batch sizes, steps, …), the seed
-    second to last and the score last (``SCORES``); ``robust`` ends in budget and seed. What did not converge is NaN;
-    ``scalars["reasons"]`` says why.
+
+class Encoders:
+    """The encoders of a grid by what varies, of the seeds that all of its runs have."""
+
+    def __init__(self, context: Context) -> None:
+        self.pool, self.plan = context.pool, context.pool.scale
+        expect(isinstance(self.plan, Grid), "pool", "a grid of SimCLR and RotNet", context.parameters.pool)
+        self.seeds = sorted({seed for name, seed in context.names if name not in (UNTRAINED, OWN)})
+        self.steps = self.plan.steps
+
+    def at(self, variant: str, seed: int, step: int | None = None) -> Encoder | None:
+        """An encoder of a run at a step, the last unless given; None where it is not there."""
+        step = self.steps[-1] if step is None else step
+        known = self.pool.steps(variant, seed) if seed in self.pool.seeds(variant) else ()
+        if step not in known:
+            return None
+        return self.pool.encoder(variant, seed, step=None if step == known[-1] else step)
+
+    def departure(self, objective: str, name: str) -> str:
+        """The variant with one of the published code's departures, or with none."""
+        if name == PLAIN:
+            return grids.member(objective, self.plan.middle)
+        return f"{objective}-{name}".replace(" ", "-")
+
+    @property
+    def tuned_step(self) -> int:
+        return TUNED_STEP if TUNED_STEP in self.steps else self.steps[-1]
+
+
+def _encoders(context: Context) -> Encoders:
+    if "encoders" not in context.memory:
+        _check(context)
+        context.memory["encoders"] = Encoders(context)
+    return context.memory["encoders"]
+
+
+def _splits(context: Context, name: str, side: int | None = None) -> Splits:
+    """The three splits of a set, the training one cut to what probes see; at another size where a side is given."""
+    p = context.parameters
+    limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
+    return {split: context.images(name, split, limit, side=side) for split, limit in limits.items()}
+
+
+def _source(context: Context) -> Splits:
+    return _splits(context, context.parameters.dataset)
+
+
+def _check(context: Context) -> None:
+    """Refuse what would stop the study later."""
+    p = context.parameters
+    source = context.images(p.dataset, "train")
+    channels = source.images.shape[1]
+    for fraction in p.fractions:
+        label_fraction(source, fraction)
+    got = _splits(context, p.target, p.sizes[0])["test"].images.shape[1]
+    expect(got == channels, "target", f"images of {channels} channels, as {p.dataset}", got)
+    if context.own is not None:
+        takes = context.own.in_channels
+        expect(takes == channels, "encoder", f"one for {channels} channels", takes)
+    deviation = float(normalisation(source)[1].max())
+    wanted = f"at most {1 / deviation:.2f}, from the darkest to the brightest pixel"
+    expect(p.largest_budget <= 1 / deviation, "largest_budget", wanted, p.largest_budget)
+
+
+# --- linear evaluation ------------------------------------------------------------------------------------------------
+
+
+def _features(encoder: torch.nn.Module, images: ImageSet) -> Tensor:
+    on = device.best_device()
+    return extract(encoder, images, device=on, precision=device.best_precision(on))
+
+
+def _probe(
+    context: Context, encoder: Encoder | None, splits: Splits, seed: int
+) -> tuple[list[float], Standardizer | None, LinearProbe | None]:
+    """Scores on the test split of a linear probe, chosen on the validation split; NaN where it did not converge."""
+    missing = [math.nan] * len(SCORES)
+    if encoder is None:
+        return missing, None, None
+    raw = {name: _features(encoder, images) for name, images in splits.items()}
+    standardizer = Standardizer("unit_variance").fit(raw["train"])
+    x = {name: standardizer.transform(part) for name, part in raw.items()}
+    grid = LinearProbeGrid(epochs=context.parameters.probe_epochs, seed=seed)
+    probe = grid.fit(x["train"], splits["train"].labels, x["val"], splits["val"].labels)
+    values = scores(probe(x["test"]), splits["test"].labels) if probe.converged else missing
+    return values, standardizer, probe
+
+
+def linear(context: Context) -> xr.Dataset:
+    """Probes on the encoders of every batch size at every number of steps, and on what they have to beat (figure 2)."""
+    made = _encoders(context)
+    splits, seeds = _source(context), made.seeds
+    shape = {"objective": OBJECTIVES, "batch": made.plan.batch_sizes, "step": made.steps, "seed": seeds}
+    accuracy = empty(**shape, score=SCORES)
+    for cell in tqdm([*itertools.product(*shape.values())], desc="probes", unit="encoder"):
+        objective, batch, step, seed = cell
+        encoder = made.at(grids.member(objective, batch), seed, step)
+        accuracy.loc[dict(zip(shape, cell, strict=True))] = _probe(context, encoder, splits, seed)[0]
+    references = [UNTRAINED, *([OWN] if context.own else [])]
+    side = splits["test"].images.shape[-1]
+    references += [PIXELS] if side == context.pool.images().images.shape[-1] else []
+    beaten = empty(reference=references, seed=seeds, score=SCORES)
+    for name, seed in itertools.product(references, seeds):
+        beaten.loc[{"reference": name, "seed": seed}] = _probe(context, context.encoder(name, seed), splits, seed)[0]
+    attrs = {"classes": list(map(str, splits["test"].classes)), "test_images": len(splits["test"])}
+    return xr.Dataset({"accuracy": accuracy, "references": beaten}, attrs=attrs)
+
+
+# --- label fractions and attacks --------------------------------------------------------------------------------------
+
+
+def fractions(context: Context) -> xr.Dataset:
+    """Encoders of the largest batch fine-tuned on shares of the labels; the same network from random weights (table 1).
+
+    All for the same number of epochs, so of steps.
     """
+    p, made = context.parameters, _encoders(context)
+    methods = ["supervised", *OBJECTIVES, *([OWN] if context.own else [])]
+    shape = {"begun": methods, "fraction": p.fractions, "seed": made.seeds}
+    values = empty(**shape, score=SCORES)
+    context.memory["tuned"] = {}
+    for cell in tqdm([*itertools.product(*shape.values())], desc="fine-tuning", unit="model"):
+        method, fraction, seed = cell
+        tuned, found = _tune(context, _to_tune(context, method, seed), fraction, seed)
+        values.loc[dict(zip(shape, cell, strict=True))] = found
+        if tuned is not None:
+            context.memory["tuned"][cell] = tuned
+    attrs = {"step": made.tuned_step, "labelled": len(context.images(p.dataset, "train"))}
+    return xr.Dataset({"tuned": values}, attrs=attrs)
 
-    name = "simclr_rotnet"
-    decisions = decisions
-    parameters: Parameters
 
-    def __init__(self, parameters: Parameters) -> None:
-        super().__init__(parameters)
-        self.tuned: dict[tuple[int, int, int], Classifier] = {}  # (method, fraction, seed)
-        self.encoders: Encoders | None = None
-        self.supplied: Encoder | None = None
-        self.splits: Splits | None = None
-        self.targets: list[Splits] = []  # the other set, at each size
-        self.labelled: ImageSet | None = None  # the source's whole training split, shares of which are fine-tuned on
+def _to_tune(context: Context, method: str, seed: int) -> Encoder | None:
+    if method in (OWN, "supervised"):
+        return context.encoder(OWN if method == OWN else UNTRAINED, seed)
+    made = _encoders(context)
+    return made.at(grids.member(method, made.plan.batch_sizes[-1]), seed, made.tuned_step)
 
-    @step
-    def linear(self) -> Result:
-        """Pretrain with every batch size, and probe the encoders at every number of steps, on the source's test set."""
-        p = self.parameters
-        self.supplied = load_encoder(p.encoder).eval() if p.encoder else None
-        self.labelled = data.load(p.dataset, "train", size=p.size)
-        source = at_most(self.labelled, p.limit)
-        for fraction in p.fractions:
-            label_fraction(self.labelled, fraction)
-        expect_usable(p, source, self.supplied, float(normalisation(source)[1].max()))
-        self.targets = [self._load(p.target, size, p.target_classes) for size in p.sizes]
-        self.encoders, self.splits = Encoders(p, source), self._load(p.dataset, p.size)
-        runs = [(o, b, s) for o in range(len(p.objectives)) for b in range(len(p.batch_sizes)) for s in self._seeds()]
-        values = np.full((len(p.objectives), len(p.batch_sizes), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
-        self.result.scalars |= {
-            **{name: list(getattr(p, name)) for name in ("objectives", "batch_sizes", "steps", "seeds", "fractions")},
-            "scores": list(SCORES),
-            "classes": list(source.classes),
-            "test_images": len(self.splits.test),
-            "pretraining": {"dataset": p.dataset, "images": len(source)},
-        }
-        for o, b, s in tqdm(runs, desc="pretraining and probes", unit="run"):
-            encoders = self.encoders.at_steps(p.objectives[o], p.batch_sizes[b], p.seeds[s])
-            values[o, b, :, s] = self._probe_steps(encoders, self.splits, p.seeds[s])
-        self.result.arrays["linear"] = values
-        self.result.arrays["references"] = self._references()
-        self.result.provenance["data"] = {p.dataset: source.checksum()}
-        return self._noted()
 
-    def _noted(self) -> Result:
-        """The result, up to date on what was trained and what went wrong."""
-        self.result.scalars["reasons"] = dict(self.encoders.reasons)
-        self.result.scalars["pretraining"]["trained"] = self.encoders.trained
-        return self.result
+def _tune(
+    context: Context, encoder: Encoder | None, fraction: float, seed: int
+) -> tuple[Classifier | None, list[float]]:
+    """An encoder fine-tuned on a fraction of the labels, and its test scores; NaN where that went wrong."""
+    p, missing = context.parameters, [math.nan] * len(SCORES)
+    if encoder is None:
+        return None, missing
+    labelled = label_fraction(context.images(p.dataset, "train"), fraction, seed)
+    settings = {"batch_size": p.tune_batch, "learning_rate": p.tune_rate, "crop_scale": p.tune_crop}
+    epochs = p.tune_epochs[p.fractions.index(fraction)]
+    tuned = fine_tune(encoder, labelled, epochs=epochs, seed=seed, flip=p.tune_flip, **settings)
+    if not tuned.converged:
+        context.notes.append(f"fine-tuning on {100 * fraction:g} % of the labels, seed {seed}: stopped being finite")
+        return None, missing
+    test = _source(context)["test"]
+    return tuned.model, scores(_features(tuned.model, test), test.labels)
 
-    def _seeds(self) -> range:
-        return range(len(self.parameters.seeds))
 
-    def _load(self, name: str, size: int | None, classes: tuple[int, ...] | None = None) -> Splits:
-        p = self.parameters
-        limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
-        return Splits(
-            **{k: at_most(data.load(name, k, size=size, classes=classes), limit) for k, limit in limits.items()}
-        )
+def attack(context: Context) -> xr.Dataset:
+    """FGSM and PGD on all fine-tuned models, in the report's units and in pixels; examples for the explorer."""
+    p, made, test = context.parameters, _encoders(context), _source(context)["test"]
+    subset = at_most(test, p.attack_limit)
+    x, y = as_float(subset.images), subset.labels
+    (mean, std), shares = normalisation(context.images(p.dataset, "train")), torch.linspace(0, 1, p.budgets)
+    budgets = torch.stack([shares * p.largest_budget, shares * p.largest_budget * float(std.mean())])
+    methods = context.data["fractions"].begun.values
+    shape = {"attack": ATTACKS, "unit": UNITS, "begun": methods, "fraction": p.fractions}
+    accuracy = empty(**shape, budget=range(p.budgets), seed=made.seeds)
+    for (method, fraction, seed), model in tqdm(context.memory["tuned"].items(), desc="attacks", unit="model"):
+        for unit, eps in zip(UNITS, budgets, strict=True):
+            plain = (model, x, (0.0, 1.0))
+            attacked, images, bounds = plain if unit == "pixel" else _normalised(model, x, mean, std)
+            at = {"unit": unit, "begun": method, "fraction": fraction, "seed": seed}
+            accuracy.loc[at] = _attacked(context, attacked, images, y, eps, bounds, seed)
+    data = {"accuracy": accuracy, "eps": (("unit", "budget"), budgets.numpy())}
+    attrs = {"attacked_images": len(subset), "classes": list(map(str, test.classes))}
+    return xr.Dataset(data, attrs=attrs).assign(_examples(context, subset, budgets[1]))
 
-    def _probe_steps(self, encoders: dict[int, Encoder], splits: Splits, seed: int) -> np.ndarray:
-        """Scores [step, score] of a run's encoders."""
-        values = np.full((len(self.parameters.steps), len(SCORES)), np.nan)
-        for t, at in enumerate(self.parameters.steps):
-            if at in encoders:
-                values[t] = self._probe(encoders[at], splits, seed)[0]
-        return values
 
-    def _features(self, encoder: Encoder | None, images: ImageSet) -> Tensor:
-        """Features of an encoder, or the pixels themselves."""
-        if encoder is None:
-            return images.images.flatten(1).float() / 255
-        on = device.best_device()
-        return extract(encoder, images, device=on, precision=device.best_precision(on))
+def _attacked(
+    context: Context,
+    model: torch.nn.Module,
+    x: Tensor,
+    y: Tensor,
+    budgets: Tensor,
+    bounds: tuple[float, float],
+    seed: int,
+) -> np.ndarray:
+    """Accuracies [attack, budget]."""
+    on, steps = device.best_device(), context.parameters.attack_steps
+    x, y = x.to(on, memory_format=torch.channels_last), y.to(on)
+    settings = {"steps": steps, "relative_step": STEP / steps, "generator": torch.Generator(on).manual_seed(seed)}
+    with device.autocast(on, device.best_precision(on)):
+        single = attacks.fgsm_accuracy(model, x, y, budgets, bounds=bounds)
+        strong = attacks.pgd_accuracy(model, x, y, budgets, bounds=bounds, **settings)
+    return torch.stack([single, strong]).numpy()
 
-    def _probe(
-        self, encoder: Encoder | None, splits: Splits, seed: int
-    ) -> tuple[list[float], Standardizer, LinearProbe]:
-        """Scores on the test split of a linear probe, chosen on the validation split; NaN where it did not converge."""
-        raw = {f.name: self._features(encoder, getattr(splits, f.name)) for f in dataclasses.fields(splits)}
-        standardizer = Standardizer("unit_variance").fit(raw["train"])
-        x = {k: standardizer.transform(part) for k, part in raw.items()}
-        grid = LinearProbeGrid(epochs=self.parameters.probe_epochs, seed=seed)
-        probe = grid.fit(x["train"], splits.train.labels, x["val"], splits.val.labels)
-        converged = probe.converged
-        values = scores(probe(x["test"]), splits.test.labels) if converged else [math.nan] * len(SCORES)
-        return values, standardizer, probe
 
-    def _references(self) -> np.ndarray:
-        """Scores [reference, seed, score] of raw pixels, random weights and the given encoder."""
-        p = self.parameters
-        names = ["pixels", "random", *(["encoder"] if self.supplied else [])]
-        values = np.full((len(names), len(p.seeds), len(SCORES)), np.nan)
-        for s, seed in enumerate(p.seeds):
-            encoders = [None, self.encoders.untrained(seed), self.supplied]
-            for r in range(len(names)):
-                values[r, s] = self._probe(encoders[r], self.splits, seed)[0]
-        self.result.scalars["references"] = names
-        return values
+def _examples(context: Context, images: ImageSet, budgets: Tensor) -> dict[str, tuple]:
+    """PGD in pixels on linear probes (SimCLR, first seed): what it finds, and what the probes then say.
 
-    # --- label fractions and attacks ----------------------------------------------------------------------------------
+    Of the images that the most probes get right: an attack leaves the others as they are.
+    """
+    made, on, steps = _encoders(context), device.best_device(), context.parameters.attack_steps
+    seed, sizes, models = made.seeds[0], made.plan.batch_sizes, {}
+    for b, batch in enumerate(sizes):
+        encoder = made.at(grids.member(OBJECTIVES[0], batch), seed)
+        if encoder is not None:
+            models[b] = with_probe(encoder, *_probe(context, encoder, _source(context), seed)[1:]).to(on)
+    right = torch.zeros(len(images))
+    for model in models.values():
+        right += extract(model, images).argmax(1) == images.labels
+    images = images.subset(right.argsort(descending=True, stable=True)[:SHOWN])
+    x = as_float(images.images)
+    pictures = np.zeros((len(sizes), len(x), len(budgets), *x.shape[1:]), np.uint8)
+    believed = np.full((*pictures.shape[:3], len(images.classes)), np.nan, np.float32)
+    for b, model in models.items():
+        for e, eps in enumerate(budgets.tolist()):
+            settings = {"steps": steps, "step_size": STEP * eps / steps}
+            generator = torch.Generator(on).manual_seed(seed)
+            adversarial = attacks.pgd(model, x.to(on), images.labels.to(on), eps, **settings, generator=generator)
+            pictures[b, :, e] = (255 * adversarial).round().byte().cpu().numpy()
+            believed[b, :, e] = extract(model, adversarial.cpu()).softmax(1).numpy()
+    pixels = ("channel", "row", "column")
+    return {
+        "example_image": (("sample", *pixels), images.images.numpy()),
+        "example_label": ("sample", images.labels.numpy()),
+        "example_adversarial": (("batch", "sample", "budget", *pixels), pictures),
+        "example_believed": (("batch", "sample", "budget", "class"), believed),
+    }
 
-    @step
-    def fractions(self) -> Result:
-        """Fine-tune the encoders of the largest batch on shares of the labels; the same network from random weights."""
-        p = self.parameters
-        methods = ["supervised", *p.objectives, *(["encoder"] if self.supplied else [])]
-        values = np.full((len(methods), len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
-        cells = [(m, f, s) for m in range(len(methods)) for f in range(len(p.fractions)) for s in self._seeds()]
-        for m, f, s in tqdm(cells, desc="fine-tuning", unit="model"):
-            epochs = p.baseline_epochs if methods[m] == "supervised" else p.tune_epochs
-            tuned, values[m, f, s] = self._tune(self._to_tune(methods[m], p.seeds[s]), f, epochs[f], p.seeds[s])
-            if tuned is not None:
-                self.tuned[m, f, s] = tuned
-        self.result.arrays["fractions"] = values
-        self.result.scalars |= {"tuned": methods, "tuned_step": self._tuned_step(), "labelled": len(self.labelled)}
-        return self._noted()
 
-    def _to_tune(self, method: str, seed: int) -> Encoder | None:
-        if method == "encoder":
-            return self.supplied
-        if method == "supervised":
-            return self.encoders.untrained(seed)
-        return self.encoders.at_steps(method, self.parameters.batch_sizes[-1], seed).get(self._tuned_step())
+# --- transfer, architectures, the published code ----------------------------------------------------------------------
 
-    def _tuned_step(self) -> int:
-        """The report fine-tunes after 1,000 steps: those, or the last where there are fewer."""
-        return 1000 if 1000 in self.parameters.steps else self.parameters.steps[-1]
 
-    def _tune(self, encoder: Encoder | None, f: int, epochs: int, seed: int) -> tuple[Classifier | None, list[float]]:
-        """An encoder fine-tuned on a fraction of the labels, and its test scores; NaN where that went wrong."""
-        p, missing = self.parameters, [math.nan] * len(SCORES)
-        if encoder is None:
-            return None, missing
-        settings = {"batch_size": p.tune_batch, "learning_rate": p.tune_rate, "crop_scale": p.tune_crop, "flip": p.flip}
-        tuned = fine_tune(
-            encoder, label_fraction(self.labelled, p.fractions[f], seed), epochs=epochs, seed=seed, **settings
-        )
-        if not tuned.converged:
-            return None, missing
-        return tuned.model, scores(self._features(tuned.model, self.splits.test), self.splits.test.labels)
+def transfer(context: Context) -> xr.Dataset:
+    """Probes on the other data set: over steps both ways, and over batch sizes and image sizes one way (table 2)."""
+    p, made = context.parameters, _encoders(context)
+    targets = {side: _splits(context, p.target, side) for side in p.sizes}
+    first = targets[p.sizes[0]]
+    variants = {
+        (WAYS[0], "simclr"): grids.member("simclr", made.plan.middle),
+        (WAYS[0], "supervised"): "supervised",
+        (WAYS[1], "simclr"): "simclr-target",
+        (WAYS[1], "supervised"): "supervised-target",
+    }
+    methods = ("simclr", "supervised")
+    over_steps = empty(way=WAYS, begun=methods, step=made.steps, seed=made.seeds, score=SCORES)
+    over_batches = empty(side=p.sizes, batch=made.plan.batch_sizes, seed=made.seeds, score=SCORES)
+    cells = [*itertools.product(variants, made.steps, made.seeds)]
+    for (way, method), step, seed in tqdm(cells, desc="transfer", unit="encoder"):
+        encoder = made.at(variants[way, method], seed, step)
+        judged = first if way == WAYS[0] else _source(context)
+        at = {"way": way, "begun": method, "step": step, "seed": seed}
+        over_steps.loc[at] = _probe(context, encoder, judged, seed)[0]
+    for side, batch, seed in itertools.product(p.sizes, made.plan.batch_sizes, made.seeds):
+        encoder = made.at(grids.member("simclr", batch), seed)
+        at = {"side": side, "batch": batch, "seed": seed}
+        over_batches.loc[at] = _probe(context, encoder, targets[side], seed)[0]
+    names = {"source": p.dataset, "target": p.target}
+    attrs = names | {"target_test_images": len(first["test"]), "middle": made.plan.middle}
+    return xr.Dataset({"over_steps": over_steps, "over_batches": over_batches}, attrs=attrs)
 
-    @step
-    def attack(self) -> Result:
-        """FGSM and PGD on all fine-tuned models, in the report's units and in pixels; examples for the explorer."""
-        p, test = self.parameters, self.splits.test
-        subset = at_most(test, p.attack_limit)
-        x, y = as_float(subset.images), subset.labels
-        (mean, std), shares = normalisation(self.encoders.source), torch.linspace(0, 1, p.budgets)
-        budgets = torch.stack([shares * p.largest_budget, shares * p.largest_budget * float(std.mean())])
-        shape = (len(ATTACKS), len(UNITS), len(self.result.scalars["tuned"]), len(p.fractions), p.budgets, len(p.seeds))
-        accuracies = np.full(shape, np.nan)
-        for (m, f, s), model in tqdm(self.tuned.items(), desc="attacks", unit="model"):
-            for u, unit in enumerate(UNITS):
-                attacked, images, bounds = (
-                    (model, x, (0.0, 1.0)) if unit == "pixel" else _normalised(model, x, mean, std)
-                )
-                accuracies[:, u, m, f, :, s] = self._attacked(attacked, images, y, budgets[u], bounds, p.seeds[s])
-        self.result.arrays |= {"robust": accuracies, "budgets": budgets.numpy()}
-        self.result.scalars |= {"attacks": list(ATTACKS), "units": list(UNITS), "attacked_images": len(subset)}
-        self.result.scalars["normalisation"] = {"mean": mean.tolist(), "std": std.tolist()}
-        self.result.arrays |= self._examples(subset, budgets[1])
-        return self.result
 
-    def _attacked(
-        self, model: torch.nn.Module, x: Tensor, y: Tensor, budgets: Tensor, bounds: tuple[float, float], seed: int
-    ) -> np.ndarray:
-        """Accuracies [attack, budget]."""
-        on = device.best_device()
-        x, y = x.to(on, memory_format=torch.channels_last), y.to(on)
-        settings = {"steps": self.parameters.attack_steps, "relative_step": STEP / self.parameters.attack_steps}
-        generator = torch.Generator(on).manual_seed(seed)
-        with device.autocast(on, device.best_precision(on)):
-            single = attacks.fgsm_accuracy(model, x, y, budgets, bounds=bounds)
-            accuracies = attacks.pgd_accuracy(model, x, y, budgets, bounds=bounds, **settings, generator=generator)
-        return torch.stack([single, accuracies]).numpy()
+def architectures(context: Context) -> xr.Dataset:
+    """Both objectives on a network of another depth, and what a step costs with each (section 5)."""
+    p, made = context.parameters, _encoders(context)
+    variants = {made.plan.depths[0]: lambda o: grids.member(o, made.plan.middle), made.plan.depths[1]: "{}-deep".format}
+    accuracy = empty(objective=OBJECTIVES, depth=variants, seed=made.seeds, score=SCORES)
+    quantities = ("seconds", "views", "memory")
+    price = empty(objective=OBJECTIVES, depth=variants, repeat=range(p.cost_repeats), quantity=quantities)
+    for objective, depth in tqdm([*itertools.product(OBJECTIVES, variants)], desc="architectures", unit="network"):
+        variant = variants[depth](objective)
+        for seed in made.seeds:
+            at = {"objective": objective, "depth": depth, "seed": seed}
+            accuracy.loc[at] = _probe(context, made.at(variant, seed), _source(context), seed)[0]
+        member = made.plan.member(f"{variant}/0")
+        for repeat in range(p.cost_repeats):
+            measured = cost.of_step(member.config, member.images())
+            at = {"objective": objective, "depth": depth, "repeat": repeat}
+            price.loc[at] = [measured.seconds, measured.views, measured.memory]
+    return xr.Dataset({"accuracy": accuracy, "cost": price})
 
-    def _examples(self, images: ImageSet, budgets: Tensor) -> dict[str, np.ndarray]:
-        """PGD in pixels on linear probes (first objective and seed): what it finds, and what the probes then say.
 
-        Of the images that the most probes get right: an attack leaves the others as they are.
-        """
-        p, on = self.parameters, device.best_device()
-        models: dict[int, Classifier] = {}
-        for b, batch_size in enumerate(p.batch_sizes):
-            encoder = self.encoders.at_steps(self._first(), batch_size, p.seeds[0]).get(p.steps[-1])
-            if encoder is not None:
-                models[b] = with_probe(encoder, *self._probe(encoder, self.splits, p.seeds[0])[1:]).to(on)
-        right = torch.zeros(len(images))
-        for model in models.values():
-            right += extract(model, images).argmax(1) == images.labels
-        images = images.subset(right.argsort(descending=True, stable=True)[:SHOWN])
-        x = as_float(images.images)
-        pictures = np.zeros((len(p.batch_sizes), len(x), len(budgets), *x.shape[1:]), np.uint8)
-        believed = np.full((*pictures.shape[:3], len(images.classes)), np.nan, np.float32)
-        for b, model in models.items():
-            for e, eps in enumerate(budgets.tolist()):
-                settings = {"steps": p.attack_steps, "step_size": STEP * eps / p.attack_steps}
-                generator = torch.Generator(on).manual_seed(p.seeds[0])
-                adversarial = attacks.pgd(model, x.to(on), images.labels.to(on), eps, **settings, generator=generator)
-                pictures[b, :, e] = (255 * adversarial).round().byte().cpu().numpy()
-                believed[b, :, e] = extract(model, adversarial.cpu()).softmax(1).numpy()
-        example = {"image": images.images.numpy(), "label": images.labels.numpy(), "found": pictures}
-        return {f"example_{name}": array for name, array in (example | {"believed": believed}).items()}
-
-    def _first(self) -> str:
-        """The objective that is transferred and explored: SimCLR, as in the report, where it is trained."""
-        return "simclr" if "simclr" in self.parameters.objectives else self.parameters.objectives[0]
-
-    # --- transfer, architectures, the published code ------------------------------------------------------------------
-
-    @step
-    def transfer(self) -> Result:
-        """Linear probes on the other data set: over steps both ways, and over batch sizes and image sizes one way."""
-        p, source = self.parameters, self.encoders.source
-        has_more = "unlabeled" in find(p.target).splits and p.target_classes is None
-        same = {"size": p.sizes[0], "classes": p.target_classes}
-        labelled = at_most(data.load(p.target, "train", **same), p.limit)
-        elsewhere = at_most(data.load(p.target, "unlabeled", size=p.sizes[0]), p.limit) if has_more else labelled
-        methods = [self._first(), "supervised"]
-        over_steps = np.full((2, len(methods), len(p.steps), len(p.seeds), len(SCORES)), np.nan)
-        over_batches = np.full((len(p.sizes), len(p.batch_sizes), len(p.seeds), len(SCORES)), np.nan)
-        ways = ((source, source, self.targets[0]), (elsewhere, labelled, self.splits))
-        for s, seed in enumerate(tqdm(p.seeds, desc="transfer", unit="seed")):
-            for way, (*learned, judged) in enumerate(ways):
-                for m, method in enumerate(methods):
-                    encoders = self.encoders.at_steps(method, p.variant_batch, seed, learned[m])
-                    over_steps[way, m, :, s] = self._probe_steps(encoders, judged, seed)
-            for b, batch_size in enumerate(p.batch_sizes):
-                encoder = self.encoders.at_steps(self._first(), batch_size, seed).get(p.steps[-1])
-                for i, target in enumerate(self.targets if encoder else []):
-                    over_batches[i, b, s] = self._probe(encoder, target, seed)[0]
-        self.result.arrays |= {"transfer_steps": over_steps, "transfer_batches": over_batches}
-        self.result.scalars |= {"transferred": methods, "target": p.target, "sizes": list(p.sizes)}
-        self.result.scalars["target_images"] = {"pretraining": len(elsewhere), "test": len(self.targets[0].test)}
-        return self._noted()
-
-    @step
-    def architectures(self) -> Result:
-        """Both objectives on a network of another depth, and what a step costs with each."""
-        p, source = self.parameters, self.encoders.source
-        depths = [p.depth, p.deep]
-        values = np.full((len(p.objectives), 2, len(p.seeds), len(SCORES)), np.nan)
-        price = np.full((len(p.objectives), 2, len(dataclasses.fields(cost.StepCost))), np.nan)
-        for o, objective in enumerate(tqdm(p.objectives, desc="architectures", unit="objective")):
-            for d, depth in enumerate(depths):
-                for s, seed in enumerate(p.seeds):
-                    encoder = self.encoders.at_steps(objective, p.variant_batch, seed, depth=depth).get(p.steps[-1])
-                    if encoder is not None:
-                        values[o, d, s] = self._probe(encoder, self.splits, seed)[0]
-                config = p.config(objective, p.variant_batch, p.seeds[0], len(source), depth=depth)
-                price[o, d] = dataclasses.astuple(cost.of_step(config, source))
-        self.result.arrays |= {"architectures": values, "step_cost": price}
-        self.result.scalars["depths"] = depths
-        return self._noted()
-
-    @step
-    def published_code(self) -> Result:
-        """Each departure of the published code from the text, switched on alone."""
-        p = self.parameters
-        variants = ("plain", *p.variants)
-        values = np.full((len(variants), len(p.objectives), len(p.seeds), len(SCORES)), np.nan)
-        cut = np.full((len(p.steps), len(p.seeds), len(SCORES)), np.nan)
-        cells = [(v, o, s) for v in range(len(variants)) for o in range(len(p.objectives)) for s in self._seeds()]
-        for v, o, s in tqdm(cells, desc="the published code's departures", unit="run"):
-            encoders = self._variant(variants[v], p.objectives[o], p.variant_batch, p.seeds[s])
-            if p.steps[-1] in encoders:
-                values[v, o, s] = self._probe(encoders[p.steps[-1]], self.splits, p.seeds[s])[0]
-            if variants[v] == "cut" and p.objectives[o] == self._first():
-                cut[:, s] = self._probe_steps(encoders, self.targets[0], p.seeds[s])
-        self.result.arrays |= {"variants": values, "transfer_cut": cut, "initialised": self._initialised()}
-        self.result.scalars |= {"variants": list(variants), "initial": p.initial}
-        return self._noted()
-
-    def _variant(self, variant: str, objective: str, batch_size: int, seed: int) -> dict[int, Encoder]:
-        """Encoders at all steps of a run with one departure."""
-        stem = variant.removesuffix(" stem")
-        changes: dict[str, object] = {"stem": stem} if stem != variant else {}
-        if variant == "cut":
-            changes = {"schedule": "cuts"}
-        elif variant == "per batch":
-            own = self.parameters.config(objective, batch_size, seed, len(self.encoders.source)).options
-            changes = {"options": own | {"per_batch": True}}
-        elif variant == "initialised":
-            changes = {"initial": self.encoders.initial(seed)}
-            if changes["initial"] is None:
-                return {}
-        return self.encoders.at_steps(objective, batch_size, seed, **changes)
-
-    def _initialised(self) -> np.ndarray:
-        """Scores [supervised and the objectives, fraction, seed, score] of fine-tuning that began from given weights:
-        directly, and after the pretraining that :meth:`fractions` has without them."""
-        p = self.parameters
-        values = np.full((len(p.objectives) + 1, len(p.fractions), len(p.seeds), len(SCORES)), np.nan)
-        for s, seed in enumerate(p.seeds if "initialised" in p.variants else ()):
-            runs = (self._variant("initialised", objective, p.batch_sizes[-1], seed) for objective in p.objectives)
-            encoders = [self.encoders.initial(seed), *(run.get(self._tuned_step()) for run in runs)]
-            for m, encoder in enumerate(encoders):
-                for f, epochs in enumerate(p.tune_epochs):
-                    values[m, f, s] = self._tune(encoder, f, epochs, seed)[1]
-        return values
+def published_code(context: Context) -> xr.Dataset:
+    """Each departure of the published code from the text, switched on alone; fine-tuning from given weights."""
+    p, made = context.parameters, _encoders(context)
+    names = (PLAIN, *made.plan.departures)
+    accuracy = empty(departure=names, objective=OBJECTIVES, seed=made.seeds, score=SCORES)
+    for name, objective, seed in tqdm([*itertools.product(names, OBJECTIVES, made.seeds)], desc="departures"):
+        encoder = made.at(made.departure(objective, name), seed)
+        at = {"departure": name, "objective": objective, "seed": seed}
+        accuracy.loc[at] = _probe(context, encoder, _source(context), seed)[0]
+    cut = empty(step=made.steps, seed=made.seeds, score=SCORES)
+    first = _splits(context, p.target, p.sizes[0])
+    for step, seed in itertools.product(made.steps, made.seeds if "cut" in names else ()):
+        encoder = made.at(made.departure("simclr", "cut"), seed, step)
+        cut.loc[{"step": step, "seed": seed}] = _probe(context, encoder, first, seed)[0]
+    begun = {"supervised": "supervised-elsewhere"} | {o: made.departure(o, "initialised") for o in OBJECTIVES}
+    tuned = empty(begun=begun, fraction=p.fractions, seed=made.seeds, score=SCORES)
+    cells = [*itertools.product(begun, p.fractions, made.seeds)] if "initialised" in names else []
+    for method, fraction, seed in tqdm(cells, desc="fine-tuning from given weights", unit="model"):
+        step = None if method == "supervised" else made.tuned_step
+        at = {"begun": method, "fraction": fraction, "seed": seed}
+        tuned.loc[at] = _tune(context, made.at(begun[method], seed, step), fraction, seed)[1]
+    return xr.Dataset({"accuracy": accuracy, "transfer_cut": cut, "initialised": tuned})
 
 
 def normalisation(images: ImageSet) -> tuple[Tensor, Tensor]:
@@ -380,8 +381,3 @@ def _normalised(
     scaled = (x - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
     low, high = float((-mean / std).min()), float(((1 - mean) / std).max())
     return _Denormalised(model, mean, std).to(on), scaled, (low, high)
-
-
-def run(parameters: Parameters) -> Result:
-    """The whole study."""
-    return Study(parameters).run()

@@ -6,11 +6,12 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
-from sslnb.core.flat import Result
 from sslnb.core.labels import brief, label
 from sslnb.core.papers import reference
+from sslnb.core.result import Result
 from sslnb.report.tables import spread, table
-from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS
+from sslnb.studies.simclr_rotnet.claims import PAPER
+from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, top1
 
 # Fine-tuned SimCLR without attack, under FGSM and under PGD at the largest budget, by fraction of the labels: recorded
 # output of the report's published notebooks, which its figure 3 draws.
@@ -23,19 +24,17 @@ VARIANT_LABELS = {
     "imagenet stem": "7×7 stem of stride 2 with pooling",
     "cut": "learning rate cut to a tenth after every fifth of the steps",
 }
-PAPER = "chen2023simclrrotnet"
 PAPER_SETS = {"cifar10": "CIFAR-10", "stl10": "STL-10"}  # as the paper's tables call them
 PAPER_ROWS = {"supervised": "Supervised (2000 steps)"}  # of its table 2a, where they are called otherwise
 
 
 def ranking(result: Result) -> Markdown:
     """Whether SimCLR is above RotNet, and RotNet above raw pixels, by more than the spread of the seeds."""
-    names, steps = result.scalars["objectives"], result.scalars["steps"]
-    if not {"simclr", "rotnet"} <= set(names):
-        return Markdown("One objective was trained.")
-    last, pixels = result.arrays["linear"][:, -1, -1, :, 0], result.scalars["references"].index("pixels")
-    rows = {"SimCLR": last[names.index("simclr")], "RotNet": last[names.index("rotnet")]}
-    rows["raw pixels"] = result.arrays["references"][pixels, :, 0]
+    data = result.data["linear"]
+    last = top1(data.accuracy).isel(step=-1, batch=-1)
+    rows = {label(name): last.sel(objective=name).values for name in data.objective.values}
+    if "pixels" in data.reference.values:
+        rows["raw pixels"] = top1(data.references).sel(reference="pixels").values
     words = []
     for above, below in itertools.pairwise(rows):
         gaps = 100 * (rows[above] - rows[below])
@@ -48,25 +47,24 @@ def ranking(result: Result) -> Markdown:
         words.append(
             f"{above} is {relation} {below} by more than the spread over seeds ({gap:+.1f} ± {error:.1f} points)"
         )
-    scale = f"after {steps[-1]:,} steps with a batch of {result.scalars['batch_sizes'][-1]}"
+    scale = f"after {int(last.step):,} steps with a batch of {int(last.batch)}"
     text = "; ".join(words)
-    return Markdown(f"{text[0].upper()}{text[1:]}: {scale}, {len(result.scalars['seeds'])} seeds.")
+    return Markdown(f"{text[0].upper()}{text[1:]}: {scale}, {last.sizes['seed']} seeds.")
 
 
 def fractions(result: Result) -> Markdown:
     """The paper's table 1: scores of fine-tuned networks per fraction of the labels, each beside the paper's."""
-    rows = []
-    wanted = (("top1", "top-1"), ("top2", "top-2"), ("auc", "AUC"))
-    source = PAPER_SETS.get(result.scalars["pretraining"]["dataset"])
-    for f, fraction in enumerate(result.scalars["fractions"]):
-        for m, method in enumerate(result.scalars["tuned"]):
-            cells = []
-            for metric, _ in wanted:
-                values = result.arrays["fractions"][m, f, :, result.scalars["scores"].index(metric)]
-                printed = reference(PAPER, f"{source} {100 * fraction:g}%", label(method), metric)
-                cells.append(spread(values) + _beside(printed))
-            rows.append((f"{100 * fraction:g} %", label(method), *cells))
-    return table(("labels", "begun from", *(f"{name}, %{_paper(source)}" for _, name in wanted)), rows)
+    data, rows = result.data["fractions"].tuned, []
+    wanted = {"top1": "top-1", "top2": "top-2", "auc": "AUC"}
+    source = PAPER_SETS.get(result.facts["parameters"]["dataset"])
+    for fraction, method in itertools.product(data.fraction.values, data.begun.values):
+        cells = []
+        for metric in wanted:
+            values = data.sel(begun=method, fraction=fraction, score=metric).values
+            printed = reference(PAPER, f"{source} {100 * fraction:g}%", label(method), metric)
+            cells.append(spread(values) + _beside(printed))
+        rows.append((f"{100 * fraction:g} %", label(method), *cells))
+    return table(("labels", "begun from", *(f"{name}, %{_paper(source)}" for name in wanted.values())), rows)
 
 
 def _beside(printed: float) -> str:
@@ -80,40 +78,31 @@ def _paper(known: str | None) -> str:
 
 def strongest(result: Result) -> Markdown:
     """Accuracy of every fine-tuned network without attack and under the strongest ones, beside the report's."""
-    unit = result.scalars["units"].index("normalised")
-    rows = []
-    for f, fraction in enumerate(result.scalars["fractions"]):
-        for m, method in enumerate(result.scalars["tuned"]):
-            robust = result.arrays["robust"][:, unit, m, f]
-            known = result.scalars["pretraining"]["dataset"] == "cifar10" and method == "simclr"
-            printed = REPORTED.get(fraction, (math.nan,) * 3) if known else (math.nan,) * 3
-            cells = (robust[0, 0], *robust[:, -1])
-            rows.append(
-                (
-                    f"{100 * fraction:g} %",
-                    label(method),
-                    *(
-                        spread(cell) + _beside(printed_value)
-                        for cell, printed_value in zip(cells, printed, strict=True)
-                    ),
-                )
-            )
-    names = ("no attack", *(ATTACK_LABELS[kind] for kind in result.scalars["attacks"]))
+    data, rows = result.data["attack"].accuracy.sel(unit="normalised"), []
+    cifar = result.facts["parameters"]["dataset"] == "cifar10"
+    for fraction, method in itertools.product(data.fraction.values, data.begun.values):
+        own = data.sel(begun=method, fraction=fraction)
+        clean = own.isel(attack=0, budget=0).values
+        known = cifar and method == "simclr"
+        printed = REPORTED.get(float(fraction), (math.nan,) * 3) if known else (math.nan,) * 3
+        cells = (clean, *(own.isel(attack=a, budget=-1).values for a in range(own.sizes["attack"])))
+        beside = (spread(cell) + _beside(value) for cell, value in zip(cells, printed, strict=True))
+        rows.append((f"{100 * fraction:g} %", label(method), *beside))
+    names = ("no attack", *(ATTACK_LABELS[kind] for kind in data.attack.values))
     return table(("labels", "begun from", *(f"{name}, %" for name in names)), rows)
 
 
 def transfers(result: Result) -> Markdown:
     """The paper's table 2: top-1, 2, 3 and AUC of each transfer at the last step, with the paper's legible cells."""
-    rows = []
-    sets = result.scalars["pretraining"]["dataset"], result.scalars["target"]
-    for way, ends in enumerate((sets, sets[::-1])):
+    data, rows = result.data["transfer"], []
+    sets = data.attrs["source"], data.attrs["target"]
+    for way, ends in zip(data.way.values, (sets, sets[::-1]), strict=True):
         name = " to ".join(PAPER_SETS.get(end, end) for end in ends)
-        for m, method in enumerate(result.scalars["transferred"]):
-            values = result.arrays["transfer_steps"][way, m, -1]
-            cells = []
-            for i, metric in enumerate(result.scalars["scores"]):
+        for method in data.begun.values:
+            values, cells = data.over_steps.sel(way=way, begun=method).isel(step=-1), []
+            for metric in data.score.values:
                 printed = reference(PAPER, name, PAPER_ROWS.get(method, label(method)), metric)
-                cells.append(spread(values[:, i]) + _beside(printed))
+                cells.append(spread(values.sel(score=metric).values) + _beside(printed))
             rows.append((" → ".join(f"`{brief(end)}`" for end in ends), label(method), *cells))
     paper = " (paper, at 96 px)" if set(sets) <= set(PAPER_SETS) else ""
     head = (f"{name}, %{paper}" for name in ("top-1", "top-2", "top-3", "AUC"))
@@ -122,51 +111,49 @@ def transfers(result: Result) -> Markdown:
 
 def transfer_batches(result: Result) -> Markdown:
     """The paper's table 2b: accuracy on the target by the batch size of pretraining."""
-    rows = []
-    ends = result.scalars["pretraining"]["dataset"], result.scalars["target"]
+    data, rows = result.data["transfer"], []
+    values, ends = top1(data.over_batches), (data.attrs["source"], data.attrs["target"])
     known = set(ends) <= set(PAPER_SETS)
     name = " to ".join(PAPER_SETS.get(end, end) for end in ends)
-    for b, size in enumerate(result.scalars["batch_sizes"]):
-        printed = reference(PAPER, name, f"{label(result.scalars['transferred'][0])} batch {size}", "top1")
-        ours = [spread(result.arrays["transfer_batches"][i, b, :, 0]) for i in range(len(result.scalars["sizes"]))]
+    for size in data.batch.values:
+        printed = reference(PAPER, name, f"{label(data.begun.values[0])} batch {size}", "top1")
+        ours = [spread(values.sel(side=side, batch=size).values) for side in data.side.values]
         rows.append((size, *ours, *([f"{100 * printed:.1f}" if math.isfinite(printed) else "–"] if known else [])))
-    head = [f"top-1 at {side} px, %" for side in result.scalars["sizes"]]
+    head = [f"top-1 at {side} px, %" for side in data.side.values]
     return table(("batch size", *head, *(["paper (96 px)"] if known else [])), rows)
 
 
 def architectures(result: Result) -> Markdown:
     """Accuracy of both objectives with both networks, and what a step costs."""
-    rows = []
-    for o, objective in enumerate(result.scalars["objectives"]):
-        for d, depth in enumerate(result.scalars["depths"]):
-            seconds, views, memory = result.arrays["step_cost"][o, d]
-            cells = spread(result.arrays["architectures"][o, d, :, 0]), f"{1e3 * seconds:.0f}"
-            rows.append(
-                (label(objective), f"ResNet-{depth}", *cells, f"{100 * views / seconds:.0f}", f"{memory / 2**20:.0f}")
-            )
+    data, rows = result.data["architectures"], []
+    for objective, depth in itertools.product(data.objective.values, data.depth.values):
+        own = data.sel(objective=objective, depth=depth)
+        seconds, views, memory = (float(own.cost.sel(quantity=k).median()) for k in ("seconds", "views", "memory"))
+        cells = spread(top1(own.accuracy).values), f"{1e3 * seconds:.0f}", f"{100 * views / seconds:.0f}"
+        rows.append((label(objective), f"ResNet-{depth}", *cells, f"{memory / 2**20:.0f}"))
     return table(("objective", "network", "linear, %", "ms per step", "of it for views, %", "memory, MiB"), rows)
 
 
 def variants(result: Result) -> Markdown:
     """Effect of each departure of the published code on linear accuracy, paired by seed."""
-    rows = []
-    for v, variant in enumerate(result.scalars["variants"]):
+    data, rows = top1(result.data["published_code"].accuracy), []
+    plain = data.sel(departure="plain")
+    for name in data.departure.values:
         cells = []
-        for o in range(len(result.scalars["objectives"])):
-            accuracy = result.arrays["variants"][:, o, :, 0]
-            cells += [spread(accuracy[v]), "" if v == 0 else spread(accuracy[v] - accuracy[0])]
-        rows.append((VARIANT_LABELS[variant], *cells))
-    head = [text for o in result.scalars["objectives"] for text in (f"{label(o)}, %", "change")]
+        for objective in data.objective.values:
+            own, without = (part.sel(objective=objective).values for part in (data.sel(departure=name), plain))
+            cells += [spread(own), "" if name == "plain" else spread(own - without)]
+        rows.append((VARIANT_LABELS[name], *cells))
+    head = [text for o in data.objective.values for text in (f"{label(o)}, %", "change")]
     return table(("what the code did", *head), rows)
 
 
 def initialised(result: Result) -> Markdown:
     """Fine-tuning from supervised weights: directly, and after self-supervised training that began from them."""
-    if "initialised" not in result.scalars["variants"]:
-        return Markdown("This run did not begin any from given weights.")
-    names = ("supervised weights alone", *(f"then {label(o)}" for o in result.scalars["objectives"]))
-    rows = []
-    for m, name in enumerate(names):
-        cells = [spread(result.arrays["initialised"][m, f, :, 0]) for f in range(len(result.scalars["fractions"]))]
-        rows.append((name, *cells))
-    return table(("begun from", *(f"{100 * f:g} % of the labels" for f in result.scalars["fractions"])), rows)
+    data, rows = top1(result.data["published_code"].initialised), []
+    if not bool(data.notnull().any()):
+        return Markdown("This pool has no encoders that began from given weights.")
+    for method in data.begun.values:
+        name = "supervised weights alone" if method == "supervised" else f"then {label(method)}"
+        rows.append((name, *(spread(data.sel(begun=method, fraction=f).values) for f in data.fraction.values)))
+    return table(("begun from", *(f"{100 * f:g} % of the labels" for f in data.fraction.values)), rows)
