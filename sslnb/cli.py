@@ -26,7 +26,7 @@ from sslnb.pool.scales import SCALES
 from sslnb.report import history
 from sslnb.training.loop import PretrainConfig, pretrain
 
-STUDIES = (*studies.NAMES, *studies.BESIDES)
+STUDIES = (*studies.NAMES, studies.POOL)
 NO_FLAG = ("options", "depth")  # fields of PretrainConfig that -o and --arch stand for
 
 
@@ -202,8 +202,10 @@ def _train(
 def list_studies() -> None:
     """List the studies and their parameters."""
     for name in STUDIES:
-        module = studies.get(name)
-        print(f"{name}: {module.__doc__.splitlines()[0]}")
+        study = studies.get(name)
+        print(f"{name}: {study.title}")
+        for profile, preset in study.parameters.PRESETS.items():
+            print(f"  --profile {profile}: {preset.minutes:g} minutes on {preset.hardware}; {preset.reaches}")
         for field, value in studies.parameters(name, profile="quick").as_dict().items():
             print(f"  {field} = {value!r}")
 

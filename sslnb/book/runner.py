@@ -14,6 +14,7 @@ from sslnb.core.files import atomic
 from sslnb.core.provenance import command
 from sslnb.data import catalogue
 from sslnb.pool import train as pool_training
+from sslnb.pool.scales import SCALES
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 PAGES = ("data", "status")  # the book's own pages with code in them, executed last: they report on the rest
@@ -122,9 +123,11 @@ def book(root: Path, *, force: bool = False) -> Path:
     from sslnb.book import site
 
     executed = root / "book" / "_executed"
-    pool_training.train("quick")  # once, for all studies
+    for pool in SCALES:
+        if pool.startswith("quick"):  # once, for all studies
+            pool_training.train(pool)
     for edition, profile in EDITIONS.items():
-        for study in (*studies.NAMES, *(studies.BESIDES if profile == "published" else ())):
+        for study in (studies.POOL, *studies.NAMES):
             source = root / "notebooks" / f"{study}.md"
             recorded = root / "book" / "results" if profile == "published" else None
             key = _key(source, recorded, profile)

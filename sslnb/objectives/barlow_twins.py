@@ -12,7 +12,7 @@ from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.parts import in_float32, mlp
-from sslnb.objectives.two_views import PLAIN, TwoViews
+from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["BarlowTwins", "barlow_twins"]
 
@@ -41,7 +41,6 @@ class BarlowTwins(TwoViews):
     compares = "each dimension across two views with itself, against all other dimensions"
     equation = r"\sum_j(1-C_{jj})^2+\lambda\sum_j\sum_{k\neq j}C_{jk}^2"
     learning_rate = 0.05
-    scenes = {"epochs": 20, "options": PLAIN | {"off_diagonal_weight": 0.02}}
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.parts import Momentum, mlp, rising
 from sslnb.objectives.simsiam import negative_cosine
-from sslnb.objectives.two_views import PLAIN, TwoViews
+from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["BYOL"]
 
@@ -31,8 +31,6 @@ class BYOL(TwoViews):
     )
     learning_rate = 0.1
     weight_decay = 5e-4
-    short = {"momentum": 0.98}
-    scenes = {"epochs": 12, "options": PLAIN | {"momentum": 0.98}}
 
     def __init__(
         self,

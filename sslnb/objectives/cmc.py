@@ -34,7 +34,6 @@ class CMC(Objective):
         r"L(z_i,m)=-\log\frac{\exp(z_i^\top m_i/\tau)}{\sum_{k}\exp(z_i^\top m_k/\tau)}"
     )
     learning_rate = 0.03  # the paper's
-    scenes = {"epochs": 20, "options": {"negatives": 1024}}
 
     def __init__(
         self,

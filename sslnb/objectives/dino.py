@@ -18,7 +18,7 @@ from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.parts import Momentum, by_size, in_float32, mlp, rising
-from sslnb.objectives.two_views import PLAIN, MultiCropViews
+from sslnb.objectives.two_views import MultiCropViews
 
 __all__ = ["DINO", "dino"]
 
@@ -77,8 +77,6 @@ class DINO(MultiCropViews):
         r"P^{\mathrm{slow}}=\mathrm{softmax}\bigl((t-c)/\tau_t\bigr)"
     )
     learning_rate = 0.1
-    short = {"momentum": 0.98, "outputs": 512}
-    scenes = {"epochs": 14, "options": PLAIN | {"momentum": 0.98, "outputs": 512}}
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sslnb.objectives.cmc import CMC
 from sslnb.objectives.moco import MoCo
-from sslnb.objectives.two_views import WEAK
 from sslnb.views.rand_augment import rand_augment
 
 __all__ = ["InfoMin", "InfoMinColor"]
@@ -24,13 +23,6 @@ class InfoMin(MoCo):
     name, label = "infomin", "InfoMin"
     reference = "tian2020infomin"
     compares = "what MoCo v2 compares, on views so different that they share little but the object"
-    common = ()  # its own strong jitter is what tells it from MoCo
-    scenes = {
-        "epochs": 18,
-        "options": WEAK
-        | {"blur": (0.0, 0.0), "operations": 1, "magnitude": 3}
-        | {"momentum": 0.98, "queue_size": 2048, "temperature": 0.1},
-    }
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.objectives.parts import Momentum, in_float32
-from sslnb.objectives.two_views import WEAK, ContrastiveViews
+from sslnb.objectives.two_views import ContrastiveViews
 
 __all__ = ["MoCo", "info_nce"]
 
@@ -51,8 +51,6 @@ class MoCo(ContrastiveViews):
     )
     learning_rate = 0.06  # the authors' CIFAR-10 demo, at batch 512 (0.03 per 256 on ImageNet)
     weight_decay = 5e-4
-    short = {"momentum": 0.98, "queue_size": 2048}
-    scenes = {"epochs": 22, "options": WEAK | {"momentum": 0.98, "queue_size": 2048, "temperature": 0.1}}
 
     def __init__(
         self,

@@ -30,13 +30,6 @@ class Objective(nn.Module):
     uses_labels: ClassVar[bool] = False
     learning_rate: ClassVar[float]  # per 256 images, for SGD with momentum 0.9
     weight_decay: ClassVar[float] = 1e-4
-    # Options that a study sets to one value for all objectives which name them here.
-    common: ClassVar[tuple[str, ...]] = ()
-    # Options for trainings of a few hundred steps; the defaults are for hundreds of epochs.
-    short: ClassVar[dict[str, object]] = {}
-    # Fields of PretrainConfig for digit-scenes, chosen on its validation split: fewer epochs where a step costs more,
-    # weak colour jitter, since a strong one hides the digit before its surroundings, queues that suit 9,000 images.
-    scenes: ClassVar[dict[str, object]] = {}
 
     def __init__(
         self,

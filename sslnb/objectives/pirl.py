@@ -14,7 +14,7 @@ from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.parts import MemoryBank, in_float32
-from sslnb.objectives.two_views import WEAK, TwoViews
+from sslnb.objectives.two_views import TwoViews
 from sslnb.views.patches import jigsaw, joined
 
 __all__ = ["PIRL", "nce"]
@@ -59,7 +59,6 @@ class PIRL(TwoViews):
         r"+(1-\lambda)\,L_{\mathrm{NCE}}\bigl(m_i,f(x_i)\bigr)"
     )
     learning_rate = 0.03  # the paper's 0.12 at batch 1,024
-    scenes = {"epochs": 12, "options": WEAK | {"negatives": 1024, "temperature": 0.2}}
 
     def __init__(
         self,

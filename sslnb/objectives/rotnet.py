@@ -29,7 +29,6 @@ class RotNet(Objective):
     )
     learning_rate = 0.1
     weight_decay = 5e-4
-    scenes = {"epochs": 8}
 
     def __init__(
         self, encoder: Encoder, classes: int, images: int, *, one_rotation: bool = False, **views: object

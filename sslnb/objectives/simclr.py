@@ -12,7 +12,7 @@ from torch import Tensor
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.objectives.parts import in_float32
-from sslnb.objectives.two_views import WEAK, ContrastiveViews
+from sslnb.objectives.two_views import ContrastiveViews
 
 __all__ = ["SimCLR", "nt_xent"]
 
@@ -44,8 +44,6 @@ class SimCLR(ContrastiveViews):
     compares = "two views of an image, against all other images of the batch"
     equation = r"-\log\frac{\exp(z_i^\top z_{i'}/\tau)}{\sum_{k\neq i}\exp(z_i^\top z_k/\tau)}"
     learning_rate = 0.12  # lightly's for SGD; the paper's 0.3 is for LARS
-    common = ("jitter_strength", "temperature")
-    scenes = {"epochs": 18, "options": WEAK | {"temperature": 0.1}}
 
     def __init__(self, *parts: object, temperature: float = 0.5, **options: object) -> None:
         super().__init__(*parts, temperature=temperature, **options)

@@ -13,7 +13,7 @@ from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.parts import in_float32, mlp
-from sslnb.objectives.two_views import WEAK, TwoViews
+from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["SimSiam", "negative_cosine"]
 
@@ -40,7 +40,6 @@ class SimSiam(TwoViews):
     equation = r"-\tfrac12\cos\bigl(p_i,\mathrm{stop}(z_{i'})\bigr)-\tfrac12\cos\bigl(p_{i'},\mathrm{stop}(z_i)\bigr)"
     learning_rate = 0.03  # the paper's for CIFAR-10
     weight_decay = 5e-4
-    scenes = {"epochs": 16, "options": WEAK}
 
     def __init__(
         self, encoder: Encoder, classes: int, images: int, *, projection_dim: int | None = None, **views: object

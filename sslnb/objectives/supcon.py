@@ -12,7 +12,7 @@ from torch import Tensor
 from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.objectives.parts import in_float32
-from sslnb.objectives.two_views import WEAK, ContrastiveViews
+from sslnb.objectives.two_views import ContrastiveViews
 
 __all__ = ["SupCon", "sup_con"]
 
@@ -53,8 +53,6 @@ class SupCon(ContrastiveViews):
     )
     uses_labels = True
     learning_rate = 0.1
-    common = ("jitter_strength", "temperature")
-    scenes = {"epochs": 18, "options": WEAK}
 
     def __init__(self, *parts: object, temperature: float = 0.1, **options: object) -> None:
         super().__init__(*parts, temperature=temperature, **options)

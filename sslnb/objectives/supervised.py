@@ -29,7 +29,6 @@ class Supervised(Objective):
     uses_labels = True
     learning_rate = 0.1
     weight_decay = 5e-4
-    scenes = {"epochs": 30}
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.parts import by_size, in_float32, mlp
-from sslnb.objectives.two_views import WEAK, MultiCropViews
+from sslnb.objectives.two_views import MultiCropViews
 
 __all__ = ["SwAV", "sinkhorn", "swav"]
 
@@ -70,8 +70,6 @@ class SwAV(MultiCropViews):
         r"q=\mathrm{sinkhorn}(z\,C)"
     )
     learning_rate = 0.1
-    short = {"prototypes": 200}
-    scenes = {"epochs": 15, "options": WEAK | {"prototypes": 200}}
 
     def __init__(
         self,

@@ -11,9 +11,6 @@ from sslnb.objectives.objective import Objective
 from sslnb.objectives.parts import mlp
 from sslnb.views.augment import Augmentation, MultiCrop
 
-WEAK = {"jitter_strength": 0.1, "greyscale": 0.0}  # colour views under which a digit stays legible
-PLAIN = WEAK | {"solarize": (0.0, 0.0)}
-
 
 class TwoViews(Objective):
     """Two views of each image: crop, flip, colour jitter, greyscale, and where asked for blur and solarization.
@@ -21,8 +18,6 @@ class TwoViews(Objective):
     The defaults are those that SimCLR found for CIFAR-10 (Chen et al. 2020, appendix B.9): jitter of strength 0.5, no
     blur. ``blur`` and ``solarize`` are the probabilities in the first and second view.
     """
-
-    common = ("jitter_strength",)
 
     def __init__(
         self,

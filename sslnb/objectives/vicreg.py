@@ -14,7 +14,7 @@ from sslnb.core.checks import expect, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
 from sslnb.objectives.parts import in_float32, mlp
-from sslnb.objectives.two_views import PLAIN, TwoViews
+from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["VICReg", "vicreg"]
 
@@ -51,7 +51,6 @@ class VICReg(TwoViews):
         r"+\tfrac{\nu}{d}\sum_{j\neq k}C_{jk}^2"
     )
     learning_rate = 0.1
-    scenes = {"epochs": 16, "options": PLAIN}
 
     def __init__(
         self,

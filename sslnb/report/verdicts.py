@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from IPython.display import Markdown
 
-from sslnb.core.decisions import Claim
+from sslnb.core.claims import Claim
 from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.tables import percent, say, spread, table

@@ -2,29 +2,31 @@
 
 import importlib
 import pkgutil
-from types import ModuleType
+import typing
 
 from sslnb.core.checks import expect_known
 
+if typing.TYPE_CHECKING:
+    from sslnb.core.result import Result
+    from sslnb.studies.study import Parameters, Study
+
 CHAPTERS = ("separability", "simclr_rotnet", "qscore", "cka", "contrastive_geometry")  # in the book's order
-BESIDES = ("objectives",)  # what is run as a study is, without being one of the five: published only
+POOL = "objectives"  # the page that shows what all chapters measure; first among the reruns
 _FOUND = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
-NAMES = (*CHAPTERS, *(name for name in _FOUND if name not in CHAPTERS + BESIDES))  # a new folder is one more
+NAMES = (*CHAPTERS, *(name for name in _FOUND if name not in (*CHAPTERS, POOL)))  # a new folder is one more
 
 
-def get(name: str) -> ModuleType:
-    """Package of a study; ``ValueError`` names the nearest one."""
-    expect_known(name, (*NAMES, *BESIDES), "study")
-    return importlib.import_module(f"{__name__}.{name}")
+def get(name: str) -> "Study":
+    """A study; ``ValueError`` names the nearest one."""
+    expect_known(name, (*NAMES, POOL), "study")
+    return importlib.import_module(f"{__name__}.{name}").STUDY
 
 
-def parameters(name: str, **values: object) -> object:
+def parameters(name: str, **values: object) -> "Parameters":
     """A study's checked parameters: a profile's, with some changed."""
-    module = get(name)
-    return (module.STUDY.parameters if hasattr(module, "STUDY") else module.Parameters).of(**values)
+    return get(name).parameters.of(**values)
 
 
-def run(name: str, values: object) -> object:
-    """The whole study with these parameters; returns its Result."""
-    module = get(name)
-    return module.STUDY.start(values).all() if hasattr(module, "STUDY") else module.run(values)
+def run(name: str, values: "Parameters") -> "Result":
+    """The whole study with these parameters."""
+    return get(name).start(values).all()

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sslnb import data
 from sslnb.core.checks import expect, expect_known
-from sslnb.core.decisions import Claim, Verdict, gate
+from sslnb.core.claims import Claim, Verdict, gate
 from sslnb.core.provenance import provenance
 from sslnb.core.result import Result
 from sslnb.data import ImageSet

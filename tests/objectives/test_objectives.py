@@ -793,16 +793,21 @@ import torch
 from sslnb.data import ImageSet
 from sslnb.objectives import zero_loss
 from sslnb.objectives.registry import OBJECTIVES
-from sslnb.studies import objectives
-from sslnb.studies.objectives import tables
+from sslnb.pool import runs, scales
+from sslnb.pool.members import Scale, Variant
+from sslnb.studies.objectives import STUDY, tables
 from sslnb.training import PretrainConfig, pretrain
 
 images = ImageSet(
     torch.arange(4 * 192).view(4, 3, 8, 8).to(torch.uint8), torch.full((4,), -1), ("a",), None, "toy"
 )
 config = PretrainConfig("constant", width=4, epochs=1, batch_size=4, precision="float32", options={"offset": 2.5})
-small = {"width": 4, "epochs": 1, "limit": 60, "batch_size": 20, "probe_limit": 60, "probe_epochs": 2}
-compared = objectives.run(objectives.Parameters.of(objectives=("constant", "supervised"), **small))
+shared = {"width": 4, "epochs": 1, "batch_size": 20}
+plan = Scale("tiny", "digit-scenes", shared, {"constant": Variant(), "supervised": Variant()}, limit=60, halvings=0)
+scales.SCALES["tiny"] = plan
+for member in plan.members.values():
+    runs.run(member)
+compared = STUDY.start(STUDY.parameters.of(pool="tiny", probe_limit=60, test_limit=60, probe_epochs=2)).all()
 print(json.dumps({
     "known": sorted(OBJECTIVES),
     "loss": pretrain(config, images).history["loss"],

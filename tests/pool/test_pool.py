@@ -243,7 +243,9 @@ if __name__ == "__mp_main__":  # in a worker
 def test_a_run_that_fails_is_named_after_the_others_are_done(places) -> None:
     process = start(places, "cache", TRAIN + FAILING, stderr=subprocess.PIPE)
     errors = process.communicate()[1].decode()
-    said = next(line for line in errors.splitlines() if line.startswith("ValueError: pool tiny: expected runs that can"))
+    said = next(
+        line for line in errors.splitlines() if line.startswith("ValueError: pool tiny: expected runs that can")
+    )
     assert said.count("expected colours, got none") == 2 and Pool("tiny").members() == ("wide/0",)
 
 

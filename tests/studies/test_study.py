@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from pydantic import field_validator
 
-from sslnb.core.decisions import Claim, decide
+from sslnb.core.claims import Claim, decide
 from sslnb.core.result import Result
 from sslnb.studies import study as module
 from sslnb.studies.study import Context, Count, Names, Parameters, Preset, Study, distinct

@@ -11,7 +11,7 @@ from sslnb.encoders.load import torchvision_encoder
 from sslnb.encoders.resnet import adopt, resnet
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.training import cache, optim
-from sslnb.training.cache import cached_checkpoints, cached_pretrain, encoder_artifact
+from sslnb.training.cache import cached_pretrain, encoder_artifact
 from sslnb.training.loop import PretrainConfig, pretrain
 
 CPU = torch.device("cpu")
@@ -69,23 +69,6 @@ def test_the_shared_cache_trains_once(monkeypatch, tmp_path):
     assert weights_checksum(first.encoder) == weights_checksum(second.encoder)
 
 
-def test_checkpoints_are_those_of_one_uninterrupted_run(monkeypatch, tmp_path):
-    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
-    found = cached_checkpoints(config(), toy(), (15, 4, 10))
-    assert list(found.encoders) == [4, 10, 15] and found.reason is None and not found.reused
-    whole = pretrain(config(), toy(), on=CPU)
-    assert weights_checksum(found.encoders[15]) == weights_checksum(whole.encoder)
-    begun = pretrain(config(), toy(), on=CPU, stop_after=4)
-    assert weights_checksum(found.encoders[4]) == weights_checksum(begun.encoder)
-    assert cached_checkpoints(config(), toy(), (4, 15)).reused
-    further = cached_checkpoints(config(), toy(), (4, 7))  # between: the run starts again
-    assert not further.reused
-    between = pretrain(config(), toy(), on=CPU, stop_after=7)
-    assert weights_checksum(further.encoders[7]) == weights_checksum(between.encoder)
-    with pytest.raises(ValueError, match=r"at: expected steps in 1..15, got \[16\]"):
-        cached_checkpoints(config(), toy(), (16,))
-
-
 def test_a_run_of_so_many_steps_is_that_of_its_epochs_cut_short_and_is_looked_at_when_it_ends():
     whole = pretrain(config(schedule="constant", warmup=0.0), toy(), on=CPU, stop_after=7)
     short = pretrain(config(schedule="constant", warmup=0.0, steps=7), toy(), on=CPU)
@@ -101,12 +84,6 @@ def test_the_last_step_of_a_schedule_is_the_runs(monkeypatch):
     monkeypatch.setitem(optim.SCHEDULES, "cuts", lambda *given: seen.append(plain(*given)) or seen[-1])
     pretrain(config(schedule="cuts", warmup=0.0, steps=10), toy(), on=CPU)
     assert seen == pytest.approx([0.1 ** (step // 2) for step in range(10)])
-
-
-def test_a_run_that_goes_wrong_has_fewer_checkpoints_and_says_why(monkeypatch, tmp_path):
-    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
-    found = cached_checkpoints(config(learning_rate=1e30, warmup=0.0), toy(), (5, 15))
-    assert 15 not in found.encoders and "finite" in found.reason
 
 
 def test_a_run_can_begin_from_given_weights_and_is_then_another_run(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from sslnb.core.decisions import Claim, Verdict, decide, jackknife, not_tested
+from sslnb.core.claims import Claim, Verdict, decide, jackknife, not_tested
 from sslnb.studies.cka.maps import across, between_seeds, lag, matched_checkerboard, own, pairs, parities
 
 PAPER = "grigg2021cka"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from sslnb.core.decisions import Claim, Verdict, decide, jackknife, not_tested
+from sslnb.core.claims import Claim, Verdict, decide, jackknife, not_tested
 from sslnb.core.labels import label
 
 PAPER = "cowlagi2022contrast"

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core import device
-from sslnb.core.decisions import bootstrap_weights
+from sslnb.core.claims import bootstrap_weights
 from sslnb.data.images import at_most
 from sslnb.features.extract import extract
 from sslnb.features.nearest import nearest_class_mean

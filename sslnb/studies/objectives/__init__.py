@@ -1,6 +1,15 @@
-"""Training objectives side by side: what each learns in the same time, and what a step of it costs."""
+"""Training objectives side by side: what each compares and sees, what it has learned in a pool, what a step costs."""
 
-from sslnb.studies.objectives.parameters import Parameters
-from sslnb.studies.objectives.steps import Study, run
+from sslnb.studies.objectives.parameters import ObjectivesParameters
+from sslnb.studies.objectives.steps import evaluation, step_cost
+from sslnb.studies.study import Study, pretraining
 
-__all__ = ["Parameters", "Study", "run"]
+STUDY = Study(
+    name="objectives",
+    title="Training objectives",
+    paper="",
+    parameters=ObjectivesParameters,
+    steps=(pretraining, evaluation, step_cost),
+    claims={},
+    decide=lambda data: [],
+)

@@ -3,16 +3,17 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from sslnb.core import labels
-from sslnb.core.flat import Result
+from sslnb.core.labels import label
+from sslnb.core.result import Result
 from sslnb.report import history
-from sslnb.training.loop import HISTORY
 
 
 def curves(result: Result) -> Figure:
     """Loss, kNN and linear accuracy during training (first seed), a panel per objective."""
-    histories = {}
-    for m, method in enumerate(result.scalars["methods"]):
-        length = int(np.isfinite(result.arrays["loss"][m, 0]).sum())
-        histories[labels.label(method)] = {name: result.arrays[name][m, 0, :length] for name in HISTORY}
+    data, histories = result.data["pretraining"].isel(seed=0), {}
+    for name in data.objective.values:
+        own = data.sel(objective=name)
+        length = int(np.isfinite(own.loss.values).sum())
+        if length:
+            histories[label(name)] = {k: own[k].values[:length] for k in ("loss", "knn", "probe")}
     return history.training_history(histories)

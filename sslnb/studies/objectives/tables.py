@@ -6,8 +6,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from sslnb.core import labels
-from sslnb.core.flat import Result
-from sslnb.report import panels
+from sslnb.core.result import Result
 from sslnb.report.tables import spread, table
 from sslnb.studies.objectives.examples import in_order
 
@@ -24,88 +23,64 @@ def equations() -> Markdown:
 
 def accuracies(result: Result) -> Markdown:
     """Test accuracy of every objective, best kNN first, with what it was trained for; references below."""
-    methods = [*result.scalars["methods"], *result.scalars["references"]]
-    knn, linear, ranks = (result.arrays[f"test_{name}"] for name in ("knn", "linear", "rankme"))
-    own = len(result.scalars["methods"])
-    order = [*np.argsort(-np.nan_to_num(panels.mean_spread(knn[:own].T)[0], nan=-1)), *range(own, len(methods))]
+    data, trained, used = (result.data[step] for step in ("evaluation", "pretraining", "step_cost"))
+    members = [str(name) for name in used.objective.values]
+    best = data.knn.mean("seed")
+    order = sorted(members, key=lambda name: -float(best.sel(objective=name).fillna(-1)))
     rows = []
-    for m in order:
-        trained = result.scalars["settings"].get(methods[m])
-        seconds = result.arrays["seconds"][m] - result.arrays["looking"][m] if trained else None
-        spent = f"{np.nanmean(np.nansum(seconds, 1)):.0f}" if trained else "–"
-        rank = "–" if np.isnan(ranks[m]).all() else f"{np.nanmean(ranks[m]):.0f}"
-        rows.append(
-            (
-                labels.label(methods[m]),
-                spread(knn[m]),
-                spread(linear[m]),
-                rank,
-                trained["epochs"] if trained else "–",
-                spent,
-            )
-        )
-    return table(("method", "kNN, %", "linear probe, %", "effective rank", "epochs", "seconds of training"), rows)
+    for name in (*order, *(str(name) for name in data.objective.values if name not in members)):
+        own = data.sel(objective=name)
+        rank = own.rankme.values[np.isfinite(own.rankme.values)]
+        cells = spread(own.knn.values), spread(own.linear.values), f"{rank.mean():.0f}" if len(rank) else "–"
+        epochs, hours = "–", "–"
+        if name in members:
+            epochs = int(used.epochs.sel(objective=name))
+            mean = float(trained.hours.sel(objective=name).mean())
+            hours = f"{60 * mean:.1f}" if np.isfinite(mean) else "–"
+        rows.append((labels.label(name), *cells, epochs, hours))
+    return table(("method", "kNN, %", "linear probe, %", "effective rank", "epochs", "minutes of training"), rows)
 
 
 def settings(result: Result) -> Markdown:
-    """What every run was trained with, where it differs from the objective's defaults."""
+    """What every objective was trained with, and the options that are not its defaults."""
     rows = []
-    for method, used in result.scalars["settings"].items():
-        options = ", ".join(f"{name} {json.dumps(value)}" for name, value in used["options"].items())
-        rows.append(
-            (
-                labels.label(method),
-                used["epochs"],
-                used["batch_size"],
-                used["optimizer"],
-                f"{used['learning_rate']:g}",
-                f"{used['weight_decay']:g}",
-                options or "–",
-            )
-        )
-    head = (
-        "method",
-        "epochs",
-        "batch",
-        "optimizer",
-        "learning rate per 256",
-        "weight decay",
-        "options other than the defaults",
-    )
+    for name in result.data["step_cost"].objective.values:
+        used = result.data["step_cost"].sel(objective=name)
+        options = json.loads(str(used.options.item()))
+        text = ", ".join(f"{key} {json.dumps(value)}" for key, value in options.items()) or "–"
+        rates = f"{float(used.learning_rate):g}", f"{float(used.weight_decay):g}"
+        run = int(used.epochs), int(used.batch_size), str(used.optimizer.item())
+        rows.append((labels.label(name), *run, *rates, text))
+    head = ("method", "epochs", "batch", "optimizer", "learning rate per 256", "weight decay", "options")
     return table(head, rows)
 
 
 def costs(result: Result) -> Markdown:
     """Time and memory of a step, cheapest first."""
-    seconds, views, memory = (result.arrays[f"step_{name}"] for name in ("seconds", "views", "memory"))
-    rows = []
-    for m in np.argsort(seconds):
-        method = result.scalars["methods"][m]
-        batch = min(result.scalars["settings"][method]["batch_size"], result.scalars["pretraining"]["images"])
-        rows.append(
-            (
-                labels.label(method),
-                f"{1e3 * seconds[m]:.0f}",
-                f"{batch / seconds[m]:.0f}",
-                f"{100 * views[m] / seconds[m]:.1f}",
-                f"{memory[m] / 2**20:.0f}",
-            )
-        )
+    data, rows = result.data["step_cost"].sortby("seconds"), []
+    for name in data.objective.values:
+        own = data.sel(objective=name)
+        seconds, views, memory = (float(own[part]) for part in ("seconds", "views", "memory"))
+        rate = f"{int(own.batch_size) / seconds:.0f}"
+        rows.append((labels.label(name), f"{1e3 * seconds:.0f}", rate, f"{100 * views / seconds:.1f}", _mib(memory)))
     return table(("method", "ms per step", "images/s", "of it for views, %", "memory, MiB"), rows)
 
 
+def _mib(size: float) -> str:
+    return f"{size / 2**20:.0f}"
+
+
 def summary(result: Result) -> Markdown:
-    """How many objectives beat raw pixels, by how much at least, and which runs did not converge."""
-    methods, knn = result.scalars["methods"], 100 * result.arrays["test_knn"]
-    pixels = knn[len(methods) + result.scalars["references"].index("pixels")].mean()
-    gains = panels.mean_spread(knn[: len(methods)].T)[0] - pixels
-    seeds, images = len(result.scalars["seeds"]), result.scalars["test_images"]
-    error = 50 / np.sqrt(images)  # of a proportion of n images, at most
-    runs = f"{seeds} seed{'s' * (seeds > 1)}, {images} test images"
-    text = (
-        f"kNN on raw pixels reaches {pixels:.1f} %. {np.sum(gains > 0)} of {len(methods)} objectives are above it, "
-        f"{np.sum(gains >= 10)} by 10 points or more ({runs}; standard error of one at most {error:.1f} points). "
+    """How many objectives beat raw pixels, by how much at least."""
+    data, members = result.data["evaluation"], list(result.data["step_cost"].objective.values)
+    if "pixels" not in data.objective.values:
+        return Markdown("The images are of another size than those that the pool was trained on: no raw pixels.")
+    knn = 100 * data.knn.mean("seed")
+    pixels = float(knn.sel(objective="pixels"))
+    gains = (knn.sel(objective=members) - pixels).values
+    error = 50 / np.sqrt(data.attrs["test_images"])  # of a proportion of n images, at most
+    return Markdown(
+        f"kNN on raw pixels reaches {pixels:.1f} %. {np.sum(gains > 0)} of {len(members)} objectives are above it, "
+        f"{np.sum(gains >= 10)} by 10 points or more ({data.attrs['test_images']:,} test images; standard error of one "
+        f"at most {error:.1f} points)."
     )
-    reasons = result.scalars["reasons"]
-    ends = "; ".join(f"{labels.label(name.partition(',')[0])}: {reason}" for name, reason in reasons.items())
-    return Markdown(text + (f"Did not converge: {ends}." if reasons else "All runs converged."))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from sslnb.core.decisions import Claim, Verdict, decide, not_tested
+from sslnb.core.claims import Claim, Verdict, decide, not_tested
 from sslnb.core.papers import references
 
 PAPER = "kalibhat2024qscore"

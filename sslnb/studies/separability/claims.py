@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from sslnb.core.decisions import Claim, Verdict, decide, not_tested
+from sslnb.core.claims import Claim, Verdict, decide, not_tested
 from sslnb.core.papers import reference
 from sslnb.metrics.margins import effective_accuracy
 

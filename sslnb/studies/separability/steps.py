@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core import device
-from sslnb.core.decisions import bootstrap_weights
+from sslnb.core.claims import bootstrap_weights
 from sslnb.data import ImageSet, catalogue
 from sslnb.data.images import stratified
 from sslnb.features import LinearProbe, LinearProbeGrid, Standardizer, extract, knn_predict

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from sslnb.core.decisions import Claim, Verdict, decide, not_tested
+from sslnb.core.claims import Claim, Verdict, decide, not_tested
 
 PAPER = "chen2023simclrrotnet"
 LEVELS_OFF = 2000  # steps, R7

@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray as xr
 
-from sslnb.core.decisions import Kind
+from sslnb.core.claims import Kind
 from sslnb.core.result import Result
 from sslnb.encoders import resnet, save_encoder
 from sslnb.encoders.resnet import untrained

@@ -13,7 +13,7 @@ import xarray as xr
 from scipy import stats
 
 from sslnb.core import device
-from sslnb.core.decisions import Kind
+from sslnb.core.claims import Kind
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
 from sslnb.data import load

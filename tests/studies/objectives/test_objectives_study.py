@@ -1,4 +1,7 @@
+"""The page on training objectives: equations, pictures of views, and what the members of a pool have learned."""
+
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -6,12 +9,15 @@ import torch
 
 from sslnb import report
 from sslnb.book import pages
-from sslnb.core.flat import Result
+from sslnb.core.result import Result
 from sslnb.data import load
 from sslnb.objectives.registry import OBJECTIVES
-from sslnb.studies.objectives import examples, figures, tables
-from sslnb.studies.objectives.parameters import Parameters
-from sslnb.studies.objectives.steps import PARTS, run
+from sslnb.pool import runs, scales
+from sslnb.pool.members import Scale, Variant
+from sslnb.studies.objectives import STUDY, examples, figures, tables
+from sslnb.studies.study import Run
+
+SHARED = {"width": 2, "stem": "imagenet", "epochs": 2, "batch_size": 32, "flip": 0.0, "crop_scale": 0.6}
 
 
 def cells(markdown: str) -> list[list[str]]:
@@ -20,17 +26,23 @@ def cells(markdown: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory) -> Result:
-    """A comparison of three objectives, too short to learn anything."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("SSLNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-    tiny = {"width": 2, "epochs": 2, "limit": 64, "batch_size": 32, "probe_limit": 40, "probe_epochs": 2}
-    parameters = Parameters.of("quick", objectives=("simclr", "cmc", "supervised"), **tiny)
-    yield run(parameters)
-    patch.undo()
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Three objectives in a pool too small to learn anything."""
+    folder = tmp_path_factory.mktemp("objectives")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSLNB_CACHE", str(folder / "cache"))
+        patch.setenv("SSLNB_POOL", str(folder / "none"))
+        variants = {"simclr": Variant(2), "cmc": Variant(1), "supervised": Variant(1)}
+        plan = Scale("tiny", "digit-scenes", SHARED, variants, limit=64, halvings=0)
+        patch.setitem(scales.SCALES, "tiny", plan)
+        for member in plan.members.values():
+            runs.run(member)
+        run = STUDY.start(STUDY.parameters.of(pool="tiny", probe_limit=40, test_limit=100, probe_epochs=2))
+        run.all()
+        yield run
 
 
-def test_every_objective_has_its_row_of_equation_and_words():
+def test_every_objective_has_its_row_of_equation_and_words() -> None:
     rows = cells(tables.equations().data)
     assert len(rows) == len(OBJECTIVES)
     for name, text in rows:
@@ -42,13 +54,13 @@ def test_every_objective_has_its_row_of_equation_and_words():
             assert not re.search(r"\\quad[A-Za-z]", equation)  # an unknown command
 
 
-def test_cited_papers_are_in_the_bibliography():
+def test_cited_papers_are_in_the_bibliography() -> None:
     known = set(re.findall(r"^@\w+\{(\w+),", (pages._book_root() / "book/references.bib").read_text(), re.MULTILINE))
     cited = {key for kind in OBJECTIVES.values() for key in kind.reference.split(",")}
     assert cited <= known, cited - known
 
 
-def test_each_objective_and_each_transform_has_its_row_of_pictures():
+def test_each_objective_and_each_transform_has_its_row_of_pictures() -> None:
     images = load("digit-scenes", limit=20)
     rows = examples.views(images)
     assert next(iter(rows)) == "image" and sorted(list(rows)[1:]) == sorted(kind.label for kind in OBJECTIVES.values())
@@ -59,7 +71,7 @@ def test_each_objective_and_each_transform_has_its_row_of_pictures():
 
 
 @pytest.mark.parametrize("name", sorted(examples.TRANSFORMS))
-def test_a_transform_changes_the_picture_and_keeps_it_one(name):
+def test_a_transform_changes_the_picture_and_keeps_it_one(name: str) -> None:
     photograph = report.photograph(24)
     batch = photograph.expand(6, -1, -1, -1)
     views = examples.TRANSFORMS[name](batch, torch.Generator().manual_seed(0))
@@ -68,60 +80,62 @@ def test_a_transform_changes_the_picture_and_keeps_it_one(name):
     assert any(view.shape != photograph.shape or not torch.allclose(view, photograph / 255) for view in views)
 
 
-def test_the_comparison_measures_every_objective_and_two_references(result):
-    methods = [*result.scalars["methods"], *result.scalars["references"]]
-    assert methods == ["simclr", "cmc", "supervised", "random", "pixels"]
-    assert np.isfinite(result.arrays["test_knn"]).all() and (result.arrays["test_knn"] >= 0).all()
-    assert result.arrays["loss"].shape == (3, 1, 2) and np.isfinite(result.arrays["loss"]).all()
-    for part in PARTS:
-        assert (result.arrays[f"step_{part}"] > 0).all()
-    assert result.scalars["reasons"] == {} and result.scalars["pretraining"]["trained"] == 3
+def test_the_page_measures_every_member_and_two_references(study: Run) -> None:
+    data = study.result.data
+    assert list(data["evaluation"].objective.values) == ["simclr", "cmc", "supervised", "untrained", "pixels"]
+    assert data["evaluation"].knn.notnull().sum() == 2 + 1 + 1 + 2 + 1
+    assert data["pretraining"].loss.sel(objective="simclr").notnull().all()
+    for part in ("seconds", "views", "memory"):
+        assert bool((data["step_cost"][part] > 0).all())
+    assert study.result.facts["verdicts"] == []
 
 
-def test_the_tables_hold_what_was_measured(result):
-    rows = cells(tables.accuracies(result).data)
-    assert {row[0] for row in rows} == {"SimCLR", "CMC", "Supervised", "Random weights", "Raw pixels"}
-    assert [row[0] for row in rows[-2:]] == ["Random weights", "Raw pixels"] and rows[-1][4] == "–"
-    knn = [float(row[1]) for row in rows[:3]]
+def test_the_tables_hold_what_was_measured(study: Run) -> None:
+    rows = cells(tables.accuracies(study.result).data)
+    assert {row[0] for row in rows} == {"SimCLR", "CMC", "Supervised", "Untrained", "Raw pixels"}
+    assert [row[0] for row in rows[-2:]] == ["Untrained", "Raw pixels"] and rows[-1][4] == "–"
+    knn = [float(row[1].partition("\u00a0")[0]) for row in rows[:3]]
     assert knn == sorted(knn, reverse=True)
-    best = result.arrays["test_knn"][:3].max()
+    best = float(study.result.data["evaluation"].knn.isel(objective=slice(0, 3)).mean("seed").max())
     assert knn[0] == pytest.approx(100 * best, abs=0.051)
-    assert [row[0] for row in cells(tables.settings(result).data)] == ["SimCLR", "CMC", "Supervised"]
-    steps = [float(row[1]) for row in cells(tables.costs(result).data)]
+    assert [row[0] for row in cells(tables.settings(study.result).data)] == ["SimCLR", "CMC", "Supervised"]
+    steps = [float(row[1]) for row in cells(tables.costs(study.result).data)]
     assert steps == sorted(steps)
 
 
-def test_the_summary_counts_and_names_runs_that_did_not_converge(result):
-    assert "All runs converged." in tables.summary(result).data
-    arrays = result.arrays | {"test_knn": np.array([[0.5], [0.2], [0.9], [0.1], [0.3]])}
-    scalars = result.scalars | {"reasons": {"cmc, seed 0": "the features collapsed"}}
-    told = tables.summary(Result("objectives", {}, scalars, arrays)).data
+def test_the_summary_counts_who_is_above_raw_pixels(study: Run) -> None:
+    evaluation = study.result.data["evaluation"].copy(deep=True)
+    evaluation["knn"][:] = np.array([0.5, 0.2, 0.9, 0.1, 0.3])[:, None]
+    told = tables.summary(Result("", study.result.data | {"evaluation": evaluation}, {})).data
     assert "raw pixels reaches 30.0 %. 2 of 3 objectives are above it, 2 by 10 points or more" in told
-    assert "Did not converge: CMC: the features collapsed." in told
+    without = study.result.data["evaluation"].isel(objective=slice(0, 4))
+    assert "no raw pixels" in tables.summary(Result("", study.result.data | {"evaluation": without}, {})).data
 
 
-def test_curves_have_a_panel_per_objective(result):
-    figure = figures.curves(result)
+def test_curves_have_a_panel_per_objective(study: Run) -> None:
+    figure = figures.curves(study.result)
     assert [ax.get_title() for ax in figure.axes if ax.get_title()] == ["SimCLR", "CMC", "Supervised"]
 
 
-def test_the_result_survives_its_file(result, tmp_path):
-    result.save(tmp_path / "objectives")
-    again = Result.load(tmp_path / "objectives")
-    assert tables.accuracies(again).data == tables.accuracies(result).data
+def test_the_result_survives_its_file(study: Run, tmp_path) -> None:
+    again = Result.load(study.result.save(tmp_path / "objectives"))
+    for name in ("accuracies", "settings", "costs", "summary"):
+        assert getattr(tables, name)(again).data == getattr(tables, name)(study.result).data
+
+
+def test_a_recorded_result_is_one_of_the_page() -> None:
+    result = STUDY.start(STUDY.parameters.of("published")).claims()
+    assert len(cells(tables.accuracies(result).data)) >= len(OBJECTIVES) and figures.curves(result).axes
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objectives": ("simclrr",)}, "objectives: expected one of .* did you mean 'simclr"),
-        ({"objectives": ("cmc", "cmc")}, "objectives: expected distinct values"),
-        ({"width": 3, "objectives": ("cmc",), "limit": 40}, "width: expected an even number"),
-        ({"seeds": (-1,)}, "seeds: expected values of at least 0"),
-        ({"epochs": 0}, "epochs: expected at least 1"),
-        ({"optimizer": "lara"}, "optimizer: expected one of .*did you mean 'lars'"),
+        ({"pool": "smal"}, "did you mean 'small'"),
+        ({"probe_epochs": 0}, "probe_epochs: expected at least 1"),
+        ({"epochs": 5}, "did you mean 'probe_epochs'"),
     ],
 )
-def test_what_can_not_be_run_is_refused(changes, message):
+def test_what_can_not_be_run_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        run(Parameters.of("quick", **changes))
+        STUDY.parameters.of("quick", **changes)

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from sslnb import report
-from sslnb.core.decisions import Kind
+from sslnb.core.claims import Kind
 from sslnb.core.result import Result
 from sslnb.data.images import ImageSet
 from sslnb.encoders import save_encoder

@@ -8,7 +8,7 @@ import pytest
 import torch
 import xarray as xr
 
-from sslnb.core.decisions import Kind
+from sslnb.core.claims import Kind
 from sslnb.core.result import Result
 from sslnb.data import load
 from sslnb.encoders import save_encoder
