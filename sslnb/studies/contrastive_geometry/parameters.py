@@ -28,9 +28,9 @@ class GeometryParameters(Parameters):
     samples: Annotated[int, Field(ge=10)] = 200  # of each task and split, over which models are compared
     surface_points: Annotated[int, Field(ge=3)] = 15  # along each side of the loss surface, odd
     surface_images: Several = 128  # over which losses and curvatures are means
-    flat_directions: Count = 5  # over which the rise is measured
-    curvature_steps: Count = 15  # of the power iteration, at most
-    probes: Several = 5  # of the Hessian's trace
+    flat_directions: Count = 3  # over which the rise is measured
+    curvature_steps: Count = 8  # of the power iteration, at most
+    probes: Several = 3  # of the Hessian's trace
     budgets: Counts = tuple(range(1, 16))  # of FGSM, in 255ths, ascending; 0 is added
     pgd_budgets: Counts = (1, 2, 4, 8)  # of PGD, the same
     attack_steps: Count = 5  # of PGD
