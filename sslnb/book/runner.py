@@ -1,14 +1,19 @@
-"""Runs studies: notebooks through papermill, sweeps on Dask, the editions of the book."""
+"""Runs studies: notebooks through papermill, and the editions of the book."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import re
+import time
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
+from distributed import as_completed
+
 from sslnb import studies
-from sslnb.core import artifacts, device, files
+from sslnb.core import artifacts, cluster, device, files
 from sslnb.core.checks import expect
 from sslnb.core.files import atomic
 from sslnb.core.provenance import command
@@ -18,6 +23,8 @@ from sslnb.pool.scales import SCALES
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 PAGES = ("data", "status")  # the book's own pages with code in them, executed last: they report on the rest
+
+QUIET = "--IPKernelApp.log_level=40"  # errors alone: a kernel warns that its messages on this machine are not encrypted
 
 
 def find_root() -> Path:
@@ -29,7 +36,9 @@ def find_root() -> Path:
     raise ValueError(f"folder: expected a checkout of the book (with _toc.yml) at or above {here}, got none")
 
 
-def execute(source: Path, target: Path, parameters: dict, *, label: str = "", cwd: Path | None = None) -> Path:
+def execute(
+    source: Path, target: Path, parameters: dict, *, label: str = "", cwd: Path | None = None, progress: bool = True
+) -> Path:
     """Convert a MyST text notebook, execute it with papermill, and write it to ``target`` once it is whole.
 
     The injected parameters stay in the file but are tagged away from the rendered page; names of figures are prefixed
@@ -47,7 +56,8 @@ def execute(source: Path, target: Path, parameters: dict, *, label: str = "", cw
         plain = partial.with_suffix(".source.ipynb")
         try:
             nbformat.write(notebook, plain)
-            papermill.execute_notebook(plain, failed, parameters, progress_bar=True, cwd=cwd, kernel_name="python3")
+            settings = {"progress_bar": progress, "cwd": cwd, "kernel_name": "python3", "extra_arguments": [QUIET]}
+            papermill.execute_notebook(plain, failed, parameters, **settings)
         except papermill.PapermillExecutionError as error:
             trace = target.with_suffix(".traceback.txt")
             trace.write_text(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), encoding="utf-8")
@@ -118,6 +128,39 @@ def run_notebook(study: str, parameters: dict, out: Path) -> Path:
     return execute(root / "notebooks" / f"{study}.md", out / f"{study}.ipynb", values, cwd=Path.cwd())
 
 
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A notebook of the book: where it is executed to, and what it then depends on."""
+
+    source: Path
+    target: Path
+    key: str
+    parameters: dict
+    label: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.target.parent.name}/{self.target.stem}"
+
+    @property
+    def stamp(self) -> Path:
+        return self.target.with_suffix(".key")
+
+    @property
+    def fresh(self) -> bool:
+        return self.target.exists() and self.stamp.exists() and self.stamp.read_text() == self.key
+
+    def execute(self, *, progress: bool = False) -> float:
+        """Execute it; returns the seconds that it took."""
+        started = time.monotonic()
+        self.stamp.unlink(missing_ok=True)
+        settings = {"label": self.label, "cwd": self.source.parents[1], "progress": progress}
+        execute(self.source, self.target, self.parameters, **settings)
+        with atomic(self.stamp) as partial:
+            partial.write_text(self.key)
+        return time.monotonic() - started
+
+
 def book(root: Path, *, force: bool = False) -> Path:
     """Execute what is stale of every edition, then build the site; returns its index page."""
     from sslnb.book import site
@@ -126,19 +169,39 @@ def book(root: Path, *, force: bool = False) -> Path:
     for pool in SCALES:
         if pool.startswith("quick"):  # once, for all studies
             pool_training.train(pool)
+    chapters = []
     for edition, profile in EDITIONS.items():
+        recorded = root / "book" / "results" if profile == "published" else None
         for study in (studies.POOL, *studies.NAMES):
             source = root / "notebooks" / f"{study}.md"
-            recorded = root / "book" / "results" if profile == "published" else None
-            key = _key(source, recorded, profile)
-            _execute_if_stale(source, executed / edition / f"{study}.ipynb", key, {"profile": profile}, edition, force)
-    for page in PAGES:
-        source = root / "book" / f"{page}.md"
-        ran = sorted(executed.glob("*/*.key")) if page == "status" else []
+            target = executed / edition / f"{study}.ipynb"
+            chapters.append(Page(source, target, _key(source, recorded, profile), {"profile": profile}, edition))
+    _execute_stale(chapters, force=force)
+    for name in PAGES:
+        source = root / "book" / f"{name}.md"
+        ran = sorted(executed.glob("*/*.key")) if name == "status" else []
         facts = [path.read_text() for path in ran if path.parent.name in EDITIONS]
         key = _key(source, root / "benchmarks", facts, catalogue.names(), str(files.data_root()))
-        _execute_if_stale(source, executed / "pages" / f"{page}.ipynb", key, {}, "", force)
+        _execute_stale([Page(source, executed / "pages" / f"{name}.ipynb", key, {}, "")], force=force)
     return site.build(root, force=force)
+
+
+def _execute_stale(pages: Sequence[Page], *, force: bool) -> None:
+    """Execute the pages that are not up to date, one for each core at a time; on an accelerator one after another."""
+    stale = [page for page in pages if force or not page.fresh]
+    for page in pages:
+        print(f"{page.name}: {'executing' if page in stale else 'up to date'}", flush=True)
+    cores = device.describe()["cores"] if device.best_device().type == "cpu" else 1
+    if min(cores, len(stale)) <= 1:
+        for page in stale:
+            page.execute(progress=True)
+        return
+    with cluster.client(None, min(cores, len(stale))) as client:
+        # Reruns first: they take longer than what is only drawn.
+        order = sorted(stale, key=lambda page: page.parameters.get("profile") == "published")
+        futures = {client.submit(Page.execute, page, key=page.name, priority=-i): page for i, page in enumerate(order)}
+        for future in as_completed(futures):
+            print(f"{futures[future].name}: {future.result():.0f} s", flush=True)
 
 
 def _key(source: Path, folder: Path | None, *facts: object) -> str:
@@ -146,18 +209,3 @@ def _key(source: Path, folder: Path | None, *facts: object) -> str:
     stored = sorted(folder.glob("*.json")) if folder else []
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, *stored)]
     return artifacts.key(digests=digests, code=artifacts.package_version(), facts=facts, hardware=device.describe())
-
-
-def _execute_if_stale(source: Path, target: Path, key: str, parameters: dict, label: str, force: bool) -> None:
-    stamp = target.with_suffix(".key")
-    if not force and target.exists() and stamp.exists() and stamp.read_text() == key:
-        print(f"{target.parent.name}/{target.stem}: up to date")
-        return
-    print(f"{target.parent.name}/{target.stem}: executing {source.name} …", flush=True)
-    stamp.unlink(missing_ok=True)
-    execute(source, target, parameters, label=label, cwd=source.parents[1])
-    with atomic(stamp) as partial:
-        partial.write_text(key)
-
-
-# --- sweeps -----------------------------------------------------------------------------------------------------------

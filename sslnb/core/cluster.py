@@ -1,7 +1,6 @@
 """Dask on this machine's cores, or somebody's cluster."""
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from distributed import Client, LocalCluster
 # next one asks for the same blocks again. Here they keep what they had.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 2**32, "MALLOC_MMAP_THRESHOLD_": 2**32}
 SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
+QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical"}  # a worker that is told to end would log its broken connections
 PATIENCE = 10_000  # deaths of a worker before its task counts as failed: whatever was killed goes on
 
 
@@ -20,16 +20,14 @@ def client(scheduler: str | None, workers: int) -> Iterator[Client]:
     """A client of the scheduler at an address, or of a local cluster with so many single-threaded processes."""
     settings = {
         "distributed.scheduler.allowed-failures": PATIENCE,
-        "distributed.nanny.pre-spawn-environ": KEEP_MEMORY | SINGLE,
+        "distributed.nanny.pre-spawn-environ": KEEP_MEMORY | SINGLE | QUIET,
     }
     local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
-    local["silence_logs"] = logging.CRITICAL  # a worker that is told to end logs its broken connections
-    with (
-        _same_environment(),
-        dask.config.set(settings),
-        Client(scheduler) if scheduler else Client(LocalCluster(**local)) as connected,
-    ):
-        yield connected
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_same_environment())
+        stack.enter_context(dask.config.set(settings))
+        where = scheduler or stack.enter_context(LocalCluster(**local))
+        yield stack.enter_context(Client(where))
 
 
 @contextlib.contextmanager
