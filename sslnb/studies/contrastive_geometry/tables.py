@@ -58,10 +58,9 @@ def _plain(values: np.ndarray) -> str:
     if not len(values):
         return "–"
     mean, deviation = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    large = abs(mean) >= 100
-    text = f"{mean:,.0f}" if large else f"{mean:.3g}"
+    text = f"{mean:,.0f}" if abs(mean) >= 100 else f"{mean:.3g}"
     if math.isfinite(deviation):
-        text += f"\u00a0±\u00a0{deviation:,.0f}" if large else f"\u00a0±\u00a0{deviation:.1g}"
+        text += "\u00a0±\u00a0" + (f"{deviation:,.0f}" if abs(mean) >= 100 or deviation >= 9.5 else f"{deviation:.1g}")
     return text
 
 
