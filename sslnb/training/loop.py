@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from sslnb.core import device, distributed
 from sslnb.core.checks import expect
-from sslnb.core.files import atomic, beside, keep, sha256
+from sslnb.core.files import beside, keep, sha256
 from sslnb.core.seeds import batches_of, seeded
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import Encoder, weights_checksum
@@ -23,14 +23,13 @@ from sslnb.encoders.resnet import adopt
 from sslnb.objectives import registry
 from sslnb.objectives.objective import Objective
 from sslnb.training import optim
+from sslnb.training.checkpoint import load_weights, restore, save
 from sslnb.training.config import PretrainConfig
 from sslnb.training.journal import Journal
 from sslnb.training.monitor import Look, Monitor
 from sslnb.training.penalty import Penalty, Regularized
 
 SAVE_EVERY_S = 60.0  # seconds of work that a killed run loses at most, besides the step it was in
-# What decides a run besides its configuration, by default.
-OUTSIDE = {"data": None, "initial": None, "penalty": None, "processes": 1}
 CHECK_EVERY = 50  # steps between checks that losses and weights are finite
 LOOKING = 0.05  # share of the time that may be spent on looking at the encoder while it trains
 
@@ -70,16 +69,11 @@ def objective_from(config: PretrainConfig, images: ImageSet, initial: Initial = 
         objective = kind(encoder, len(images.classes), len(images), **views, **config.options)
     if isinstance(initial, Path):
         try:
-            _load(objective, read_checkpoint(initial))
+            load_weights(objective, read_checkpoint(initial))
         except (KeyError, RuntimeError) as error:
             wanted = f"a checkpoint of {config.objective} on as many images"
             raise ValueError(f"initial: expected {wanted}, got {initial}: {error}") from error
     return objective
-
-
-def _load(objective: Objective, state: dict) -> None:
-    """Take the weights, heads and memories of a checkpoint."""
-    objective.load_state_dict({f"encoder.{k}": v for k, v in state["encoder"].items()} | state["heads"])
 
 
 def initial_checksum(initial: Initial) -> str | None:
@@ -207,54 +201,6 @@ class TrainingRun:
             return None
         return self.monitor.look(self.objective.encoder, self.config.precision)
 
-    def save(self, path: Path, *, sound: bool = False) -> None:
-        """Write the checkpoint and keep the one before as ``PATH.previous``, unless the run has gone wrong.
-
-        One that was looked at and found ``sound`` is also ``PATH.sound``, which the next ones don't take away.
-        """
-        if distributed.rank() or self.reason is not None or not self.finite():
-            return
-        self.epoch_seconds += self.lap()
-        model = self.objective.state_dict()
-        state = {
-            "spec": self.objective.encoder.spec,
-            "encoder": {k.removeprefix("encoder."): v for k, v in model.items() if k.startswith("encoder.")},
-            "heads": {k: v for k, v in model.items() if not k.startswith("encoder.")},
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "epoch_loss": self.epoch_loss,
-            "epoch_seconds": self.epoch_seconds,
-            "history": self.history,
-            "config": dataclasses.asdict(self.config),
-            **self.facts,
-        }
-        with atomic(path) as partial:
-            torch.save(state, partial)
-            keep(path, ".previous")
-        if sound:
-            keep(path, ".sound")
-        self.lap()  # writing is no training
-
-    def restore(self, path: Path) -> None:
-        """Go on from a checkpoint; ``ValueError`` lists what differs when it is another run's."""
-        try:
-            state = read_checkpoint(path)
-        except ValueError as error:
-            spare = beside(path, ".previous")
-            spare_text = f"; the one before it is {spare}" if spare.exists() else ""
-            raise ValueError(f"{error}{spare_text}") from error
-        missing = sorted({"encoder", "heads", "optimizer", "step", "history", "config", "data"} - set(state))
-        expect(not missing, f"checkpoint {path}", "a training run's", f"one without {', '.join(missing)}")
-        # Views are drawn per process: with another number of them it would be another run.
-        want = dataclasses.asdict(self.config) | self.facts
-        have = state["config"] | {k: state.get(k, default) for k, default in OUTSIDE.items()}
-        differs = [f"{k}={have.get(k)!r} there, {want.get(k)!r} asked" for k in want if have.get(k) != want.get(k)]
-        expect(not differs, f"checkpoint {path}", "the same parameters and data", "; ".join(differs))
-        _load(self.objective, state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.history, self.epoch_seconds = state["step"], state["history"], state["epoch_seconds"]
-        self.epoch_loss = state["epoch_loss"].to(self.device)
-
 
 def pretrain(
     config: PretrainConfig,
@@ -289,7 +235,7 @@ def pretrain(
     run = TrainingRun(config, images, held_out, on, initial, penalty)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
-        run.restore(path)
+        restore(run, path)
     reused = run.step == run.steps
     last = run.steps if stop_after is None else min(run.steps, run.step + stop_after)
     if not reused:
@@ -324,7 +270,7 @@ def _train(
                 if on_step is not None:
                     on_step(run.step)
                 if not run.ends_epoch() and time.monotonic() - saved > SAVE_EVERY_S and path is not None:
-                    run.save(path)
+                    save(run, path)
                     saved = time.monotonic()
                 if run.step % CHECK_EVERY == 0 and run.stop_unless_finite():
                     break
@@ -335,7 +281,7 @@ def _train(
                     bar.set_postfix(loss=f"{run.history['loss'][-1]:.3f}")
                     due = time.monotonic() - saved > SAVE_EVERY_S or (monitored and path and not path.exists())
                     if path is not None and due and run.step < last:
-                        run.save(path, sound=monitored)
+                        save(run, path, sound=monitored)
                         saved = time.monotonic()
     if run.reason is None:
         run.stop_unless_finite()
@@ -345,7 +291,7 @@ def _train(
         return
     sound = beside(path, ".sound")
     if run.reason is None:
-        run.save(path)
+        save(run, path)
     elif run.collapsed and sound.exists():
         sound.replace(path)  # nobody had looked at what was saved since
     sound.unlink(missing_ok=True)
