@@ -8,7 +8,10 @@ METHOD_LABELS = {
     "pixels": "Raw pixels",
     "labels": "One-hot labels",
     "robust": "Supervised, robust",
+    "supervised_matched": "Supervised, as accurate",
 }
+# Controls of every comparison of self-supervised with supervised encoders, as a claim's page names them.
+CONTROLS = {"supervised_simclr_views": "supervised on SimCLR's views", "supervised_matched": "supervised, as accurate"}
 NORM_LABELS = {"l1": "$\\ell_1$", "l2": "$\\ell_2$", "linf": "$\\ell_\\infty$"}
 NORM_NAMES = {"l1": "l1", "l2": "l2", "linf": "l∞"}  # where there is no mathematics: widgets, alternative texts
 SCALE_LABELS = {"unit_norm": "unit norm", "unit_variance": "unit variance"}

@@ -15,14 +15,17 @@ from sslnb.pool.members import scale
 from sslnb.pool.store import Entry
 from sslnb.training.loop import objective_from
 
-UNTRAINED, PIXELS = "untrained", "pixels"
+UNTRAINED, PIXELS, MATCHED = "untrained", "pixels", "supervised_matched"
+MATCH = "supervised", "simclr"  # the objective that is stopped early, and the one whose accuracy it then has
+CLOSE = 0.02  # of validation accuracy, within which the two count as equal
 
 
 class Pool:
     """The encoders of a scale. ``ValueError`` for a name that the scale does not plan, or that is not trained yet.
 
     ``encoder("simclr", seed=0)`` is a member, ``encoder("untrained", seed=0)`` the weights that it began with,
-    ``encoder("pixels")`` the image itself. Weights are those of the exported files, rounded to float16.
+    ``encoder("pixels")`` the image itself, ``encoder("supervised_matched", seed=0)`` supervised training stopped where
+    it is as accurate as SimCLR of the same seed. Weights are those of the exported files, rounded to float16.
     """
 
     def __init__(self, name: str = "small", *, folder: Path | str | None = None) -> None:
@@ -31,8 +34,32 @@ class Pool:
         self.manifest = store.read_manifest(self.folder)
 
     def members(self) -> tuple[str, ...]:
-        """Names of the planned members that are finished, in the order of the plan."""
-        return tuple(name for name in self.scale.members if self._find(name) and self._find(name)[1].file)
+        """Names of the planned members that are finished, in the order of the plan, then of the matched controls."""
+        planned = tuple(name for name in self.scale.members if self._find(name) and self._find(name)[1].file)
+        matched = (f"{MATCHED}/{name.rpartition('/')[2]}" for name in self.matched_steps())
+        return (*planned, *matched)
+
+    def matched_steps(self) -> dict[str, int]:
+        """Supervised members with the step at which each is as accurate as SimCLR of the same seed.
+
+        Of the steps at which encoders were kept, the one whose validation accuracy is nearest, at most 2 points off.
+        """
+        early, reference = (self.scale.variants.get(name) for name in MATCH)
+        known = early is not None and reference is not None and early.every_epoch > 0
+        steps = {}
+        for seed in range(min(early.seeds, reference.seeds) if known else 0):
+            name, goal = f"{MATCH[0]}/{seed}", self._find(f"{MATCH[1]}/{seed}")
+            gaps = {} if goal is None or goal[1].file is None else self._gaps(name, goal[1].accuracy["linear"])
+            nearest = min(gaps, key=gaps.__getitem__, default=None)
+            if nearest is not None and gaps[nearest] <= CLOSE:
+                steps[name] = nearest
+        return steps
+
+    def _gaps(self, name: str, goal: float) -> dict[int, float]:
+        """How far a member's validation accuracy was from a goal at the steps, short of the last, that were kept."""
+        member = self.scale.member(name)
+        places = {step: self._find(f"{name}@{step}") for step in member.kept_steps(len(member.images()))[:-1]}
+        return {step: abs(place[1].accuracy["linear"] - goal) for step, place in places.items() if place is not None}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.members())
@@ -69,12 +96,20 @@ class Pool:
         """Folder and description of an encoder; ``ValueError`` where it is not finished."""
         place = self._find(name)
         if place is None:
-            member = self.scale.member(name.partition("@")[0])
+            control = name.startswith(f"{MATCHED}/")
+            member = self.scale.member(name.partition("@")[0].replace(MATCHED, MATCH[0]))
             ask = f"sslnb pool train --scale {self.scale.name}"
-            expect(False, f"pool: {self.scale.name}/{name}", f"a finished encoder ({ask} makes it)", runs.state(member))
+            got = "none that is as accurate as SimCLR" if control else runs.state(member)
+            expect(False, f"pool: {self.scale.name}/{name}", f"a finished encoder ({ask} makes it)", got)
         return place
 
     def _find(self, name: str) -> tuple[Path, Entry] | None:
+        if name.startswith(f"{MATCHED}/"):
+            early = name.replace(MATCHED, MATCH[0])
+            step = self.matched_steps().get(early)
+            if step is None:
+                return None
+            name = f"{early}@{step}"
         if self.manifest is not None and name in self.manifest.entries:
             return self.folder, self.manifest.entries[name]
         base, _, step = name.partition("@")

@@ -177,15 +177,17 @@ def status(name: str) -> list[dict[str, object]]:
 
 
 def export(name: str, *, folder: Path | None = None, steps: bool = False) -> Manifest:
-    """Copy finished members, and with ``steps`` the encoders kept along the way, into the exported pool.
+    """Copy finished members and controls, and with ``steps`` the encoders kept along the way, into the exported pool.
 
     Files land one by one, ``pool.json`` last, so that whatever stops it leaves a whole pool behind.
     """
     pool = Pool(name, folder=folder)
     entries = dict(pool.manifest.entries) if pool.manifest else {}
+    matched = pool.matched_steps()
     for member in pool.scale.members.values():
         steps_kept = member.kept_steps(len(member.images()))
-        for step in steps_kept if steps else steps_kept[-1:]:
+        wanted = steps_kept if steps else {steps_kept[-1], matched.get(member.name, steps_kept[-1])}
+        for step in sorted(wanted):
             label = member.name if step == steps_kept[-1] else f"{member.name}@{step}"
             place = None if label in entries else runs.find(member, step)
             if place is not None:

@@ -26,7 +26,7 @@ from sslnb.encoders import Encoder, load_encoder
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
-from sslnb.pool.pool import UNTRAINED
+from sslnb.pool.pool import MATCHED, UNTRAINED
 from sslnb.pool.scales import SCALES
 
 PROFILES = ("quick", "small", "paper", "published")
@@ -200,7 +200,8 @@ class Context:
         floor, accuracy = self.pool.floor(), dict[str, list[float]]()
         for name, seed in self.names:
             # What learned from another set than the pool's has no place beside that set's floor.
-            if name not in (UNTRAINED, OWN) and not self.pool.scale.variants[name].dataset:
+            variant = self.pool.scale.variants.get(name)  # controls and the user's own have none
+            if variant is not None and not variant.dataset:
                 accuracy.setdefault(name, []).append(self.pool.entry(f"{name}/{seed}").accuracy["linear"])
         return gate(accuracy, floor["pixels"], floor["untrained"])[1]
 
@@ -210,11 +211,12 @@ class Context:
         labels_used = {
             name: OBJECTIVES[v.objective or name].uses_labels for name, v in self.pool.scale.variants.items()
         }
+        trained = {*labels_used, MATCHED}
         return {
             "objective": objectives,
             "seed": seeds,
             "self_supervised": ("objective", [not labels_used.get(name, True) for name in objectives]),
-            "learned": ("objective", [name in labels_used and name not in self.unlearned for name in objectives]),
+            "learned": ("objective", [name in trained and name not in self.unlearned for name in objectives]),
         }
 
     @functools.cache  # noqa: B019 - a context lives as long as its study

@@ -19,6 +19,7 @@ from sslnb.data import load
 from sslnb.encoders import load_encoder
 from sslnb.encoders.encoder import weights_checksum
 from sslnb.pool import Pool, members, runs, scales, store, train
+from sslnb.pool.members import Scale, Variant
 
 TINY = """
 from sslnb.pool import members, scales
@@ -285,3 +286,37 @@ def test_ten_kills_at_random_moments_change_no_bit(places) -> None:
     assert start(places, "killed").wait() == 0
     assert len(weights(places, "whole")) == 6
     assert weights(places, "killed") == weights(places, "whole")
+
+
+def test_supervised_training_stops_where_it_is_as_accurate_as_simclr(places, monkeypatch) -> None:
+    """Among the encoders that were kept, the nearest in validation accuracy; none where the nearest is far off."""
+    monkeypatch.setenv("SSLNB_CACHE", str(places / "matched"))
+    variants = {"supervised": Variant(1, every_epoch=2), "simclr": Variant(1)}
+    shared = {"width": 4, "stem": "imagenet", "epochs": 3, "batch_size": 50, "flip": 0.0, "crop_scale": 0.5}
+    plan = Scale("matched", "digit-scenes", shared, variants, limit=200, halvings=0)
+    monkeypatch.setitem(scales.SCALES, "matched", plan)
+    pool = Pool("matched")
+    with pytest.raises(ValueError, match=r"supervised_matched/0: expected a finished encoder .* got none that is as"):
+        pool.encoder("supervised_matched")
+    for member in plan.members.values():
+        runs.run(member)
+    places_of = {step: runs.find(plan.member("supervised/0"), step)[0] for step in (4, 8)}
+    described = {step: runs._described(plan.member("supervised/0"), step) for step in places_of}
+    goal = pool.entry("simclr/0").accuracy["linear"]
+    for step, gap in {4: 0.01, 8: -0.015}.items():
+        entry = json.loads(described[step].read_text())
+        entry["accuracy"]["linear"] = goal + gap
+        described[step].write_text(json.dumps(entry))
+    assert pool.matched_steps() == {"supervised/0": 4}
+    assert pool.members() == ("supervised/0", "simclr/0", "supervised_matched/0") and pool.seeds(
+        "supervised_matched"
+    ) == (0,)
+    same = weights_checksum(pool.encoder("supervised_matched")), weights_checksum(pool.encoder("supervised", 0, step=4))
+    assert same[0] == same[1]
+    exported = train.export("matched", folder=places / "exported")
+    assert set(exported.entries) == {"supervised/0", "supervised/0@4", "simclr/0"}
+    assert Pool("matched", folder=places / "exported").matched_steps() == {"supervised/0": 4}
+    entry = json.loads(described[4].read_text()) | {"accuracy": {"knn": 0.0, "linear": goal + 0.021}}
+    described[4].write_text(json.dumps(entry))
+    described[8].write_text(json.dumps(entry))
+    assert pool.matched_steps() == {} and pool.members() == ("supervised/0", "simclr/0")

@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 
 from sslnb.core.claims import Claim, Verdict, decide, jackknife, not_tested
+from sslnb.core.labels import CONTROLS
 from sslnb.studies.cka.maps import across, between_seeds, lag, matched_checkerboard, own, pairs, parities
 
 PAPER = "grigg2021cka"
 MATCHED = "supervised_matched"
-CONTROLS = {"supervised_simclr_views": "supervised on SimCLR's views", MATCHED: "supervised, as accurate"}
 POOLED = -1  # among the groups: the pooled features
 
 CLAIMS = {

@@ -191,18 +191,19 @@ def training(context: Context) -> xr.Dataset:
     """Encoders kept along the first seed's runs against each other, by group, from their common first weights on."""
     n, pool = _networks(context), context.pool
     seed = n.seeds[0]
-    kept = {objective: pool.steps(objective, seed) for objective in n.objectives}
+    objectives = [name for name in n.objectives if name in pool.scale.variants]  # the others are no runs of their own
+    kept = {objective: pool.steps(objective, seed) for objective in objectives}
     steps = [step for step in kept[SUPERVISED] if all(step in own for own in kept.values())]
     sources = []
-    for objective in n.objectives:
+    for objective in objectives:
         for step in (0, *steps):
             at = None if step == kept[objective][-1] else step
             network = pool.encoder(objective, seed, step=at) if step else pool.encoder(UNTRAINED, seed)
             sources.append(Source(f"{objective} {step}", n.images.images, network, n.group_layers))
     values = _compared(context, sources).values().numpy()
-    shape = (len(n.objectives), 1 + len(steps), len(n.groups))
+    shape = (len(objectives), 1 + len(steps), len(n.groups))
     same = np.diagonal(values.reshape(*shape, *shape), axis1=2, axis2=5)  # [M,T,M,T,G]
-    coordinates = {"objective": n.objectives, "step": [0, *steps], "step_b": [0, *steps], "group": n.groups}
+    coordinates = {"objective": objectives, "step": [0, *steps], "step_b": [0, *steps], "group": n.groups}
     return xr.Dataset(
         {
             "own": (("objective", "step", "step_b", "group"), np.stack([same[m, :, m] for m in range(shape[0])])),

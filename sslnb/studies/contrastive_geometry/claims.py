@@ -10,11 +10,10 @@ import numpy as np
 import xarray as xr
 
 from sslnb.core.claims import Claim, Verdict, decide, jackknife, not_tested
-from sslnb.core.labels import label
+from sslnb.core.labels import CONTROLS, label
 
 PAPER = "cowlagi2022contrast"
 THREE = ("simclr", "supcon", "supervised")
-CONTROLS = {"supervised_simclr_views": "supervised on SimCLR's views", "supervised_matched": "supervised, as accurate"}
 COMPARABLE = 0.05  # mean absolute difference of accuracies at which methods still are comparable
 STEADY_SHARE = 0.95  # of the progress at the end: the steps until there have to rise
 

@@ -307,7 +307,8 @@ def along_pretraining(context: Context) -> xr.Dataset:
     bank, test = at_most(pool.images(), p.mean_images), pool.images("test")
     per_class = min(max(1, p.mean_images // len(test.classes)), int(test.labels.bincount().min()))
     test = test.subset(torch.cat([(test.labels == k).nonzero()[:per_class, 0] for k in range(len(test.classes))]))
-    have = {name: pool.steps(name, seed) for name, seed in context.names if seed == 0 and name not in (UNTRAINED, OWN)}
+    planned = pool.scale.variants
+    have = {name: pool.steps(name, seed) for name, seed in context.names if seed == 0 and name in planned}
     steps = [step for step in next(iter(have.values()), ()) if all(step in own for own in have.values())]
     models = []
     for name, own in tqdm(have.items(), desc="trajectories of pretraining", unit="run"):

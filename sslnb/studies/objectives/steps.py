@@ -18,7 +18,7 @@ from sslnb.features.scores import top1
 from sslnb.features.standardize import Standardizer
 from sslnb.metrics.labelfree import rankme
 from sslnb.pool.pool import PIXELS
-from sslnb.studies.study import OWN, UNTRAINED, Context
+from sslnb.studies.study import Context
 from sslnb.training import cost
 
 MEASURES = ("knn", "linear", "rankme")
@@ -62,7 +62,8 @@ def _measured(
 
 def step_cost(context: Context) -> xr.Dataset:
     """Seconds and memory of a training step of every objective on this machine, and what each was trained with."""
-    objectives = [name for name, seed in context.names if seed == 0 and name not in (UNTRAINED, OWN)]
+    planned = context.pool.scale.variants
+    objectives = [name for name, seed in context.names if seed == 0 and name in planned]
     rows, used = [], []
     for name in tqdm(objectives, desc="cost of a step", unit="objective"):
         member = context.pool.scale.member(f"{name}/0")

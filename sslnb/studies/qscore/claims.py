@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from sslnb.core.claims import Claim, Verdict, decide, not_tested
+from sslnb.core.labels import CONTROLS
 from sslnb.core.papers import references
 
 PAPER = "kalibhat2024qscore"
@@ -19,7 +20,6 @@ KEPT = 0.6  # of the features, Q4
 LITTLE = 0.01  # of accuracy, Q4
 SIZES = (0.1, 0.6)  # of the features, between which subsets are compared, Q3 and Q5
 RIVALS = ("norm", "max", "neighbour", "confidence")
-CONTROLS = {"supervised_simclr_views": "supervised on SimCLR's views", "supervised_matched": "supervised, as accurate"}
 
 
 def _printed_gain(table: str) -> float:

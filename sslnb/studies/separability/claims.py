@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from sslnb.core.claims import Claim, Verdict, decide, not_tested
+from sslnb.core.labels import CONTROLS
 from sslnb.core.papers import reference
 from sslnb.metrics.margins import effective_accuracy
 
@@ -73,7 +74,6 @@ CLAIMS = {
         ),
     )
 }
-CONTROLS = {"supervised_simclr_views": "supervised on SimCLR's views", "supervised_matched": "supervised, as accurate"}
 
 
 def verdicts(data: Mapping[str, xr.Dataset]) -> list[Verdict]:
