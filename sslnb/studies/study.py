@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import time
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +240,12 @@ class Context:
 
 
 Step = Callable[[Context], xr.Dataset]
+
+
+def empty(coordinates: Mapping[str, Iterable], *dims: str) -> xr.DataArray:
+    """NaN over some of the coordinates, or over all of them: what a step fills cell by cell."""
+    values = {dim: list(coordinates[dim]) for dim in dims or coordinates}
+    return xr.DataArray(np.full([len(v) for v in values.values()], np.nan), values, tuple(values))
 
 
 def pretraining(context: Context) -> xr.Dataset:

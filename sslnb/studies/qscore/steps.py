@@ -5,7 +5,6 @@ not converge or a score is undefined, and the notes say why.
 """
 
 import itertools
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from sslnb.studies.qscore.encoders import (
     splits,
     trained_on,
 )
-from sslnb.studies.study import Context
+from sslnb.studies.study import Context, empty
 from sslnb.training.penalty import Penalty
 
 PREDICTORS = ("qscore", "norm", "max", "neighbour", "confidence")  # the last one needs labels: a probe's own
@@ -46,12 +45,6 @@ BINS = np.linspace(0, 1, 51)  # of a magnitude, as a share of its sample's great
 CURVE = np.linspace(0, 1, 201)  # where curves are kept
 
 Cell = tuple[str, int, str]  # objective, seed, data set
-
-
-def empty(coordinates: Mapping[str, object], *dims: str) -> xr.DataArray:
-    """NaN over some of the coordinates."""
-    values = {dim: list(coordinates[dim]) for dim in dims}
-    return xr.DataArray(np.full([len(v) for v in values.values()], np.nan), values, dims)
 
 
 def _shared(context: Context, **more: object) -> dict[str, object]:

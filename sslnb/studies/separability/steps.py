@@ -25,7 +25,7 @@ from sslnb.features.scores import top1
 from sslnb.features.standardize import SCALES
 from sslnb.metrics import attacks
 from sslnb.metrics.margins import effective_accuracy, margins, robust_accuracy
-from sslnb.studies.study import Context
+from sslnb.studies.study import Context, empty
 
 NORMS = {"l1": 1, "l2": 2, "linf": math.inf}
 BUDGETS = {"l2": 5.0, "linf": 0.1}  # the paper's largest budgets, section 3.2
@@ -48,11 +48,11 @@ def probes(context: Context) -> xr.Dataset:
     }
     dims = ("objective", "seed", "dataset", "scale", "decay")
     results = xr.Dataset(coords=coordinates).assign(
-        accuracy=_empty(coordinates, dims),
-        validation=_empty(coordinates, (*dims, "rate")),
-        learning_rate=_empty(coordinates, dims),
-        converged=_empty(coordinates, dims).fillna(0).astype(bool),
-        knn=_empty(coordinates, dims[:3]),
+        accuracy=empty(coordinates, *dims),
+        validation=empty(coordinates, *dims, "rate"),
+        learning_rate=empty(coordinates, *dims),
+        converged=empty(coordinates, *dims).fillna(0).astype(bool),
+        knn=empty(coordinates, *dims[:3]),
         classes=("dataset", [len(context.images(name, "test").classes) for name in p.datasets]),
         test_images=("dataset", [len(context.images(name, "test", p.test_limit)) for name in p.datasets]),
         per_class=("dataset", [mean_per_class(name) for name in p.datasets]),
@@ -83,11 +83,6 @@ def probes(context: Context) -> xr.Dataset:
     picked = best.fillna(-1).idxmax("decay")
     results.attrs["primary"] = PRIMARY
     return results.assign(compared_decay=common.broadcast_like(picked), picked_decay=picked)
-
-
-def _empty(coordinates: dict, dims: tuple[str, ...]) -> xr.DataArray:
-    sizes = [len(coordinates[dim]) for dim in dims]
-    return xr.DataArray(np.full(sizes, np.nan), {dim: coordinates[dim] for dim in dims}, dims)
 
 
 def _sets(context: Context, name: str) -> dict[str, ImageSet]:
@@ -129,13 +124,13 @@ def separation(context: Context) -> xr.Dataset:
     budget = xr.DataArray([np.linspace(0, b, CURVE_POINTS) for b in BUDGETS.values()], dims=("attacked", "step"))
     coordinates["attacked"] = list(BUDGETS)
     results = xr.Dataset(coords=coordinates).assign(
-        mean_margin=_empty(coordinates, (*dims, "norm")),
-        largest_margin=_empty(coordinates, (*dims, "norm")),
-        norm_auc=_empty(coordinates, (*dims, "attacked")),
-        effective=_empty(coordinates, (*dims, "attacked")),
-        curve=_empty(coordinates, (*dims[:4], "attacked", "step")).astype(np.float32),
-        mean_margin_drawn=_empty(coordinates, (*dims[:3], "norm", "round")).astype(np.float32),
-        norm_auc_drawn=_empty(coordinates, (*dims[:3], "attacked", "round")).astype(np.float32),
+        mean_margin=empty(coordinates, *dims, "norm"),
+        largest_margin=empty(coordinates, *dims, "norm"),
+        norm_auc=empty(coordinates, *dims, "attacked"),
+        effective=empty(coordinates, *dims, "attacked"),
+        curve=empty(coordinates, *dims[:4], "attacked", "step").astype(np.float32),
+        mean_margin_drawn=empty(coordinates, *dims[:3], "norm", "round").astype(np.float32),
+        norm_auc_drawn=empty(coordinates, *dims[:3], "attacked", "round").astype(np.float32),
         budget=budget,
         sample_dataset=("sample", np.concatenate([[name] * len(y) for name, y in labels.items()])),
         sample_label=("sample", np.concatenate([y.numpy() for y in labels.values()]).astype(np.int16)),
@@ -209,8 +204,8 @@ def attacked(context: Context) -> xr.Dataset:
     dims = ("objective", "seed", "attacked", "dot")
     dots = np.stack([np.linspace(0, budget, DOTS) for budget in BUDGETS.values()])
     names = ("pgd", "exact", "multilayer")
-    results = xr.Dataset({key: _empty(coordinates, dims) for key in names}).assign(
-        dot_budget=(("attacked", "dot"), dots), multilayer_accuracy=_empty(coordinates, dims[:2])
+    results = xr.Dataset({key: empty(coordinates, *dims) for key in names}).assign(
+        dot_budget=(("attacked", "dot"), dots), multilayer_accuracy=empty(coordinates, *dims[:2])
     )
     chosen = _attacked_samples(sets["test"].labels, p.attack_limit)
     for objective, seed in tqdm(context.names, desc="attacks"):

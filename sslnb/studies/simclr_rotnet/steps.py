@@ -26,7 +26,7 @@ from sslnb.metrics import attacks
 from sslnb.pool import grids
 from sslnb.pool.grids import OBJECTIVES, Grid
 from sslnb.pool.pool import PIXELS
-from sslnb.studies.study import OWN, UNTRAINED, Context
+from sslnb.studies.study import OWN, UNTRAINED, Context, empty
 from sslnb.training import cost
 from sslnb.training.finetune import Classifier, fine_tune, label_fraction, with_probe
 
@@ -40,12 +40,6 @@ STEP = 1.85  # a PGD step in units of eps / steps: what the report's "alpha = 1.
 SHOWN = 4  # images in the explorer, at most
 
 Splits = Mapping[str, ImageSet]
-
-
-def empty(**coordinates: object) -> xr.DataArray:
-    """NaN over these coordinates, in their order."""
-    values = {name: list(value) for name, value in coordinates.items()}
-    return xr.DataArray(np.full([len(value) for value in values.values()], np.nan), values, tuple(values))
 
 
 class Encoders:
@@ -140,7 +134,7 @@ def linear(context: Context) -> xr.Dataset:
     made = _encoders(context)
     splits, seeds = _source(context), made.seeds
     shape = {"objective": OBJECTIVES, "batch": made.plan.batch_sizes, "step": made.steps, "seed": seeds}
-    accuracy = empty(**shape, score=SCORES)
+    accuracy = empty(shape | {"score": SCORES})
     for cell in tqdm([*itertools.product(*shape.values())], desc="probes", unit="encoder"):
         objective, batch, step, seed = cell
         encoder = made.at(grids.member(objective, batch), seed, step)
@@ -148,7 +142,7 @@ def linear(context: Context) -> xr.Dataset:
     references = [UNTRAINED, *([OWN] if context.own else [])]
     side = splits["test"].images.shape[-1]
     references += [PIXELS] if side == context.pool.images().images.shape[-1] else []
-    beaten = empty(reference=references, seed=seeds, score=SCORES)
+    beaten = empty({"reference": references, "seed": seeds, "score": SCORES})
     for name, seed in itertools.product(references, seeds):
         beaten.loc[{"reference": name, "seed": seed}] = _probe(context, context.encoder(name, seed), splits, seed)[0]
     attrs = {"classes": list(map(str, splits["test"].classes)), "test_images": len(splits["test"])}
@@ -166,7 +160,7 @@ def fractions(context: Context) -> xr.Dataset:
     p, made = context.parameters, _encoders(context)
     methods = ["supervised", *OBJECTIVES, *([OWN] if context.own else [])]
     shape = {"begun": methods, "fraction": p.fractions, "seed": made.seeds}
-    values = empty(**shape, score=SCORES)
+    values = empty(shape | {"score": SCORES})
     context.memory["tuned"] = {}
     for cell in tqdm([*itertools.product(*shape.values())], desc="fine-tuning", unit="model"):
         method, fraction, seed = cell
@@ -212,7 +206,7 @@ def attack(context: Context) -> xr.Dataset:
     budgets = torch.stack([shares * p.largest_budget, shares * p.largest_budget * float(std.mean())])
     methods = context.data["fractions"].begun.values
     shape = {"attack": ATTACKS, "unit": UNITS, "begun": methods, "fraction": p.fractions}
-    accuracy = empty(**shape, budget=range(p.budgets), seed=made.seeds)
+    accuracy = empty(shape | {"budget": range(p.budgets), "seed": made.seeds})
     for (method, fraction, seed), model in tqdm(context.memory["tuned"].items(), desc="attacks", unit="model"):
         for unit, eps in zip(UNITS, budgets, strict=True):
             plain = (model, x, (0.0, 1.0))
@@ -292,8 +286,8 @@ def transfer(context: Context) -> xr.Dataset:
         (WAYS[1], "supervised"): "supervised-target",
     }
     methods = ("simclr", "supervised")
-    over_steps = empty(way=WAYS, begun=methods, step=made.steps, seed=made.seeds, score=SCORES)
-    over_batches = empty(side=p.sizes, batch=made.plan.batch_sizes, seed=made.seeds, score=SCORES)
+    over_steps = empty({"way": WAYS, "begun": methods, "step": made.steps, "seed": made.seeds, "score": SCORES})
+    over_batches = empty({"side": p.sizes, "batch": made.plan.batch_sizes, "seed": made.seeds, "score": SCORES})
     cells = [*itertools.product(variants, made.steps, made.seeds)]
     for (way, method), step, seed in tqdm(cells, desc="transfer", unit="encoder"):
         encoder = made.at(variants[way, method], seed, step)
@@ -313,16 +307,17 @@ def architectures(context: Context) -> xr.Dataset:
     """Both objectives on a network of another depth, and what a step costs with each (section 5)."""
     p, made = context.parameters, _encoders(context)
     variants = {made.plan.depths[0]: lambda o: grids.member(o, made.plan.middle), made.plan.depths[1]: "{}-deep".format}
-    accuracy = empty(objective=OBJECTIVES, depth=variants, seed=made.seeds, score=SCORES)
+    accuracy = empty({"objective": OBJECTIVES, "depth": variants, "seed": made.seeds, "score": SCORES})
     quantities = ("seconds", "views", "memory")
-    price = empty(objective=OBJECTIVES, depth=variants, repeat=range(p.cost_repeats), quantity=quantities)
+    repeats = range(p.cost_repeats)
+    price = empty({"objective": OBJECTIVES, "depth": variants, "repeat": repeats, "quantity": quantities})
     for objective, depth in tqdm([*itertools.product(OBJECTIVES, variants)], desc="architectures", unit="network"):
         variant = variants[depth](objective)
         for seed in made.seeds:
             at = {"objective": objective, "depth": depth, "seed": seed}
             accuracy.loc[at] = _probe(context, made.at(variant, seed), _source(context), seed)[0]
         member = made.plan.member(f"{variant}/0")
-        for repeat in range(p.cost_repeats):
+        for repeat in repeats:
             measured = cost.of_step(member.config, member.images())
             at = {"objective": objective, "depth": depth, "repeat": repeat}
             price.loc[at] = [measured.seconds, measured.views, measured.memory]
@@ -333,18 +328,18 @@ def published_code(context: Context) -> xr.Dataset:
     """Each departure of the published code from the text, switched on alone; fine-tuning from given weights."""
     p, made = context.parameters, _encoders(context)
     names = (PLAIN, *made.plan.departures)
-    accuracy = empty(departure=names, objective=OBJECTIVES, seed=made.seeds, score=SCORES)
+    accuracy = empty({"departure": names, "objective": OBJECTIVES, "seed": made.seeds, "score": SCORES})
     for name, objective, seed in tqdm([*itertools.product(names, OBJECTIVES, made.seeds)], desc="departures"):
         encoder = made.at(made.departure(objective, name), seed)
         at = {"departure": name, "objective": objective, "seed": seed}
         accuracy.loc[at] = _probe(context, encoder, _source(context), seed)[0]
-    cut = empty(step=made.steps, seed=made.seeds, score=SCORES)
+    cut = empty({"step": made.steps, "seed": made.seeds, "score": SCORES})
     first = _splits(context, p.target, p.sizes[0])
     for step, seed in itertools.product(made.steps, made.seeds if "cut" in names else ()):
         encoder = made.at(made.departure("simclr", "cut"), seed, step)
         cut.loc[{"step": step, "seed": seed}] = _probe(context, encoder, first, seed)[0]
     begun = {"supervised": "supervised-elsewhere"} | {o: made.departure(o, "initialised") for o in OBJECTIVES}
-    tuned = empty(begun=begun, fraction=p.fractions, seed=made.seeds, score=SCORES)
+    tuned = empty({"begun": begun, "fraction": p.fractions, "seed": made.seeds, "score": SCORES})
     cells = [*itertools.product(begun, p.fractions, made.seeds)] if "initialised" in names else []
     for method, fraction, seed in tqdm(cells, desc="fine-tuning from given weights", unit="model"):
         step = None if method == "supervised" else made.tuned_step
