@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from sslnb import data
 from sslnb.core.checks import expect, expect_known
@@ -79,6 +79,7 @@ class Parameters(BaseModel):
     size: Count | None = None  # side of the images in pixels; their own unless given
 
     PRESETS: typing.ClassVar[dict[str, Preset]] = {}
+    _asked: frozenset[str] = PrivateAttr(frozenset())  # fields that somebody set: the others are cut to what there is
 
     @field_validator("pool")
     @classmethod
@@ -100,9 +101,15 @@ class Parameters(BaseModel):
         expect(profile != "published" or not changed, "profile", "no other parameter with 'published'", [*changed])
         preset = cls.PRESETS["small" if profile == "published" else profile].values
         try:
-            return cls(**{"profile": profile} | dict(preset) | changed)
+            made = cls(**{"profile": profile} | dict(preset) | changed)
         except ValidationError as error:
             raise ValueError(_in_one_line(error)) from error
+        made._asked = frozenset(changed)
+        return made
+
+    def asked(self, name: str) -> bool:
+        """Whether a value was asked for, rather than a preset's."""
+        return name in self._asked
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, object]) -> typing.Self:
@@ -218,6 +225,16 @@ class Context:
             "self_supervised": ("objective", [not labels_used.get(name, True) for name in objectives]),
             "learned": ("objective", [name in trained and name not in self.unlearned for name in objectives]),
         }
+
+    def at_most(self, field: str, have: int) -> int:
+        """A field's value, or what there is: a preset's is cut and noted, ``ValueError`` for one that was asked for."""
+        wanted = getattr(self.parameters, field)
+        if wanted <= have:
+            return wanted
+        expect(not self.parameters.asked(field), field, f"at most {have:,}, as many as there are", wanted)
+        note = f"{field}: {have:,}, where {wanted:,} were asked for"
+        self.notes += [] if note in self.notes else [note]
+        return have
 
     @functools.cache  # noqa: B019 - a context lives as long as its study
     def images(

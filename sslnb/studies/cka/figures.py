@@ -255,9 +255,11 @@ def estimates(result: Result) -> Figure:
     return figure
 
 
-def indices(result: Result) -> Figure:
+def indices(result: Result) -> Figure | Markdown:
     """Every index of corresponding even layers, of another seed and of each self-supervised method."""
     data = result.data["indices"]
+    if not data.sizes["block"]:
+        return Markdown("Every block has as many channels as there are images, or more: indices would say nothing.")
     pairs, names, layers = (list(data[name].values) for name in ("objective", "index", "block"))
     figure, axes = panels(len(pairs), height=2.8, sharey=True)
     for ax, pair, values in zip(axes[0], pairs, data.similarity.values, strict=True):

@@ -70,8 +70,3 @@ class CkaParameters(Parameters):
     }
 
     _distinct = field_validator("compared", "batch_sizes")(distinct)
-
-    @property
-    def least_images(self) -> int:
-        """Test images without which something can not be measured."""
-        return max(2 * self.gram_batch, self.estimate_images, self.index_images, self.neighbours + 1)

@@ -67,12 +67,8 @@ class Networks:
         return self.by_name[objective, self.seeds[min(1, len(self.seeds) - 1)]]
 
     def _check(self, context: Context) -> None:
-        p = context.parameters
-        need = f"at least {p.least_images} images, for gram_batch, estimate_images, index_images and neighbours"
-        expect(len(self.images) >= p.least_images, f"the test split of {p.dataset}", need, len(self.images))
-        width = self.first.feature_dim
-        enough = f"more than the {width} channels of the last layer and one"
-        expect(p.index_images > width + 1, "index_images", enough, p.index_images)
+        count, p = len(self.images), context.parameters
+        expect(count >= 2 * cka.LEAST, f"the test split of {p.dataset}", f"at least {2 * cka.LEAST} images", count)
         if self.own is not None:
             channels = self.images.images.shape[1]
             expect(self.own.in_channels == channels, "encoder", f"one for {channels} channels", self.own.in_channels)
@@ -90,7 +86,9 @@ def _networks(context: Context) -> Networks:
 
 
 def _compared(context: Context, sources: Sequence[Source], **settings: object) -> Similarity:
-    shared = {"batch_size": context.parameters.gram_batch, "seed": 0}
+    # At least two minibatches: one alone has no spread.
+    batch = context.at_most("gram_batch", len(_networks(context).images) // 2)
+    shared = {"batch_size": batch, "seed": 0}
     return cka.similarity(sources, **shared | settings)
 
 
@@ -237,9 +235,9 @@ def shapes(context: Context) -> xr.Dataset:
 def estimates(context: Context) -> xr.Dataset:
     """Minibatch estimates against the exact value over the batch size, biased ones too, and their null."""
     p, n = context.parameters, _networks(context)
-    images = at_most(n.images, p.estimate_images).images
+    images = at_most(n.images, context.at_most("estimate_images", len(n.images))).images
     images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
-    sizes = (*p.batch_sizes, len(images))
+    sizes = (*(size for size in p.batch_sizes if size < len(images)), len(images))
     sources = [Source("supervised", images, n.first), Source("other", images, n.other(n.objectives[1]))]
     estimate = np.empty((2, len(sizes), len(n.layers), len(n.layers)))
     null = np.empty(estimate.shape[:3])
@@ -254,11 +252,20 @@ def estimates(context: Context) -> xr.Dataset:
 
 
 def indices(context: Context) -> xr.Dataset:
-    """Other indices on the channels' spatial means: supervised against another seed and against each objective."""
+    """Other indices on the channels' spatial means: supervised against another seed and against each objective.
+
+    Of blocks with fewer channels than there are images: all others have some index at 1 by their size alone.
+    """
     n = _networks(context)
-    images = at_most(n.images, context.parameters.index_images).images
+    images = at_most(n.images, context.at_most("index_images", len(n.images))).images
     blocks = [name for name in n.layers if name != "stem" and not name.endswith(".residual")]
     first = channel_means(n.first, images, blocks)
+    wide = [name for name in blocks if first[name].shape[1] + 1 >= len(images)]
+    if wide:
+        context.notes.append(
+            f"indices: without {', '.join(wide)}, which have too many channels for {len(images)} images"
+        )
+    blocks = [name for name in blocks if name not in wide]
     pairs = n.objectives if len(n.seeds) > 1 else n.objectives[1:]  # with itself only where there is another seed
     values = np.full((len(pairs), len(INDICES), len(blocks)), np.nan)
     for i, objective in enumerate(pairs):
@@ -291,7 +298,8 @@ def neighbours(context: Context) -> xr.Dataset:
 def _of_layers(network: Encoder, bank: ImageSet, queries: Tensor, context: Context) -> Tensor:
     """Positions [L,Q,k] of the images nearest to some in every layer."""
     means = channel_means(network, bank.images)
-    return torch.stack([_nearest(x, queries, context.parameters.neighbours) for x in means.values()])
+    count = context.at_most("neighbours", len(bank) - 1)
+    return torch.stack([_nearest(x, queries, count) for x in means.values()])
 
 
 def _shuffled(images: ImageSet, seed: int) -> ImageSet:

@@ -93,8 +93,7 @@ def _check(context: Context) -> None:
     p = context.parameters
     source = context.images(p.dataset, "train")
     channels = source.images.shape[1]
-    for fraction in p.fractions:
-        label_fraction(source, fraction)
+    _fractions(context)
     got = _splits(context, p.target, p.sizes[0])["test"].images.shape[1]
     expect(got == channels, "target", f"images of {channels} channels, as {p.dataset}", got)
     if context.own is not None:
@@ -103,6 +102,24 @@ def _check(context: Context) -> None:
     deviation = float(normalisation(source)[1].max())
     wanted = f"at most {1 / deviation:.2f}, from the darkest to the brightest pixel"
     expect(p.largest_budget <= 1 / deviation, "largest_budget", wanted, p.largest_budget)
+
+
+def _fractions(context: Context) -> list[float]:
+    """Shares of the labels that leave an image in every class: those of a preset are cut to these."""
+    p, possible, left_out = context.parameters, [], []
+    for fraction in p.fractions:
+        try:
+            label_fraction(context.images(p.dataset, "train"), fraction)
+            possible.append(fraction)
+        except ValueError as error:
+            if p.asked("fractions"):
+                raise
+            left_out.append(error)
+    if not possible:
+        raise left_out[-1]
+    for error in left_out:
+        context.notes += [] if str(error) in context.notes else [str(error)]
+    return possible
 
 
 # --- linear evaluation ------------------------------------------------------------------------------------------------
@@ -159,7 +176,7 @@ def fractions(context: Context) -> xr.Dataset:
     """
     p, made = context.parameters, _encoders(context)
     methods = ["supervised", *OBJECTIVES, *([OWN] if context.own else [])]
-    shape = {"begun": methods, "fraction": p.fractions, "seed": made.seeds}
+    shape = {"begun": methods, "fraction": _fractions(context), "seed": made.seeds}
     values = empty(shape | {"score": SCORES})
     context.memory["tuned"] = {}
     for cell in tqdm([*itertools.product(*shape.values())], desc="fine-tuning", unit="model"):
@@ -205,7 +222,7 @@ def attack(context: Context) -> xr.Dataset:
     (mean, std), shares = normalisation(context.images(p.dataset, "train")), torch.linspace(0, 1, p.budgets)
     budgets = torch.stack([shares * p.largest_budget, shares * p.largest_budget * float(std.mean())])
     methods = context.data["fractions"].begun.values
-    shape = {"attack": ATTACKS, "unit": UNITS, "begun": methods, "fraction": p.fractions}
+    shape = {"attack": ATTACKS, "unit": UNITS, "begun": methods, "fraction": _fractions(context)}
     accuracy = empty(shape | {"budget": range(p.budgets), "seed": made.seeds})
     for (method, fraction, seed), model in tqdm(context.memory["tuned"].items(), desc="attacks", unit="model"):
         for unit, eps in zip(UNITS, budgets, strict=True):
@@ -339,8 +356,8 @@ def published_code(context: Context) -> xr.Dataset:
         encoder = made.at(made.departure("simclr", "cut"), seed, step)
         cut.loc[{"step": step, "seed": seed}] = _probe(context, encoder, first, seed)[0]
     begun = {"supervised": "supervised-elsewhere"} | {o: made.departure(o, "initialised") for o in OBJECTIVES}
-    tuned = empty({"begun": begun, "fraction": p.fractions, "seed": made.seeds, "score": SCORES})
-    cells = [*itertools.product(begun, p.fractions, made.seeds)] if "initialised" in names else []
+    tuned = empty({"begun": begun, "fraction": _fractions(context), "seed": made.seeds, "score": SCORES})
+    cells = [*itertools.product(begun, _fractions(context), made.seeds)] if "initialised" in names else []
     for method, fraction, seed in tqdm(cells, desc="fine-tuning from given weights", unit="model"):
         step = None if method == "supervised" else made.tuned_step
         at = {"begun": method, "fraction": fraction, "seed": seed}

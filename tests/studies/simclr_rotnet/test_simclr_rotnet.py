@@ -181,6 +181,14 @@ def test_what_would_stop_the_study_later_is_refused(pool: None, tmp_path) -> Non
     refuse(r"largest_budget: expected at most \d\.\d+, from the darkest to the brightest", largest_budget=50.0)
 
 
+def test_a_presets_shares_of_the_labels_are_cut_to_those_that_leave_an_image_in_every_class(pool: None) -> None:
+    changes = {name: value for name, value in TINY.items() if name not in ("fractions", "tune_epochs")}
+    few = STUDY.start(STUDY.parameters.of("quick", **changes | {"dataset": "digit-scenes:scenes=300"}))
+    data = few.step("fractions")
+    assert list(data.fraction.values) == [0.1]
+    assert any(note.startswith("fraction: expected at least one image of every class") for note in few.context.notes)
+
+
 # --- the study --------------------------------------------------------------------------------------------------------
 
 
