@@ -100,7 +100,7 @@ def test_too_few_test_images_unknown_objectives_and_other_channels_are_refused(s
 
 
 def test_a_preset_is_cut_to_the_images_that_there_are(study) -> None:
-    """A dozen pictures: fewer minibatches, estimates and neighbours, indices of narrow blocks alone, and notes of it."""
+    """A dozen pictures: smaller minibatches, fewer estimates, indices of narrow blocks alone, and notes of it."""
     asked = {"pool": "tiny", "dataset": "digit-scenes:scenes=12", "permutations": 3, "rounds": 3}
     run = STUDY.start(STUDY.parameters.of(**asked))
     result = run.all()
