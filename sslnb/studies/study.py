@@ -13,7 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sslnb import data
 from sslnb.core.checks import expect, expect_known
@@ -31,6 +40,7 @@ from sslnb.pool.scales import SCALES
 
 PROFILES = ("quick", "small", "paper", "published")
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
+PATHS = ("folder", "npz", "checkpoint")  # what begins a name that goes on with a path
 OWN = "encoder"  # how results name an encoder that the user brings
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -87,6 +97,18 @@ class Parameters(BaseModel):
         if not name.startswith("paper"):  # which is planned where there is a GPU
             expect_known(name, tuple(SCALES), "pool")
         return name
+
+    @model_validator(mode="after")
+    def _there(self) -> typing.Self:
+        """Members that the pool plans, and files that exist: refused here, before anything is computed."""
+        for objective in self.objectives or () if self.pool in SCALES else ():
+            expect_known(objective, sorted(SCALES[self.pool].variants), "objectives")
+        for name, value in self:
+            for item in value if isinstance(value, tuple) else (value,):
+                kind, _, path = item.partition(":") if isinstance(item, str) else ("", "", "")
+                there = kind not in PATHS or Path(path).expanduser().exists()
+                expect(there, name, f"{kind}: and a path that exists", item)
+        return self
 
     @classmethod
     def of(cls, profile: str = "quick", **changes: object) -> typing.Self:

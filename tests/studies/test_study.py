@@ -45,6 +45,12 @@ def test_lists_come_as_lists_or_as_text(value, expected) -> None:
     ("changes", "message"),
     [
         ({"cuont": 1}, "parameter: expected one of .*did you mean 'count'"),
+        ({"objectives": "simcr"}, "^objectives: expected one of .*did you mean 'simclr'"),
+        ({"sets": "folder:/no/such"}, "^sets: expected folder: and a path that exists, got folder:/no/such$"),
+        (
+            {"encoder": "checkpoint:my.pt"},
+            "^encoder: expected checkpoint: and a path that exists, got checkpoint:my.pt$",
+        ),
         ({"count": 0}, "^count: expected at least 1, got 0$"),
         ({"count": "three"}, "^count: expected a valid integer, got 'three'$"),
         ({"rate": [1]}, r"^rate: expected a valid number, got \[1\]$"),

@@ -51,7 +51,7 @@ class Networks:
         # Of a seed that nothing was trained from: networks of one seed begin alike.
         self.untrained = pool.encoder(UNTRAINED, max(seed for _, seed in context.names) + 1).to(on)
         self.own = None if context.own is None else context.own.to(on)
-        self.images = _shuffled(context.images(p.dataset, "test", p.test_limit), self.seeds[0])
+        self.images = _shuffled(_compared_images(context), self.seeds[0])
         self.layers = list(self.first.layer_names)
         self.groups, ends = group_ends(self.layers)
         self.group_layers, self.ends = [self.layers[i] for i in ends], ends
@@ -68,7 +68,7 @@ class Networks:
 
     def _check(self, context: Context) -> None:
         count, p = len(self.images), context.parameters
-        expect(count >= 2 * cka.LEAST, f"the test split of {p.dataset}", f"at least {2 * cka.LEAST} images", count)
+        expect(count >= 2 * cka.LEAST, p.dataset, f"at least {2 * cka.LEAST} images to compare", count)
         if self.own is not None:
             channels = self.images.images.shape[1]
             expect(self.own.in_channels == channels, "encoder", f"one for {channels} channels", self.own.in_channels)
@@ -77,6 +77,18 @@ class Networks:
     def coordinates(self) -> dict[str, object]:
         names = {"objective": self.objectives, "seed": self.seeds, "layer": self.layers}
         return names | {f"{key}_b": value for key, value in names.items()}
+
+
+def _compared_images(context: Context) -> ImageSet:
+    """The test split; of a small set that no encoder was trained on, all of it: nothing is fitted to them here."""
+    p = context.parameters
+    test = context.images(p.dataset, "test", p.test_limit)
+    if len(test) >= 2 * p.gram_batch or p.dataset == context.pool.scale.dataset:
+        return test
+    context.notes.append(f"{p.dataset}: images of all splits are compared, since the test split has {len(test)}")
+    parts = [context.images(p.dataset, split) for split in ("train", "val", "test")]
+    images, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels"))
+    return at_most(ImageSet(images, labels, test.classes, None, test.name), p.test_limit)
 
 
 def _networks(context: Context) -> Networks:

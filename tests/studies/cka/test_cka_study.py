@@ -83,14 +83,14 @@ def test_what_can_not_be_run_is_refused_before_anything_starts(changes: dict, me
 
 
 def test_too_few_test_images_unknown_objectives_and_other_channels_are_refused(study, tmp_path) -> None:
-    few = TINY | {"dataset": "digit-scenes:scenes=60", "test_limit": None}
+    asked = TINY | {"test_limit": 60, "gram_batch": 31}
     with pytest.raises(ValueError, match="gram_batch: expected at most 30, as many as there are, got 31"):
-        STUDY.start(STUDY.parameters.of(**few | {"gram_batch": 31})).step("layer_similarity")
-    seven = {f"{split}_images": np.zeros((7, 32, 32, 3), np.uint8) for split in ("train", "val", "test")}
-    seven |= {f"{split}_labels": np.arange(7) % 2 for split in ("train", "val", "test")}
-    np.savez(tmp_path / "seven.npz", **seven)
-    with pytest.raises(ValueError, match=r"the test split of npz:.*: expected at least 8 images, got 7"):
-        STUDY.start(STUDY.parameters.of(**few | {"dataset": f"npz:{tmp_path / 'seven.npz'}"})).step("layer_similarity")
+        STUDY.start(STUDY.parameters.of(**asked)).step("layer_similarity")
+    few = {f"{split}_images": np.zeros((2, 32, 32, 3), np.uint8) for split in ("train", "val", "test")}
+    few |= {f"{split}_labels": np.arange(2) for split in ("train", "val", "test")}
+    np.savez(tmp_path / "few.npz", **few)
+    with pytest.raises(ValueError, match=r"npz:.*: expected at least 8 images to compare, got 6"):
+        STUDY.start(STUDY.parameters.of(**TINY | {"dataset": f"npz:{tmp_path / 'few.npz'}"})).step("layer_similarity")
     with pytest.raises(ValueError, match="compared: expected members of the pool 'tiny', got byol"):
         STUDY.start(STUDY.parameters.of(**TINY, compared="byol")).step("layer_similarity")
     save_encoder(untrained(0, width=4, in_channels=1), tmp_path / "grey.pt")
@@ -99,14 +99,19 @@ def test_too_few_test_images_unknown_objectives_and_other_channels_are_refused(s
         STUDY.start(grey).step("layer_similarity")
 
 
-def test_a_preset_is_cut_to_the_images_that_there_are(study) -> None:
+def test_a_preset_is_cut_to_the_images_that_there_are(study, tmp_path) -> None:
     """A dozen pictures: smaller minibatches, fewer estimates, indices of narrow blocks alone, and notes of it."""
-    asked = {"pool": "tiny", "dataset": "digit-scenes:scenes=12", "permutations": 3, "rounds": 3}
+    rng = np.random.default_rng(0)
+    few = {f"{split}_images": rng.integers(0, 255, (4, 32, 32, 3), np.uint8) for split in ("train", "val", "test")}
+    few |= {f"{split}_labels": np.arange(4) % 2 for split in ("train", "val", "test")}
+    np.savez(tmp_path / "few.npz", **few)
+    asked = {"pool": "tiny", "dataset": f"npz:{tmp_path / 'few.npz'}", "permutations": 3, "rounds": 3}
     run = STUDY.start(STUDY.parameters.of(**asked))
     result = run.all()
     assert list(result.data["estimates"]["size"].values) == [8, 12]
     assert list(result.data["indices"].block.values) == ["layer1.0", "layer1.1", "layer2.0", "layer2.1"]
     notes = " ".join(result.facts["notes"])
+    assert "images of all splits are compared, since the test split has 4" in notes
     assert "gram_batch: 6, where 128 were asked for" in notes and "indices: without layer3.0" in notes
     for name in FIGURES:
         assert getattr(figures, name)(result)
