@@ -1,5 +1,6 @@
 """The ``sslnb`` command line."""
 
+import collections
 import dataclasses
 import json
 import math
@@ -20,6 +21,8 @@ from sslnb.book.sweep import sweep as sweep_study
 from sslnb.core import distributed, files
 from sslnb.core.checks import expect
 from sslnb.data import catalogue
+from sslnb.encoders import foreign
+from sslnb.encoders.load import read_checkpoint
 from sslnb.objectives import registry
 from sslnb.pool import train as pool_training
 from sslnb.pool.scales import SCALES
@@ -196,6 +199,22 @@ def _train(
     knn = f", validation kNN {100 * last['knn']:.1f} %" if math.isfinite(last["knn"]) else ""
     print(f"loss {last['loss']:.4f} after {len(training.history['loss'])} epochs{knn}")
     print(f"encoder in {out}, log in {log}, curves in {curves}")
+
+
+@sslnb.command("encoder")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+def describe_encoder(file: str) -> None:
+    """Describe the checkpoint FILE: layout, architecture, what is an encoder in it and what is left aside."""
+    state = read_checkpoint(file)
+    if {"spec", "encoder"} <= set(state):
+        print(f"written by this package: {state['spec']}")
+        return
+    layout, own = foreign.describe(state)
+    where = f" under {layout.place}" if layout.place else ""
+    print(f"{layout.architecture}, {layout.stem} stem, {layout.channels} channels: {len(own)} tensors{where}")
+    print(f"prefix {layout.prefix!r}" + (f", as {layout.project} has it" if layout.project else ""))
+    groups = collections.Counter(".".join(name.split(".")[:2]) for name in layout.aside)
+    print("left aside: " + (", ".join(f"{name} ({count})" for name, count in groups.items()) or "nothing"))
 
 
 @sslnb.command("studies")

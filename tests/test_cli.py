@@ -1,6 +1,10 @@
 import pytest
+import torch
+import torchvision
 
 from sslnb import cli
+from sslnb.encoders import save_encoder
+from sslnb.encoders.resnet import untrained
 
 
 @pytest.mark.parametrize(
@@ -61,3 +65,19 @@ def test_studies_are_listed_with_their_parameters(capsys):
     assert cli.main(["studies"]) == 0
     listed = capsys.readouterr().out
     assert "separability" in listed and "attack_steps = 50" in listed
+
+
+def test_a_checkpoint_is_described(capsys, tmp_path):
+    body = torchvision.models.resnet18(weights=None)
+    state = {f"module.encoder_q.{name}": value for name, value in body.state_dict().items()}
+    torch.save({"state_dict": state | {"module.queue": torch.zeros(2)}}, tmp_path / "moco.pth")
+    assert cli.main(["encoder", str(tmp_path / "moco.pth")]) == 0
+    told = capsys.readouterr().out
+    assert "resnet18, imagenet stem, 3 channels: 120 tensors under state_dict" in told and "as MoCo has it" in told
+    assert "module.queue (1)" in told and "module.encoder_q (2)" in told
+    save_encoder(untrained(0, width=4), tmp_path / "ours.pt")
+    assert cli.main(["encoder", str(tmp_path / "ours.pt")]) == 0
+    assert "written by this package" in capsys.readouterr().out
+    (tmp_path / "notes.pth").write_text("no checkpoint")
+    assert cli.main(["encoder", str(tmp_path / "notes.pth")]) == 1
+    assert "expected a whole file of plain tensors" in capsys.readouterr().err

@@ -106,7 +106,7 @@ class Parameters(BaseModel):
         for name, value in self:
             for item in value if isinstance(value, tuple) else (value,):
                 kind, _, path = item.partition(":") if isinstance(item, str) else ("", "", "")
-                there = kind not in PATHS or Path(path).expanduser().exists()
+                there = kind not in PATHS or Path(path.partition("?")[0]).expanduser().exists()
                 expect(there, name, f"{kind}: and a path that exists", item)
         return self
 
