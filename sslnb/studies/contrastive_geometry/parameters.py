@@ -9,6 +9,25 @@ from sslnb.studies.study import Count, Counts, Names, Parameters, Preset, distin
 PAPER_TASKS = ("0 1 2 3 4", "6 11 16 21 26", "56 58 62 66 68", "95 96 97 98 99")  # of CIFAR-100
 Several = Annotated[int, Field(ge=2)]
 
+# On two CPU cores; the paper's hardware changes a few of them.
+SMALL = {
+    "pool": "small",
+    "target": "cifar100",
+    "task_limit": None,
+    "head_batch": 256,
+    "samples": 500,  # all validation images of a task
+    "surface_points": 51,
+    "surface_images": 512,
+    "flat_directions": 10,
+    "curvature_steps": 40,
+    "probes": 20,
+    "pgd_budgets": (1, 2, 4, 8, 15),
+    "attack_steps": 10,
+    "attack_limit": 250,
+    "mean_images": 2000,
+    "rounds": 200,
+}
+
 
 class GeometryParameters(Parameters):
     """Which encoders are fine-tuned on which small tasks, and what is measured of the classifiers."""
@@ -44,45 +63,13 @@ class GeometryParameters(Parameters):
             90,
             "two CPU cores",
             "the paper's figures 1 and 2 and Table 1, CIFAR-10 to CIFAR-100, ResNet-18 of a fourth of its width",
-            {
-                "pool": "small",
-                "target": "cifar100",
-                "task_limit": None,
-                "head_batch": 256,
-                "samples": 500,  # all validation images of a task
-                "surface_points": 51,
-                "surface_images": 512,
-                "flat_directions": 10,
-                "curvature_steps": 40,
-                "probes": 20,
-                "pgd_budgets": (1, 2, 4, 8, 15),
-                "attack_steps": 10,
-                "attack_limit": 250,
-                "mean_images": 2000,
-                "rounds": 200,
-            },
+            SMALL,
         ),
         "paper": Preset(
             120,
             "one data-centre GPU",
             "the paper's ResNet-18",
-            {
-                "pool": "paper",
-                "target": "cifar100",
-                "task_limit": None,
-                "head_batch": 256,
-                "samples": 500,
-                "surface_points": 51,
-                "surface_images": 512,
-                "flat_directions": 10,
-                "curvature_steps": 40,
-                "probes": 20,
-                "pgd_budgets": (1, 2, 4, 8, 15),
-                "attack_steps": 10,
-                "attack_limit": None,
-                "mean_images": 2000,
-                "rounds": 200,
-            },
+            SMALL | {"pool": "paper", "attack_limit": None},
         ),
     }
 
