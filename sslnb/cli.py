@@ -224,7 +224,8 @@ def list_studies() -> None:
         study = studies.get(name)
         print(f"{name}: {study.title}")
         for profile, preset in study.parameters.PRESETS.items():
-            print(f"  --profile {profile}: {preset.minutes:g} minutes on {preset.hardware}; {preset.reaches}")
+            expected = "" if profile == "quick" else " expected"
+            print(f"  --profile {profile}: {preset.minutes:g} minutes{expected} on {preset.hardware}; {preset.reaches}")
         for field, value in studies.parameters(name, profile="quick").as_dict().items():
             print(f"  {field} = {value!r}")
 

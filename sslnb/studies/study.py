@@ -71,7 +71,7 @@ Names = typing.Annotated[tuple[typing.Annotated[str, Field(min_length=1)], ...],
 class Preset:
     """A profile of a study: what it costs, what it reaches, and the values that make it so."""
 
-    minutes: float
+    minutes: float  # measured for quick, once its pool is there; of the others an expectation
     hardware: str
     reaches: str
     values: Mapping[str, object]

@@ -46,7 +46,7 @@ class CkaParameters(Parameters):
     neighbours: Annotated[int, Field(ge=1, lt=BANK)] = 5  # shown for an image in the explorer
 
     PRESETS: ClassVar[dict[str, Preset]] = {
-        "quick": Preset(1, "two CPU cores", "every panel, on networks that have learned little", {}),
+        "quick": Preset(0.6, "two CPU cores", "every panel, on networks that have learned little", {}),
         "small": Preset(
             15,
             "two CPU cores",

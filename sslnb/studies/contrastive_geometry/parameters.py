@@ -58,7 +58,7 @@ class GeometryParameters(Parameters):
     rounds: Several = 40  # of the bootstrap over images
 
     PRESETS: ClassVar[dict[str, Preset]] = {
-        "quick": Preset(1, "two CPU cores", "every step, on encoders that have learned little", {}),
+        "quick": Preset(1.2, "two CPU cores", "every step, on encoders that have learned little", {}),
         "small": Preset(
             90,
             "two CPU cores",

@@ -16,7 +16,7 @@ class ObjectivesParameters(Parameters):
     probe_epochs: Count = 15
 
     PRESETS: ClassVar[dict[str, Preset]] = {
-        "quick": Preset(1, "two CPU cores", "every member of the pool, trained for two minutes", {}),
+        "quick": Preset(0.6, "two CPU cores", "every member of the pool, trained for two minutes", {}),
         "small": Preset(
             15,
             "two CPU cores",

@@ -64,7 +64,7 @@ class QScoreParameters(Parameters):
     probe_epochs: Count = 12
 
     PRESETS: ClassVar[dict[str, Preset]] = {
-        "quick": Preset(1, "two CPU cores", "every step, on encoders that have learned little", {}),
+        "quick": Preset(1.3, "two CPU cores", "every step, on encoders that have learned little", {}),
         "small": Preset(
             150,
             "two CPU cores",

@@ -18,7 +18,7 @@ class SeparabilityParameters(Parameters):
     attack_steps: Count = 50  # with which PGD comes within 1 point of the exact accuracy
 
     PRESETS: ClassVar[dict[str, Preset]] = {
-        "quick": Preset(1, "two CPU cores", "every step, on encoders that have learned little", {}),
+        "quick": Preset(1.5, "two CPU cores", "every step, on encoders that have learned little", {}),
         "small": Preset(
             60,
             "two CPU cores",

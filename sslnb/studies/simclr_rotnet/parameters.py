@@ -50,7 +50,7 @@ class RotNetParameters(Parameters):
     cost_repeats: Several = 3  # of the timing of a step
 
     PRESETS: ClassVar[dict[str, Preset]] = {
-        "quick": Preset(1, "two CPU cores", "every step, on encoders that have learned little", {}),
+        "quick": Preset(1.1, "two CPU cores", "every step, on encoders that have learned little", {}),
         "small": Preset(
             120,
             "two CPU cores",
