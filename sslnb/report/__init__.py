@@ -2,12 +2,13 @@
 
 from sslnb.report.mosaic import mosaic, photograph
 from sslnb.report.tables import table
-from sslnb.report.verdicts import glue_verdicts, learned, origin, parts, verdicts
+from sslnb.report.verdicts import glue_verdicts, learned, notes, origin, parts, verdicts
 
 __all__ = [
     "glue_verdicts",
     "learned",
     "mosaic",
+    "notes",
     "origin",
     "parts",
     "photograph",

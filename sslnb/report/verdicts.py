@@ -65,6 +65,11 @@ def learned(result: Result) -> Markdown:
     return table(("encoder", "seeds", "linear, %", "kNN, %", "hours", "learned"), rows)
 
 
+def notes(result: Result) -> Markdown:
+    """What has to be known before a result is read; nothing where there is nothing to say."""
+    return Markdown("\n\n".join(f"> {note}" for note in result.facts.get("notes", [])))
+
+
 def origin(result: Result) -> Markdown:
     """Where a result comes from: command, commit, encoders, data, versions, hardware, time, notes."""
     p, parameters = result.facts["provenance"], result.facts["parameters"]
