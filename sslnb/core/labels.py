@@ -2,7 +2,6 @@
 
 # Objectives add their own when they are registered.
 METHOD_LABELS = {
-    "random": "Random weights",
     "untrained": "Untrained",
     "encoder": "Given encoder",
     "pixels": "Raw pixels",

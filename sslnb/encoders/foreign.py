@@ -15,8 +15,9 @@ from sslnb.encoders.encoder import Encoder, Wrapped
 
 State = Mapping[str, Tensor]
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CIFAR = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training images
+# Mean and deviation of each channel over a set's training images.
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torchvision's weights expect them
+CIFAR = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 NORMALISATIONS = {"imagenet": IMAGENET, "cifar": CIFAR, "none": PLAIN}
 DEPTHS = {

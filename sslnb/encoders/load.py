@@ -18,8 +18,6 @@ from sslnb.encoders.encoder import Encoder, Wrapped
 from sslnb.encoders.resnet import resnet
 
 OPTIONS = ("prefix", "arch", "stem", "normalisation")  # of another project's checkpoint
-# Per-channel mean and deviation of ImageNet, as torchvision's weights expect them.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_encoder(spec: str) -> Encoder:
@@ -70,7 +68,8 @@ def torchvision_encoder(name: str, *, pretrained: bool = True) -> Encoder:
     feature_dim = model.get_submodule(last).in_features
     setattr(model.get_submodule(parent), child, nn.Identity())
     spec = {"family": "torchvision", "name": name}
-    return Wrapped(model, feature_dim, spec=spec, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    mean, std = foreign.IMAGENET
+    return Wrapped(model, feature_dim, spec=spec, mean=mean, std=std)
 
 
 def timm_encoder(name: str, *, pretrained: bool = True) -> Encoder:

@@ -35,25 +35,25 @@ class Pool:
 
     def members(self) -> tuple[str, ...]:
         """Names of the planned members that are finished, in the order of the plan, then of the matched controls."""
-        planned = tuple(name for name in self.scale.members if self._find(name) and self._find(name)[1].file)
-        matched = (f"{MATCHED}/{name.rpartition('/')[2]}" for name in self.matched_steps())
-        return (*planned, *matched)
+        places = {name: self._find(name) for name in self.scale.members}
+        planned = (name for name, place in places.items() if place is not None and place[1].file)
+        return (*planned, *(f"{MATCHED}/{seed}" for seed in self.matched_steps()))
 
-    def matched_steps(self) -> dict[str, int]:
-        """Supervised members with the step at which each is as accurate as SimCLR of the same seed.
+    def matched_steps(self) -> dict[int, int]:
+        """Seeds with the step at which supervised training is as accurate as SimCLR of the same seed.
 
         Of the steps at which encoders were kept, the one whose validation accuracy is nearest, at most 2 points off.
         """
         early, reference = (self.scale.variants.get(name) for name in MATCH)
         known = early is not None and reference is not None and early.every_epoch > 0
-        steps = {}
-        for seed in range(min(early.seeds, reference.seeds) if known else 0):
-            name, goal = f"{MATCH[0]}/{seed}", self._find(f"{MATCH[1]}/{seed}")
-            gaps = {} if goal is None or goal[1].file is None else self._gaps(name, goal[1].accuracy["linear"])
-            nearest = min(gaps, key=gaps.__getitem__, default=None)
-            if nearest is not None and gaps[nearest] <= CLOSE:
-                steps[name] = nearest
-        return steps
+        steps = {seed: self._matched_step(seed) for seed in range(min(early.seeds, reference.seeds) if known else 0)}
+        return {seed: step for seed, step in steps.items() if step is not None}
+
+    def _matched_step(self, seed: int) -> int | None:
+        early, goal = f"{MATCH[0]}/{seed}", self._find(f"{MATCH[1]}/{seed}")
+        gaps = {} if goal is None or goal[1].file is None else self._gaps(early, goal[1].accuracy["linear"])
+        nearest = min(gaps, key=gaps.__getitem__, default=None)
+        return nearest if nearest is not None and gaps[nearest] <= CLOSE else None
 
     def _gaps(self, name: str, goal: float) -> dict[int, float]:
         """How far a member's validation accuracy was from a goal at the steps, short of the last, that were kept."""
@@ -106,7 +106,8 @@ class Pool:
     def _find(self, name: str) -> tuple[Path, Entry] | None:
         if name.startswith(f"{MATCHED}/"):
             early = name.replace(MATCHED, MATCH[0])
-            step = self.matched_steps().get(early)
+            self.scale.member(early)
+            step = self._matched_step(int(early.rpartition("/")[2]))
             if step is None:
                 return None
             name = f"{early}@{step}"
@@ -128,14 +129,20 @@ class Pool:
 
     @functools.cache  # noqa: B019 - a pool lives as long as its study
     def floor(self) -> dict[str, object]:
-        """Linear accuracy on validation images of raw pixels and of untrained twins, which members have to exceed."""
+        """Linear accuracy on validation images of raw pixels and of untrained twins, which members have to exceed.
+
+        ``ValueError`` where the scale's data set here is not the one that members learned from.
+        """
         images, held_out = self.images(), self.images("val")
+        own = {name for name, variant in self.scale.variants.items() if variant.dataset}
+        for name in self:
+            if name.rpartition("/")[0] not in own:
+                self._expect_data(name, images)
         seeds = sorted({int(name.rpartition("/")[2]) for name in self})
         twins = [runs.accuracies(self.encoder(UNTRAINED, seed), images, held_out)["linear"] for seed in seeds]
         return {"pixels": runs.accuracies(self.encoder(PIXELS), images, held_out)["linear"], "untrained": twins}
 
-    def expect_data(self, name: str, images: ImageSet) -> None:
-        """``ValueError`` unless a member was trained on just these images."""
+    def _expect_data(self, name: str, images: ImageSet) -> None:
         data, checksum = self.entry(name).data, images.checksum()
         wanted = f"{len(images):,} images of {images.name} with checksum {checksum[:12]}"
         got = f"{data['images']:,} images of {data['name']} with {data['checksum'][:12]}"

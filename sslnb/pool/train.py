@@ -17,7 +17,7 @@ from sslnb.core.files import atomic, cache_root
 from sslnb.core.provenance import command
 from sslnb.pool import runs, store
 from sslnb.pool.members import Member, Scale, scale
-from sslnb.pool.pool import Pool
+from sslnb.pool.pool import MATCH, Pool
 from sslnb.pool.store import Entry, Manifest
 from sslnb.training import cost
 
@@ -183,7 +183,7 @@ def export(name: str, *, folder: Path | None = None, steps: bool = False) -> Man
     """
     pool = Pool(name, folder=folder)
     entries = dict(pool.manifest.entries) if pool.manifest else {}
-    matched = pool.matched_steps()
+    matched = {f"{MATCH[0]}/{seed}": step for seed, step in pool.matched_steps().items()}
     for member in pool.scale.members.values():
         steps_kept = member.kept_steps(len(member.images()))
         wanted = steps_kept if steps else {steps_kept[-1], matched.get(member.name, steps_kept[-1])}
