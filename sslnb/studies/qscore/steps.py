@@ -255,25 +255,26 @@ def regularize(context: Context) -> xr.Dataset:
     before = empty(coordinates, *key, "gauge")
     after = empty(coordinates, *key, "rate", "variant", "gauge")
     chosen, validation = empty(coordinates, "objective"), empty(coordinates, "objective", "rate")
-    context.memory["after"] = {}
+    kept = context.memory["after"] = {}
     for cell, judged in _judged(context).items():
         before.loc[_at(cell)] = _gauges(context, judged)
     for cell in tqdm(_regularizable(context), desc="training on", unit="encoder"):
-        objective, seed, _ = cell
+        objective = cell[0]
         if not bool(chosen.sel(objective=objective).notnull()):
-            validation.loc[objective] = [_plain_validation(context, cell, rate) for rate in p.further_rates]
-            known = validation.sel(objective=objective)
-            if bool(known.isnull().all()):
+            plain = {rate: _trained_on(context, cell, rate, None) for rate in p.further_rates}
+            scored = {rate: float(found[1].probe.grid.max()) for rate, found in plain.items() if found}
+            validation.loc[objective] = [scored.get(rate, np.nan) for rate in p.further_rates]
+            if not scored:
                 continue
-            chosen.loc[objective] = p.further_rates[int(known.fillna(-1).values.argmax())]
+            chosen.loc[objective] = best = max(scored, key=scored.__getitem__)
+            kept[cell, "plain"] = plain[best]
         rate = float(chosen.sel(objective=objective))
         for variant in VARIANTS:
             penalty = penalty_of(context, variant, _judged(context)[cell].mask)
-            encoder = further(context, objective, seed, rate, penalty)
-            if encoder is not None:
-                judged = _judged_like(context, cell, encoder, trained_on(rate, penalty))
-                after.loc[_at(cell) | {"rate": rate, "variant": variant}] = _gauges(context, judged)
-                context.memory["after"][cell, variant] = encoder, judged
+            found = kept.get((cell, variant)) or _trained_on(context, cell, rate, penalty)
+            if found:
+                kept[cell, variant] = found
+                after.loc[_at(cell) | {"rate": rate, "variant": variant}] = _gauges(context, found[1])
     return xr.Dataset(
         {"before": before, "after": after, "chosen_rate": chosen, "plain_validation": validation}, coordinates
     )
@@ -289,19 +290,14 @@ def _regularizable(context: Context) -> list[Cell]:
     ]
 
 
-def _plain_validation(context: Context, cell: Cell, rate: float) -> float:
-    """Validation accuracy after plain training at a rate; NaN where it went wrong."""
-    encoder = further(context, *cell[:2], rate, None)
+def _trained_on(context: Context, cell: Cell, rate: float, penalty: Penalty | None) -> tuple[Encoder, Judged] | None:
+    """An encoder trained on, judged by a probe of the same learning rate and decay as before; None if that failed."""
+    objective, seed, dataset = cell
+    encoder = further(context, objective, seed, rate, penalty)
     if encoder is None:
-        return np.nan
-    probe = _judged_like(context, cell, encoder, trained_on(rate, None)).probe
-    return float(probe.grid.max())
-
-
-def _judged_like(context: Context, cell: Cell, encoder: Encoder, settings: str) -> Judged:
-    """An encoder that was trained on, by a probe of the same learning rate and decay as before."""
-    name = "{0} on {2}, seed {1}, ".format(*cell) + settings
-    return judge(context, name, encoder, splits(context, cell[2]), cell[1], _judged(context)[cell].probe)
+        return None
+    name = f"{objective} on {dataset}, seed {seed}, {trained_on(rate, penalty)}"
+    return encoder, judge(context, name, encoder, splits(context, dataset), seed, _judged(context)[cell].probe)
 
 
 def _gauges(context: Context, judged: Judged) -> list[float]:
@@ -327,10 +323,9 @@ def ablation(context: Context) -> xr.Dataset:
     for cell, weight, norm_weight in tqdm(grid, desc="ablation", unit="run"):
         rate = float(context.data["regularize"].chosen_rate.sel(objective=cell[0]))
         penalty = Penalty("qscore", _judged(context)[cell].mask, weight, norm_weight, epsilon(context))
-        encoder = further(context, *cell[:2], rate, penalty)
-        if encoder is not None:
-            judged = _judged_like(context, cell, encoder, trained_on(rate, penalty))
-            gauges.loc[{"weight": weight, "norm_weight": norm_weight}] = [_gauges(context, judged)]
+        found = _trained_on(context, cell, rate, penalty)
+        if found:
+            gauges.loc[{"weight": weight, "norm_weight": norm_weight}] = [_gauges(context, found[1])]
     return xr.Dataset({"gauges": gauges}, attrs={"ablated": cells[0][0] if cells else ""})
 
 
@@ -341,12 +336,16 @@ def transfer(context: Context) -> xr.Dataset:
     accuracy = empty(coordinates, "objective", "seed", "target", "stage")
     for cell, target in tqdm([*itertools.product(_regularizable(context), p.unseen)], desc="transfer", unit="encoder"):
         objective, seed, _ = cell
-        encoders = {"before": context.encoder(objective, seed)}
+        here = {"objective": objective, "seed": seed, "target": target}
+        known = _judged(context).get((objective, seed, target))  # where the set is one of those that all are judged on
+        encoders = {} if known else {"before": context.encoder(objective, seed)}
         encoders |= {stage: after[cell, stage][0] for stage in STAGES if (cell, stage) in after}
+        if known:
+            accuracy.loc[here | {"stage": "before"}] = known.accuracy
         for stage, encoder in encoders.items():
             name = f"{objective}, seed {seed}, on {target}, {stage}"
             found = judge(context, name, encoder, splits(context, target), seed).accuracy
-            accuracy.loc[{"objective": objective, "seed": seed, "target": target, "stage": stage}] = found
+            accuracy.loc[here | {"stage": stage}] = found
     return xr.Dataset({"accuracy": accuracy}, coordinates)
 
 

@@ -130,9 +130,27 @@ def _features(encoder: torch.nn.Module, images: ImageSet) -> Tensor:
     return extract(encoder, images, device=on, precision=device.best_precision(on))
 
 
-def _probe(
-    context: Context, encoder: Encoder | None, splits: Splits, seed: int
-) -> tuple[list[float], Standardizer | None, LinearProbe | None]:
+Probed = tuple[list[float], Standardizer | None, LinearProbe | None]
+
+
+def _probe_at(
+    context: Context,
+    variant: str,
+    seed: int,
+    step: int | None = None,
+    target: str | None = None,
+    side: int | None = None,
+) -> Probed:
+    """The probe of a grid's encoder on a set, the study's own unless given; trained once for all steps that ask."""
+    made, probes = _encoders(context), context.memory.setdefault("probes", {})
+    key = variant, seed, made.steps[-1] if step is None else step, target, side
+    if key not in probes:
+        splits = _splits(context, target or context.parameters.dataset, side)
+        probes[key] = _probe(context, made.at(*key[:3]), splits, seed)
+    return probes[key]
+
+
+def _probe(context: Context, encoder: Encoder | None, splits: Splits, seed: int) -> Probed:
     """Scores on the test split of a linear probe, chosen on the validation split; NaN where it did not converge."""
     missing = [math.nan] * len(SCORES)
     if encoder is None:
@@ -154,8 +172,8 @@ def linear(context: Context) -> xr.Dataset:
     accuracy = empty(shape | {"score": SCORES})
     for cell in tqdm([*itertools.product(*shape.values())], desc="probes", unit="encoder"):
         objective, batch, step, seed = cell
-        encoder = made.at(grids.member(objective, batch), seed, step)
-        accuracy.loc[dict(zip(shape, cell, strict=True))] = _probe(context, encoder, splits, seed)[0]
+        values = _probe_at(context, grids.member(objective, batch), seed, step)[0]
+        accuracy.loc[dict(zip(shape, cell, strict=True))] = values
     references = [UNTRAINED, *([OWN] if context.own else [])]
     side = splits["test"].images.shape[-1]
     references += [PIXELS] if side == context.pool.images().images.shape[-1] else []
@@ -262,9 +280,10 @@ def _examples(context: Context, images: ImageSet, budgets: Tensor) -> dict[str, 
     made, on, steps = _encoders(context), device.best_device(), context.parameters.attack_steps
     seed, sizes, models = made.seeds[0], made.plan.batch_sizes, {}
     for b, batch in enumerate(sizes):
-        encoder = made.at(grids.member(OBJECTIVES[0], batch), seed)
+        variant = grids.member(OBJECTIVES[0], batch)
+        encoder = made.at(variant, seed)
         if encoder is not None:
-            models[b] = with_probe(encoder, *_probe(context, encoder, _source(context), seed)[1:]).to(on)
+            models[b] = with_probe(encoder, *_probe_at(context, variant, seed)[1:]).to(on)
     right = torch.zeros(len(images))
     for model in models.values():
         right += extract(model, images).argmax(1) == images.labels
@@ -294,8 +313,6 @@ def _examples(context: Context, images: ImageSet, budgets: Tensor) -> dict[str, 
 def transfer(context: Context) -> xr.Dataset:
     """Probes on the other data set: over steps both ways, and over batch sizes and image sizes one way (table 2)."""
     p, made = context.parameters, _encoders(context)
-    targets = {side: _splits(context, p.target, side) for side in p.sizes}
-    first = targets[p.sizes[0]]
     variants = {
         (WAYS[0], "simclr"): grids.member("simclr", made.plan.middle),
         (WAYS[0], "supervised"): "supervised",
@@ -307,16 +324,15 @@ def transfer(context: Context) -> xr.Dataset:
     over_batches = empty({"side": p.sizes, "batch": made.plan.batch_sizes, "seed": made.seeds, "score": SCORES})
     cells = [*itertools.product(variants, made.steps, made.seeds)]
     for (way, method), step, seed in tqdm(cells, desc="transfer", unit="encoder"):
-        encoder = made.at(variants[way, method], seed, step)
-        judged = first if way == WAYS[0] else _source(context)
+        on = (p.target, p.sizes[0]) if way == WAYS[0] else ()
         at = {"way": way, "begun": method, "step": step, "seed": seed}
-        over_steps.loc[at] = _probe(context, encoder, judged, seed)[0]
+        over_steps.loc[at] = _probe_at(context, variants[way, method], seed, step, *on)[0]
     for side, batch, seed in itertools.product(p.sizes, made.plan.batch_sizes, made.seeds):
-        encoder = made.at(grids.member("simclr", batch), seed)
-        at = {"side": side, "batch": batch, "seed": seed}
-        over_batches.loc[at] = _probe(context, encoder, targets[side], seed)[0]
+        values = _probe_at(context, grids.member("simclr", batch), seed, None, p.target, side)[0]
+        over_batches.loc[{"side": side, "batch": batch, "seed": seed}] = values
+    test = _splits(context, p.target, p.sizes[0])["test"]
     names = {"source": p.dataset, "target": p.target}
-    attrs = names | {"target_test_images": len(first["test"]), "middle": made.plan.middle}
+    attrs = names | {"target_test_images": len(test), "middle": made.plan.middle}
     return xr.Dataset({"over_steps": over_steps, "over_batches": over_batches}, attrs=attrs)
 
 
@@ -332,7 +348,7 @@ def architectures(context: Context) -> xr.Dataset:
         variant = variants[depth](objective)
         for seed in made.seeds:
             at = {"objective": objective, "depth": depth, "seed": seed}
-            accuracy.loc[at] = _probe(context, made.at(variant, seed), _source(context), seed)[0]
+            accuracy.loc[at] = _probe_at(context, variant, seed)[0]
         member = made.plan.member(f"{variant}/0")
         for repeat in repeats:
             measured = cost.of_step(member.config, member.images())
@@ -347,14 +363,12 @@ def published_code(context: Context) -> xr.Dataset:
     names = (PLAIN, *made.plan.departures)
     accuracy = empty({"departure": names, "objective": OBJECTIVES, "seed": made.seeds, "score": SCORES})
     for name, objective, seed in tqdm([*itertools.product(names, OBJECTIVES, made.seeds)], desc="departures"):
-        encoder = made.at(made.departure(objective, name), seed)
         at = {"departure": name, "objective": objective, "seed": seed}
-        accuracy.loc[at] = _probe(context, encoder, _source(context), seed)[0]
+        accuracy.loc[at] = _probe_at(context, made.departure(objective, name), seed)[0]
     cut = empty({"step": made.steps, "seed": made.seeds, "score": SCORES})
-    first = _splits(context, p.target, p.sizes[0])
     for step, seed in itertools.product(made.steps, made.seeds if "cut" in names else ()):
-        encoder = made.at(made.departure("simclr", "cut"), seed, step)
-        cut.loc[{"step": step, "seed": seed}] = _probe(context, encoder, first, seed)[0]
+        values = _probe_at(context, made.departure("simclr", "cut"), seed, step, p.target, p.sizes[0])[0]
+        cut.loc[{"step": step, "seed": seed}] = values
     begun = {"supervised": "supervised-elsewhere"} | {o: made.departure(o, "initialised") for o in OBJECTIVES}
     tuned = empty({"begun": begun, "fraction": _fractions(context), "seed": made.seeds, "score": SCORES})
     cells = [*itertools.product(begun, _fractions(context), made.seeds)] if "initialised" in names else []

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,6 @@ from sslnb.encoders import resnet, save_encoder
 from sslnb.encoders.resnet import untrained
 from sslnb.features.layers import channel_means
 from sslnb.metrics.cka import centred_gram, cka_matrix, linear_cka
-from sslnb.pool import members, runs, scales
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.cka import STUDY, explorers, figures, tables
 from sslnb.studies.cka.claims import CLAIMS, effect, per_seed, verdicts
@@ -50,21 +51,15 @@ TABLES = ("checkerboard", "panels_in_numbers", "closeness")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def study(train_pool: Callable[[Scale], Path]) -> Run:
     """A whole study of three seeds, with somebody's deeper encoder beside the pool's."""
-    folder = tmp_path_factory.mktemp("cka")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(folder / "cache"))
-        patch.setenv("SSLNB_POOL", str(folder / "none"))
-        variants = {"supervised": Variant(3), "simclr": Variant(3), "vicreg": Variant(1)}
-        variants["simclr_wide"] = Variant(1, "simclr", {"width": 8})
-        patch.setitem(scales.SCALES, "tiny", Scale("tiny", "digit-scenes", SHARED, variants, limit=200, halvings=1))
-        for member in members.scale("tiny").members.values():
-            runs.run(member)
-        save_encoder(untrained(5, 34, width=4, stem="imagenet"), folder / "mine.pt")
-        run = STUDY.start(STUDY.parameters.of(**TINY, encoder=f"checkpoint:{folder / 'mine.pt'}"))
-        run.all()
-        yield run
+    variants = {"supervised": Variant(3), "simclr": Variant(3), "vicreg": Variant(1)}
+    variants["simclr_wide"] = Variant(1, "simclr", {"width": 8})
+    folder = train_pool(Scale("tiny", "digit-scenes", SHARED, variants, limit=200, halvings=1))
+    save_encoder(untrained(5, 34, width=4, stem="imagenet"), folder / "mine.pt")
+    run = STUDY.start(STUDY.parameters.of(**TINY, encoder=f"checkpoint:{folder / 'mine.pt'}"))
+    run.all()
+    return run
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import as_float, extract
 from sslnb.metrics import attacks, trajectory
 from sslnb.metrics.surface import loss_surface
-from sslnb.pool import members, runs, scales
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.contrastive_geometry import STUDY, explorers, figures, tables
 from sslnb.studies.contrastive_geometry.claims import CLAIMS, area, by_seed, kept, rising, verdicts
@@ -62,17 +62,10 @@ RUNS = [
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def pool(train_pool: Callable[[Scale], Path]) -> None:
     """A pool of two seeds of the paper's methods, and of one whose images have no gradient."""
-    folder = tmp_path_factory.mktemp("geometry")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(folder / "cache"))
-        patch.setenv("SSLNB_POOL", str(folder / "none"))
-        variants = {name: Variant(2) for name in ("simclr", "supcon", "supervised")} | {"cmc": Variant(1)}
-        patch.setitem(scales.SCALES, "tiny", Scale("tiny", "digit-scenes", SHARED, variants, limit=200, halvings=1))
-        for member in members.scale("tiny").members.values():
-            runs.run(member)
-        yield
+    variants = {name: Variant(2) for name in ("simclr", "supcon", "supervised")} | {"cmc": Variant(1)}
+    train_pool(Scale("tiny", "digit-scenes", SHARED, variants, limit=200, halvings=1))
 
 
 @pytest.fixture(scope="module")

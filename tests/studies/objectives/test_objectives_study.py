@@ -1,7 +1,8 @@
 """The page on training objectives: equations, pictures of views, and what the members of a pool have learned."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from sslnb.book import pages
 from sslnb.core.result import Result
 from sslnb.data import load
 from sslnb.objectives.registry import OBJECTIVES
-from sslnb.pool import runs, scales
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.objectives import STUDY, examples, figures, tables
 from sslnb.studies.study import Run
@@ -26,20 +26,13 @@ def cells(markdown: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def study(train_pool: Callable[[Scale], Path]) -> Run:
     """Three objectives in a pool too small to learn anything."""
-    folder = tmp_path_factory.mktemp("objectives")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(folder / "cache"))
-        patch.setenv("SSLNB_POOL", str(folder / "none"))
-        variants = {"simclr": Variant(2), "cmc": Variant(1), "supervised": Variant(1)}
-        plan = Scale("tiny", "digit-scenes", SHARED, variants, limit=64, halvings=0)
-        patch.setitem(scales.SCALES, "tiny", plan)
-        for member in plan.members.values():
-            runs.run(member)
-        run = STUDY.start(STUDY.parameters.of(pool="tiny", probe_limit=40, test_limit=100, probe_epochs=2))
-        run.all()
-        yield run
+    variants = {"simclr": Variant(2), "cmc": Variant(1), "supervised": Variant(1)}
+    train_pool(Scale("tiny", "digit-scenes", SHARED, variants, limit=64, halvings=0))
+    run = STUDY.start(STUDY.parameters.of(pool="tiny", probe_limit=40, test_limit=100, probe_epochs=2))
+    run.all()
+    return run
 
 
 def test_every_objective_has_its_row_of_equation_and_words() -> None:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from sslnb.encoders import save_encoder
 from sslnb.encoders.resnet import untrained
 from sslnb.metrics import qscore
 from sslnb.objectives.registry import get
-from sslnb.pool import members, runs, scales
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.qscore import STUDY, explorers, figures, pictures, tables
 from sslnb.studies.qscore.claims import CLAIMS, verdicts
@@ -54,18 +54,10 @@ TABLES = (
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def pool(train_pool: Callable[[Scale], Path]) -> None:
     """A pool of two seeds and three objectives."""
-    folder = tmp_path_factory.mktemp("qscore")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(folder / "cache"))
-        patch.setenv("SSLNB_POOL", str(folder / "none"))
-        variants = {"simclr": Variant(2, options={"temperature": 0.1}), "supervised": Variant(2), "byol": Variant(1)}
-        shared = SHARED | {"optimizer": "adamw"}
-        patch.setitem(scales.SCALES, "tiny", Scale("tiny", "digit-scenes", shared, variants, limit=800, halvings=0))
-        for member in members.scale("tiny").members.values():
-            runs.run(member)
-        yield
+    variants = {"simclr": Variant(2, options={"temperature": 0.1}), "supervised": Variant(2), "byol": Variant(1)}
+    train_pool(Scale("tiny", "digit-scenes", SHARED | {"optimizer": "adamw"}, variants, limit=800, halvings=0))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """The study of separability on a small pool: its datasets fit together, and its claims are decided as stated."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,6 @@ import xarray as xr
 from sslnb.core.claims import Kind
 from sslnb.core.result import Result
 from sslnb.encoders import resnet, save_encoder
-from sslnb.pool import members, runs, scales
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.separability import STUDY
 from sslnb.studies.separability.claims import CLAIMS, OBJECTIVES, compared, verdicts
@@ -21,21 +22,15 @@ SHARED = {"width": 4, "stem": "imagenet", "epochs": 2, "batch_size": 50, "flip":
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory) -> Result:
-    folder = tmp_path_factory.mktemp("separability")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(folder / "cache"))
-        patch.setenv("SSLNB_POOL", str(folder / "none"))
-        variants = {"supervised": Variant(2), "simclr": Variant(1)}
-        patch.setitem(scales.SCALES, "tiny", Scale("tiny", EASY, SHARED, variants, limit=300, halvings=0))
-        for member in members.scale("tiny").members.values():
-            runs.run(member)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            save_encoder(resnet(18, width=4), folder / "mine.pt")
-        small = {"probe_limit": 300, "test_limit": 120, "probe_epochs": 4, "attack_limit": 40, "attack_steps": 3}
-        own = {"pool": "tiny", "datasets": [EASY, "digit-scenes"], "encoder": f"checkpoint:{folder / 'mine.pt'}"}
-        yield STUDY.start(STUDY.parameters.of(**small, **own)).all()
+def result(train_pool: Callable[[Scale], Path]) -> Result:
+    variants = {"supervised": Variant(2), "simclr": Variant(1)}
+    folder = train_pool(Scale("tiny", EASY, SHARED, variants, limit=300, halvings=0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_encoder(resnet(18, width=4), folder / "mine.pt")
+    small = {"probe_limit": 300, "test_limit": 120, "probe_epochs": 4, "attack_limit": 40, "attack_steps": 3}
+    own = {"pool": "tiny", "datasets": [EASY, "digit-scenes"], "encoder": f"checkpoint:{folder / 'mine.pt'}"}
+    return STUDY.start(STUDY.parameters.of(**small, **own)).all()
 
 
 def test_what_is_measured_are_the_members_their_untrained_twins_and_the_users_own(result) -> None:

@@ -1,7 +1,8 @@
 """The study of SimCLR and RotNet on a small grid: its datasets fit together, and its claims are decided as stated."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sslnb.encoders.resnet import untrained
 from sslnb.features.extract import as_float
 from sslnb.pool import Pool, grids, runs, scales, train
 from sslnb.pool.grids import grid
+from sslnb.pool.members import Scale
 from sslnb.studies.simclr_rotnet import STUDY, explorers, figures, tables
 from sslnb.studies.simclr_rotnet.claims import CLAIMS, knee, slope, verdicts, within
 from sslnb.studies.simclr_rotnet.steps import SCORES, WAYS, _attacked, _features, _normalised, _to_tune
@@ -61,17 +63,9 @@ def tiny(**changes: object) -> grids.Grid:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def pool(train_pool: Callable[[Scale], Path]) -> None:
     """A grid too short to learn anything."""
-    folder = tmp_path_factory.mktemp("grid")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLNB_CACHE", str(folder / "cache"))
-        patch.setenv("SSLNB_POOL", str(folder / "none"))
-        plan = tiny()
-        patch.setitem(scales.SCALES, "tiny-grid", plan)
-        for member in sorted(plan.members.values(), key=lambda member: member.initial is not None):
-            runs.run(member)
-        yield
+    train_pool(tiny())
 
 
 @pytest.fixture(scope="module")
