@@ -19,7 +19,7 @@ from sslnb.core.files import atomic
 from sslnb.core.provenance import command
 from sslnb.data import catalogue
 from sslnb.pool import train as pool_training
-from sslnb.pool.scales import SCALES
+from sslnb.pool.scales import QUICK_POOLS
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 PAGES = ("data", "status")  # the book's own pages with code in them, executed last: they report on the rest
@@ -166,9 +166,8 @@ def book(root: Path, *, force: bool = False) -> Path:
     from sslnb.book import site
 
     executed = root / "book" / "_executed"
-    for pool in SCALES:
-        if pool.startswith("quick"):  # once, for all studies
-            pool_training.train(pool)
+    for pool in QUICK_POOLS:  # once, for all studies
+        pool_training.train(pool)
     chapters = []
     for edition, profile in EDITIONS.items():
         recorded = root / "book" / "results" if profile == "published" else None

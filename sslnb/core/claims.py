@@ -1,7 +1,7 @@
 """Claims decided in code by one rule: gate, one primary comparison, a smallest effect of interest, six verdicts."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -10,6 +10,7 @@ import xarray as xr
 from scipy import optimize, stats
 
 from sslnb.core.checks import expect
+from sslnb.core.labels import CONTROLS
 
 CONFIDENCE = 0.95
 POWER = 0.8  # of the effect that is stated as detectable, the custom since Cohen 1988
@@ -79,9 +80,9 @@ def decide(
 
     The estimate is the mean over units of each one's mean over parts, or with ``least`` of each one's least part, where
     a claim says several things. ``replicates`` (dimension ``replicate``, parts or not) are bootstraps over test samples
-    of the mean over units, which all units share. NaN marks what was not
-    measured: a unit with a gap in any part is left out, so that all parts weigh the same. ``controls`` are the same
-    effects against other encoders: intervals are stated, and decide nothing. Source: CLAIMS, rules.
+    of the mean over units, which all units share. NaN marks what was not measured: a unit with a gap in any part is
+    left out, so that all parts weigh the same. ``controls`` are the same effects against other encoders: intervals are
+    stated, and decide nothing. Source: CLAIMS, rules.
     """
     expect(claim.unit in effects.dims, "effects", f"a dimension {claim.unit!r}", list(effects.dims))
     pooled, parts = _pooled(effects, claim.unit, least)
@@ -104,6 +105,14 @@ def decide(
         note,
         beside,
     )
+
+
+def controls(
+    have: Iterable[str], effect: Callable[[str], xr.DataArray], names: Mapping[str, str] = CONTROLS
+) -> dict[str, xr.DataArray]:
+    """An effect against each control among the objectives that there are, by what a page calls it."""
+    have = set(have)
+    return {text: effect(name) for name, text in names.items() if name in have}
 
 
 def not_tested(claim: Claim, note: str) -> Verdict:

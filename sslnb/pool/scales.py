@@ -114,4 +114,5 @@ PILOTS = Scale(
     halvings=0,
 )
 
+QUICK_POOLS = (QUICK.name, QUICK_GRID.name)  # trained where they are needed: minutes
 SCALES = {scale.name: scale for scale in (QUICK, QUICK_GRID, PILOTS, SMALL, GRID)}

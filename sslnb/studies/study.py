@@ -36,7 +36,7 @@ from sslnb.objectives.registry import OBJECTIVES
 from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
 from sslnb.pool.pool import MATCHED, UNTRAINED
-from sslnb.pool.scales import SCALES
+from sslnb.pool.scales import QUICK_POOLS, SCALES
 
 PROFILES = ("quick", "small", "paper", "published")
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
@@ -201,7 +201,7 @@ class Context:
     @functools.cached_property
     def pool(self) -> Pool:
         """The pool; a quick one is trained first where it is not there."""
-        if self.parameters.pool.startswith("quick"):
+        if self.parameters.pool in QUICK_POOLS:
             pool_training.train(self.parameters.pool)
         return Pool(self.parameters.pool)
 

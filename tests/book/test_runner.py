@@ -1,5 +1,7 @@
 """Running notebooks: what an executed one must hold to become a page."""
 
+import dataclasses
+
 import nbformat
 import pytest
 
@@ -38,3 +40,34 @@ def test_an_error_in_a_cell_is_one_line_with_its_traceback_in_a_file(tmp_path) -
     assert str(tmp_path / "page.traceback.txt") in str(error.value)
     assert 'raise ValueError("size: expected at least 1, got 0")' in trace and "\x1b" not in trace
     assert not (tmp_path / "page.ipynb").exists()
+
+
+SUM = """---
+kernelspec: {name: python3, display_name: Python 3, language: python}
+---
+```{code-cell}
+:tags: [parameters]
+a = 1
+```
+```{code-cell}
+if a > 2:
+    raise ValueError("a: expected at most 2, got 3")
+print("sum", a + 1)
+```
+"""
+
+
+def test_stale_pages_run_at_once_and_one_that_fails_is_one_line_and_stays_stale(tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "notebooks").mkdir()
+    source = tmp_path / "notebooks" / "page.md"
+    source.write_text(SUM)
+    monkeypatch.setattr(runner.device, "describe", lambda: {"cores": 2})
+    pages = [runner.Page(source, tmp_path / f"out/{a}.ipynb", f"key {a}", {"a": a}, "") for a in (1, 2)]
+    runner._execute_stale(pages, force=False)
+    texts = [nbformat.read(page.target, as_version=4).cells[-1].outputs[0].text for page in pages]
+    assert texts == ["sum 2\n", "sum 3\n"] and all(page.fresh for page in pages)
+    failing = runner.Page(source, tmp_path / "out/3.ipynb", "key 3", {"a": 3}, "")
+    with pytest.raises(ValueError, match=r"^page\.md, cell 2: ValueError: a: expected at most 2, got 3 \(") as error:
+        runner._execute_stale([pages[0], dataclasses.replace(pages[1], key="another"), failing], force=False)
+    assert "\n" not in str(error.value) and not failing.fresh and not failing.target.exists()
+    assert "out/1: up to date\nout/2: executing\nout/3: executing\n" in capsys.readouterr().out

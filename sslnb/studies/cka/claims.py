@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, decide, jackknife, not_tested
-from sslnb.core.labels import CONTROLS
+from sslnb.core.claims import Claim, Verdict, controls, decide, jackknife, not_tested
 from sslnb.studies.cka.maps import across, between_seeds, lag, matched_checkerboard, own, pairs, parities
 
 PAPER = "grigg2021cka"
@@ -86,13 +85,12 @@ def verdicts(data: Mapping[str, xr.Dataset]) -> list[Verdict]:
     layers, decided = list(similarity.layer.values), []
     for name, claim in CLAIMS.items():
         drawn = (views if name == "C6" else similarity).get(f"drawn_{name}")
-        effects = xr.DataArray(effect(name, arrays, names, layers), dims="seed")
-        controls = {
-            text: xr.DataArray(effect(name, arrays, names, layers, supervised=other), dims="seed")
-            for other, text in CONTROLS.items()
-            if other in names and name not in ("C1", "C2")
-        }
-        decided.append(decide(claim, effects, replicates=drawn, controls=controls))
+
+        def against(other: str, name: str = name) -> xr.DataArray:
+            return xr.DataArray(effect(name, arrays, names, layers, supervised=other), dims="seed")
+
+        beside = controls(names if name not in ("C1", "C2") else (), against)
+        decided.append(decide(claim, against("supervised"), replicates=drawn, controls=beside))
     return decided
 
 

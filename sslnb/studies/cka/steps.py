@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from sslnb.core import device
 from sslnb.core.checks import expect
+from sslnb.core.labels import CONTROLS
 from sslnb.core.seeds import seeded
 from sslnb.data import ImageSet
 from sslnb.data.images import at_most
@@ -24,7 +25,7 @@ from sslnb.features.layers import channel_means
 from sslnb.metrics import cka
 from sslnb.metrics.cka import Similarity, Source
 from sslnb.metrics.indices import INDICES
-from sslnb.studies.cka.claims import CONTROLS, replicates_of
+from sslnb.studies.cka.claims import replicates_of
 from sslnb.studies.cka.maps import group_ends
 from sslnb.studies.cka.parameters import BANK, SUPERVISED
 from sslnb.studies.study import OWN, UNTRAINED, Context

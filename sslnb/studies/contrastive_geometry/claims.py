@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, decide, jackknife, not_tested
+from sslnb.core.claims import Claim, Verdict, controls, decide, jackknife, not_tested
 from sslnb.core.labels import CONTROLS, label
 
 PAPER = "cowlagi2022contrast"
@@ -96,10 +96,6 @@ def _validation(dataset: xr.Dataset, name: str) -> xr.DataArray:
     return by_seed(dataset[name].sel(split="validation", drop=True))
 
 
-def _controls(values: xr.DataArray, names: Mapping[str, str], compare: Callable[[str], xr.DataArray]) -> dict:
-    return {text: compare(name) for name, text in names.items() if name in values.objective.values}
-
-
 def _flat(claim: Claim, data: Data) -> Verdict:
     rise = by_seed(data["flat"].rise)
     ratios = [np.abs(np.log(rise.sel(objective=a, drop=True) / rise.sel(objective=b, drop=True)).where(
@@ -121,8 +117,8 @@ def _progress(claim: Claim, data: Data) -> Verdict:
     measured = along.isel(epoch=-1, drop=True), along.mean("epoch")
     redrawn = both(drawn.sel(part="end", drop=True), drawn.sel(part="mean", drop=True), "supervised")
     replicates = redrawn.min("part", skipna=False).mean("seed").rename(round="replicate")
-    controls = _controls(along, CONTROLS, lambda name: both(*measured, name))
-    return decide(claim, both(*measured, "supervised"), replicates=replicates, controls=controls, least=True)
+    beside = controls(along.objective.values, lambda name: both(*measured, name))
+    return decide(claim, both(*measured, "supervised"), replicates=replicates, controls=beside, least=True)
 
 
 def _robust(claim: Claim, data: Data) -> Verdict:
@@ -136,8 +132,8 @@ def _robust(claim: Claim, data: Data) -> Verdict:
 
     replicates = ahead(drawn, ["supcon", "supervised"]).mean("seed").rename(round="replicate")
     names = CONTROLS | {"untrained": "untrained twin"}
-    controls = _controls(share, names, lambda name: ahead(share, [name]))
-    return decide(claim, ahead(share, ["supcon", "supervised"]), replicates=replicates, controls=controls)
+    beside = controls(share.objective.values, lambda name: ahead(share, [name]), names)
+    return decide(claim, ahead(share, ["supcon", "supervised"]), replicates=replicates, controls=beside)
 
 
 def _comparable(claim: Claim, data: Data) -> Verdict:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, decide, not_tested
-from sslnb.core.labels import CONTROLS
+from sslnb.core.claims import Claim, Verdict, controls, decide, not_tested
 from sslnb.core.papers import references
 
 PAPER = "kalibhat2024qscore"
@@ -255,11 +254,11 @@ def _supervision(claim: Claim, data: Data, learned: list[str]) -> Verdict:
     def against(values: xr.DataArray, name: str) -> xr.DataArray:
         return _of(values, learned) - _one(values, name)
 
-    controls = {t: against(areas, name) for name, t in CONTROLS.items() if name in areas.objective.values}
+    beside = controls(areas.objective.values, lambda name: against(areas, name))
     if "robust" in areas.objective.values:
-        controls["robust − supervised"] = _of(areas, ["robust"]) - _one(areas, "supervised")
+        beside["robust − supervised"] = _of(areas, ["robust"]) - _one(areas, "supervised")
     replicates = _pooled(against(drawn, "supervised"))
-    return decide(claim, against(areas, "supervised"), replicates=replicates, controls=controls)
+    return decide(claim, against(areas, "supervised"), replicates=replicates, controls=beside)
 
 
 def _transfer(claim: Claim, data: Data, learned: list[str]) -> Verdict:

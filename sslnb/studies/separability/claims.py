@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, decide, not_tested
-from sslnb.core.labels import CONTROLS
+from sslnb.core.claims import Claim, Verdict, controls, decide, not_tested
 from sslnb.core.papers import reference
 from sslnb.metrics.margins import effective_accuracy
 
@@ -114,9 +113,8 @@ def _against(claim: Claim, values: xr.DataArray, names: list[str], drawn: xr.Dat
     replicates = None
     if drawn is not None:
         replicates = _difference(drawn, names, "supervised").mean("objective").rename(round="replicate")
-    known = [name for name in CONTROLS if name in values.objective.values]
-    controls = {CONTROLS[name]: _difference(values, names, name) for name in known}
-    return decide(claim, _difference(values, names, "supervised"), replicates=replicates, controls=controls)
+    beside = controls(values.objective.values, lambda name: _difference(values, names, name))
+    return decide(claim, _difference(values, names, "supervised"), replicates=replicates, controls=beside)
 
 
 def _where_as_accurate(auc: xr.DataArray, accuracy: xr.DataArray, names: list[str]) -> Verdict:
