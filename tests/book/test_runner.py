@@ -67,7 +67,7 @@ def test_stale_pages_run_at_once_and_one_that_fails_is_one_line_and_stays_stale(
     texts = [nbformat.read(page.target, as_version=4).cells[-1].outputs[0].text for page in pages]
     assert texts == ["sum 2\n", "sum 3\n"] and all(page.fresh for page in pages)
     failing = runner.Page(source, tmp_path / "out/3.ipynb", "key 3", {"a": 3}, "")
-    with pytest.raises(ValueError, match=r"^page\.md, cell 2: ValueError: a: expected at most 2, got 3 \(") as error:
+    with pytest.raises(ValueError, match=r"^page\.md, cell 3: ValueError: a: expected at most 2, got 3 \(") as error:
         runner._execute_stale([pages[0], dataclasses.replace(pages[1], key="another"), failing], force=False)
     assert "\n" not in str(error.value) and not failing.fresh and not failing.target.exists()
     assert "out/1: up to date\nout/2: executing\nout/3: executing\n" in capsys.readouterr().out
