@@ -119,7 +119,7 @@ def run_notebook(study: str, parameters: dict, out: Path) -> Path:
 
     Names and values are checked here, before a kernel starts, and in the notebook again.
     """
-    studies.parameters(study, **parameters)
+    studies.check(study, studies.parameters(study, **parameters))
     root = find_root()
     values = {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
     values["result_path"] = str((out / study).resolve())

@@ -1,4 +1,4 @@
-"""What every encoder is: images in, features out, layers by name; and other people's networks as encoders."""
+"""What every encoder is: images in, features out, layers by name."""
 
 import contextlib
 import hashlib
@@ -27,6 +27,7 @@ class Encoder(nn.Module):
     ``layer_names`` lists the layers in the order of computation, each the path of a submodule
     (``encoder.get_submodule(name)``); ``spec`` is what :func:`build` needs to make the architecture again. Images are
     normalised inside, by buffers that a checkpoint carries along: whoever calls an encoder passes plain pixels.
+    ``side``: of the images, in pixels, that its weights were made for; None where it takes all alike.
     ``differentiable``: whether features have a gradient in the images, which attacks need.
     """
 
@@ -39,9 +40,10 @@ class Encoder(nn.Module):
         spec: dict,
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        side: int | None = None,
     ) -> None:
         super().__init__()
-        self.feature_dim, self.layer_names, self.spec = feature_dim, layer_names, spec
+        self.feature_dim, self.layer_names, self.spec, self.side = feature_dim, layer_names, spec, side
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
@@ -57,18 +59,6 @@ class Encoder(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x: expected shape [N, {self.in_channels}, H, W], got shape {list(x.shape)}")
         return self.embed((x - self.mean) / self.std).flatten(1)
-
-
-class Wrapped(Encoder):
-    """Somebody else's network, as ``model``; its layers are its modules down to two levels."""
-
-    def __init__(self, model: nn.Module, feature_dim: int, **description: object) -> None:
-        names = (n for n, m in model.named_modules() if n and n.count(".") <= 1 and not isinstance(m, nn.Identity))
-        super().__init__(feature_dim, tuple(f"model.{n}" for n in names), **description)
-        self.model = model
-
-    def embed(self, x: Tensor) -> Tensor:
-        return self.model(x)
 
 
 def weights_checksum(encoder: nn.Module) -> str:

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from sslnb.core.checks import expect
-from sslnb.encoders.encoder import Encoder, Wrapped
+from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.wrapped import IMAGENET, Wrapped
 
 State = Mapping[str, Tensor]
 
-# Mean and deviation of each channel over a set's training images.
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torchvision's weights expect them
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 NORMALISATIONS = {"imagenet": IMAGENET, "cifar": CIFAR, "none": PLAIN}
@@ -151,7 +150,8 @@ def rebuilt(layout: Mapping[str, object], normalisation: str) -> Encoder:
     network = ForeignResNet(Layout(**{**layout, "aside": ()}))
     mean, std = NORMALISATIONS[normalisation]
     spec = {"family": "foreign", "layout": dict(layout), "normalisation": normalisation}
-    return Wrapped(network, network.feature_dim, spec=spec, mean=mean, std=std)
+    side = 224 if network.layout.stem == "imagenet" else 32
+    return Wrapped(network, spec=spec, mean=mean, std=std, side=side)
 
 
 class ForeignResNet(nn.Module):
@@ -161,6 +161,7 @@ class ForeignResNet(nn.Module):
         super().__init__()
         import torchvision
 
+        self.layout = layout
         kinds = {name: key for key, name in DEPTHS.items()}
         bottleneck, blocks = kinds[layout.architecture]
         models = torchvision.models.resnet
@@ -172,7 +173,6 @@ class ForeignResNet(nn.Module):
         self.body.conv1 = nn.Conv2d(layout.channels, 64, **shape)
         if layout.stem == "cifar":
             self.body.maxpool = nn.Identity()
-        self.feature_dim = self.body.fc.in_features
         self.body.fc = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

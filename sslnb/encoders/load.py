@@ -4,19 +4,22 @@ import pickle
 import pkgutil
 import re
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import nn
 
 from sslnb.core.checks import expect, expect_known
 from sslnb.core.files import atomic
 from sslnb.encoders import foreign
 from sslnb.encoders.color_streams import color_streams
-from sslnb.encoders.encoder import Encoder, Wrapped
+from sslnb.encoders.encoder import Encoder, evaluating
 from sslnb.encoders.resnet import resnet
+from sslnb.encoders.wrapped import noise, timm_encoder, torchvision_encoder
 
+SIDE = 32  # px, of the images on which a saved encoder is compared with itself
+SAME = 1e-3  # relative difference of features, above which two networks differ by more than rounding
 OPTIONS = ("prefix", "arch", "stem", "normalisation")  # of another project's checkpoint
 
 
@@ -54,39 +57,13 @@ def _of_pool(name: str) -> Encoder:
     return pkgutil.resolve_name("sslnb.pool.pool:encoder_by_name")(name)
 
 
-def torchvision_encoder(name: str, *, pretrained: bool = True) -> Encoder:
-    """One of torchvision's ImageNet classifiers with its last linear layer taken off."""
-    import torchvision
-
-    known = torchvision.models.list_models(module=torchvision.models)
-    expect(name in known, "spec", "a model that torchvision.models.list_models() lists", repr(name))
-    model = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
-    linear = [n for n, module in model.named_modules() if isinstance(module, nn.Linear)]
-    expect(bool(linear), "spec", "a model that ends in a linear layer", repr(name))
-    last = linear[-1]
-    parent, _, child = last.rpartition(".")
-    feature_dim = model.get_submodule(last).in_features
-    setattr(model.get_submodule(parent), child, nn.Identity())
-    spec = {"family": "torchvision", "name": name}
-    mean, std = foreign.IMAGENET
-    return Wrapped(model, feature_dim, spec=spec, mean=mean, std=std)
-
-
-def timm_encoder(name: str, *, pretrained: bool = True) -> Encoder:
-    """One of timm's models with pooled features; ``ValueError`` when timm is not installed."""
-    try:
-        import timm
-    except ImportError as error:
-        raise ValueError(f"spec: 'timm:{name}' needs the package timm: pip install timm") from error
-    expect(timm.is_model(name), "spec", "a model that timm.list_models() lists", repr(name))
-    model = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    config = timm.data.resolve_model_data_config(model)
-    spec = {"family": "timm", "name": name}
-    return Wrapped(model, model.num_features, spec=spec, mean=config["mean"], std=config["std"])
-
-
 def save_encoder(encoder: Encoder, path: Path | str, **extra: object) -> None:
-    """Write an encoder, its architecture and any ``extra`` plain values so that :func:`read_encoder` finds them."""
+    """Write an encoder, its architecture and any ``extra`` plain values so that :func:`read_encoder` finds them.
+
+    ``ValueError``, and nothing is written, where what would be read gives other features: a network with settings that
+    are neither weights nor in its ``spec``.
+    """
+    _expect_same(_ours({"spec": encoder.spec, "encoder": encoder.state_dict()}, path), encoder)
     with atomic(path) as partial:
         torch.save({"spec": encoder.spec, "encoder": encoder.state_dict(), **extra}, partial)
 
@@ -131,9 +108,32 @@ def read_checkpoint(path: Path | str) -> dict:
 
 
 def build(spec: dict) -> Encoder:
-    """Encoder of the architecture that ``Encoder.spec`` describes, without trained weights."""
+    """Encoder of the architecture that ``Encoder.spec`` describes, without trained weights.
+
+    Its family is one of this package, or the name of a class of encoders that the program has defined.
+    """
     options = {key: value for key, value in spec.items() if key != "family"}
     ours = {"resnet": resnet, "color_streams": color_streams, "foreign": foreign.rebuilt}
-    makers = ours | {"torchvision": torchvision_encoder, "timm": timm_encoder}
-    expect(spec.get("family") in makers, "spec", f"a family of {sorted(makers)}", spec.get("family"))
-    return makers[spec["family"]](**options if spec["family"] in ours else {**options, "pretrained": False})
+    libraries = {"torchvision": torchvision_encoder, "timm": timm_encoder}
+    defined = {kind.__name__: kind for kind in _subclasses(Encoder)}
+    makers, family = defined | ours | libraries, spec.get("family")
+    wanted = f"a family of {sorted(ours | libraries)}, or a class of encoders that is defined or imported before"
+    expect(family in makers, "spec", wanted, repr(family))
+    return makers[family](**options, **({"pretrained": False} if family in libraries else {}))
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _subclasses(below)
+
+
+@torch.no_grad()
+def _expect_same(again: Encoder, encoder: Encoder) -> None:
+    """Refuse an encoder of which its ``spec`` and weights are not the whole."""
+    images = noise(encoder, encoder.side or SIDE)
+    with evaluating(encoder):
+        features, expected = again.to(images.device)(images), encoder(images)
+    far = float((features - expected).norm() / expected.norm().clamp(min=torch.finfo(expected.dtype).tiny))
+    wanted = "an encoder that its spec and weights make again"
+    expect(far < SAME, "encoder", wanted, f"one of {encoder.spec} whose features are then off by {100 * far:.3g} %")

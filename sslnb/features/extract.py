@@ -12,6 +12,7 @@ from sslnb.core.checks import expect, expect_finite
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import evaluating
 
+ROUNDING = 1e-4  # by which an image may leave [0, 1]
 See = Callable[[str, Tensor], Tensor | None]  # is told a layer's name and its output for a batch
 
 
@@ -20,17 +21,21 @@ def watching(model: nn.Module, names: Sequence[str], see: See) -> Iterator[None]
     """Inside, ``see`` is told every output of the named layers; a layer's second call is ``name#2``, and so on.
 
     The count starts anew with each call of the model. What ``see`` returns, unless it is None, takes the output's
-    place. The empty name is the model itself. ``ValueError`` for an output that is not one tensor.
+    place. Of several outputs, as attention's values and weights, the first counts. The empty name is the model itself.
+    ``ValueError`` for an output that is no tensor with a row for each image.
     """
     calls: dict[str, int] = {}
 
     def hook(name: str) -> Callable[..., Tensor | None]:
-        def on_output(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
-            is_features = isinstance(output, Tensor) and output.ndim >= 2
-            got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        def on_output(_module: nn.Module, _inputs: object, output: object) -> object:
+            several = isinstance(output, tuple | list) and len(output) > 0
+            first = output[0] if several else output
+            is_features = isinstance(first, Tensor) and first.ndim >= 2
+            got = list(first.shape) if isinstance(first, Tensor) else type(output).__name__
             expect(is_features, f"layer {name!r}", "an output of one tensor [N, …]", got)
             calls[name] = calls.get(name, 0) + 1
-            return see(name if calls[name] == 1 else f"{name}#{calls[name]}", output)
+            other = see(name if calls[name] == 1 else f"{name}#{calls[name]}", first)
+            return other if other is None or not several else type(output)([other, *output[1:]])
 
         return on_output
 
@@ -64,7 +69,7 @@ def extract(
     images = images.images if isinstance(images, ImageSet) else images
     expect(len(images) > 0, "images", "at least one image", "none")
     expect(batch_size >= 1, "batch_size", "at least 1", batch_size)
-    modules = dict(encoder.named_modules())
+    modules = dict(encoder.named_modules(remove_duplicate=False))
     for name in layers or ():
         expect(name in modules, "layers", f"names of modules such as {list(modules)[1:4]}", repr(name))
     on = device or next((p.device for p in encoder.parameters()), devices.best_device())
@@ -90,5 +95,12 @@ def extract(
 
 
 def as_float(images: Tensor) -> Tensor:
-    """Images in [0, 1]: uint8 divided by 255, floats as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    """Images in [0, 1]: uint8 divided by 255, floats as they are; ``ValueError`` for other values."""
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    expect(images.is_floating_point(), "images", "uint8, or floats in [0, 1]", images.dtype)
+    if images.numel():
+        low, high = (float(bound) for bound in images.detach().aminmax())
+        wanted = "uint8, or floats in [0, 1]: an encoder normalises them itself"
+        expect(low >= -ROUNDING and high <= 1 + ROUNDING, "images", wanted, f"floats from {low:.4g} to {high:.4g}")
+    return images

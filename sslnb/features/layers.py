@@ -40,19 +40,31 @@ def where(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), devices.best_device())
 
 
+def channels_first(output: Tensor) -> Tensor:
+    """A layer's output as [N,C,…]: tokens [N,T,C] and maps [N,H,W,C] with the channels brought forward.
+
+    Which of four dimensions are space, the sides tell: images are mostly square. Features [N,d] are [N,d,1].
+    """
+    if output.ndim == 2:
+        return output[:, :, None]
+    _, first, *rest = output.shape
+    last_is_channels = output.ndim == 3 or (output.ndim == 4 and first == rest[0] != rest[1])
+    return output.movedim(-1, 1) if last_is_channels else output
+
+
 def channel_means(
     model: nn.Module, images: Tensor, layers: Sequence[str] | None = None, *, batch_size: int = 256
 ) -> dict[str, Tensor]:
     """Mean over space of every layer's channels, float32 [N,C] on the CPU, for each of the images [N,C,H,W].
 
+    Space is the height and width of maps, or the tokens of a transformer.
     The model runs in evaluation mode and gets its mode back; what is kept does not grow with the layers' resolution.
     """
     expect(len(images) > 0, "images", "at least one image", "none")
     means_of: dict[str, list[Tensor]] = {}
 
     def see(name: str, output: Tensor) -> None:
-        means = output if output.ndim == 2 else output.flatten(2).mean(2)
-        means_of.setdefault(name, []).append(means.float().cpu())
+        means_of.setdefault(name, []).append(channels_first(output).flatten(2).mean(2).float().cpu())
 
     with evaluating(model), watching(model, layer_names(model, layers), see):
         for part in tqdm(images.split(batch_size), desc="layers", leave=False, delay=1):

@@ -1,5 +1,7 @@
 """Where in an image a feature looks: Grad-CAM of features, and its overlap with masks."""
 
+import contextlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +14,9 @@ from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import Encoder, evaluating
 from sslnb.encoders.resnet import ResNet
 from sslnb.features.extract import as_float, watching
+from sslnb.features.layers import channels_first
 
+EXTRA_TOKENS = 8  # of a transformer, at most, that stand for no patch
 SMALL = 256  # pixels of a map, up to which it is enlarged by a matrix product
 
 
@@ -29,8 +33,9 @@ def feature_heatmaps(
     ``features`` are indices in 0..d-1. By default the layer is the last one before average pooling, of a ResNet of this
     package: there the gradient of feature j is a constant on map j and nought elsewhere, so Grad-CAM is that map, and
     one forward pass serves all features. Other layers (``layer``: the path of a module) take one backward pass per
-    feature. Negative evidence is cut. Images are [N,C,H,W], uint8 or float in [0, 1]; the encoder runs in evaluation
-    mode and gets its mode back. ``ValueError`` for unknown layers and features, and layers without height and width.
+    feature. A transformer's tokens are taken as the map that they are of. Negative evidence is cut. Images are
+    [N,C,H,W], uint8 or float in [0, 1]; the encoder runs in evaluation mode and gets its mode back. ``ValueError`` for
+    unknown layers and features, and layers without height and width.
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
     images = images.images if isinstance(images, ImageSet) else images
@@ -41,8 +46,7 @@ def feature_heatmaps(
     pooled = isinstance(encoder, ResNet) and layer is None
     expect(pooled or layer is not None, "layer", "the path of a module, for other encoders than our ResNets", layer)
     name = layer or "layer4"
-    modules = dict(encoder.named_modules())
-    expect(name in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(name))
+    _expect_module(encoder, name)
     on = next(encoder.parameters()).device
     heatmaps = torch.empty(len(images), len(chosen), *images.shape[-2:])
     done = 0
@@ -65,14 +69,48 @@ def _of_pooled(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Ten
 def _by_gradient(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Tensor:
     with torch.enable_grad():
         maps, outputs = _outputs(encoder, layer, x.requires_grad_())
-        expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
         return torch.stack([_cam(maps, outputs[:, feature].sum()) for feature in features.tolist()], 1)
 
 
 def _cam(maps: Tensor, score: Tensor) -> Tensor:
-    """Grad-CAM [N,h,w] of a score that is a sum over samples, from maps [N,C,h,w] that it depends on."""
+    """Grad-CAM [N,h,w] of a score that is a sum over samples, from a layer's output that it depends on."""
     (gradient,) = torch.autograd.grad(score, maps, retain_graph=True)
-    return (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1).float().relu()
+    return (as_maps(gradient).mean((2, 3), keepdim=True) * as_maps(maps.detach())).sum(1).float().relu()
+
+
+def as_maps(output: Tensor) -> Tensor:
+    """A layer's output as maps [N,C,h,w]: as it is, channels last, or a transformer's tokens of the image's patches.
+
+    Tokens that stand for no patch (class, distillation, registers) come first and are left aside. ``ValueError`` for an
+    output that is no map.
+    """
+    maps, got = channels_first(output), f"one that gives {list(output.shape)}"
+    if output.ndim == 3:
+        side = math.isqrt(maps.shape[2])
+        extra = maps.shape[2] - side**2
+        expect(extra <= EXTRA_TOKENS, "layer", "tokens of square images", got)
+        maps = maps[:, :, extra:].unflatten(2, (side, side))
+    expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", got)
+    return maps
+
+
+@torch.no_grad()
+def map_layer(encoder: Encoder, images: Tensor, *, least: int = 4) -> str | None:
+    """The last of an encoder's own layers whose maps of such images have ``least`` pixels a side; None without one."""
+    sides: dict[str, int] = {}
+
+    def see(name: str, output: Tensor) -> None:
+        with contextlib.suppress(ValueError):  # no map: features, or tokens of something else
+            sides[name] = min(as_maps(output).shape[-2:])
+
+    with evaluating(encoder), watching(encoder, encoder.layer_names, see):
+        encoder(as_float(images[:2].to(encoder.mean.device)))
+    return next((name for name in reversed(encoder.layer_names) if sides.get(name, 0) >= least), None)
+
+
+def _expect_module(encoder: Encoder, name: str) -> None:
+    modules = dict(encoder.named_modules(remove_duplicate=False))
+    expect(name in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(name))
 
 
 def _outputs(encoder: Encoder, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,8 +146,7 @@ def direction_heatmaps(
     wanted = (encoder.feature_dim,) if directions.ndim == 1 else (len(images), encoder.feature_dim)
     expect_shape(directions, "directions", *wanted)
     expect_finite(directions, "directions")
-    modules = dict(encoder.named_modules())
-    expect(layer in modules, "layer", f"the path of a module such as {list(modules)[1:4]}", repr(layer))
+    _expect_module(encoder, layer)
     on = next(encoder.parameters()).device
     heatmaps = torch.empty(len(images), *images.shape[-2:])
     with evaluating(encoder), torch.enable_grad():
@@ -117,7 +154,6 @@ def direction_heatmaps(
             part = slice(start, start + batch_size)
             x = as_float(images[part].to(on, memory_format=torch.channels_last)).requires_grad_()
             maps, outputs = _outputs(encoder, layer, x)
-            expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", f"one that gives {list(maps.shape)}")
             along = (directions if directions.ndim == 1 else directions[part]).to(on, outputs.dtype)
             _enlarge(_cam(maps, (outputs * along).sum())[:, None], heatmaps[part][:, None])
     return heatmaps

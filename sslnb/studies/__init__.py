@@ -27,6 +27,11 @@ def parameters(name: str, **values: object) -> "Parameters":
     return get(name).parameters.of(**values)
 
 
+def check(name: str, values: "Parameters") -> None:
+    """Refuse what would stop a study, on its real images and the encoder that is given; trains nothing."""
+    get(name).start(values)
+
+
 def run(name: str, values: "Parameters") -> "Result":
     """The whole study with these parameters."""
     return get(name).start(values).all()

@@ -32,9 +32,11 @@ from sslnb.core.result import Result
 from sslnb.data import ImageSet
 from sslnb.data.images import at_most
 from sslnb.encoders import Encoder, load_encoder
+from sslnb.encoders.wrapped import expect_takes
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
+from sslnb.pool.members import scale
 from sslnb.pool.pool import MATCHED, UNTRAINED
 from sslnb.pool.scales import QUICK_POOLS, SCALES
 
@@ -196,7 +198,13 @@ class Context:
         self.notes: list[str] = []  # what the page has to say: where a set was smaller than a preset asks for, …
         self.checksums: dict[str, str] = {}  # of the images that were measured on
         self.memory: dict = {}  # what a step leaves for later ones and no result holds: probes, features
+        self.plan = scale(parameters.pool)
         self.own = load_encoder(parameters.encoder).eval() if parameters.encoder else None
+
+    @functools.cached_property
+    def architecture(self) -> Encoder:
+        """An encoder as the pool's are, before any training."""
+        return Pool(self.plan.name).encoder(UNTRAINED)
 
     @functools.cached_property
     def pool(self) -> Pool:
@@ -229,7 +237,7 @@ class Context:
         floor, accuracy = self.pool.floor(), dict[str, list[float]]()
         for name, seed in self.names:
             # What learned from another set than the pool's has no place beside that set's floor.
-            variant = self.pool.scale.variants.get(name)  # controls and the user's own have none
+            variant = self.plan.variants.get(name)  # controls and the user's own have none
             if variant is not None and not variant.dataset:
                 accuracy.setdefault(name, []).append(self.pool.entry(f"{name}/{seed}").accuracy["linear"])
         return gate(accuracy, floor["pixels"], floor["untrained"])[1]
@@ -237,9 +245,7 @@ class Context:
     def coordinates(self) -> dict[str, object]:
         """Coordinates that all of a study's datasets share: objectives, with what they are, and seeds."""
         objectives, seeds = self.grid()
-        labels_used = {
-            name: OBJECTIVES[v.objective or name].uses_labels for name, v in self.pool.scale.variants.items()
-        }
+        labels_used = {name: OBJECTIVES[v.objective or name].uses_labels for name, v in self.plan.variants.items()}
         trained = {*labels_used, MATCHED}
         return {
             "objective": objectives,
@@ -257,6 +263,19 @@ class Context:
         note = f"{field}: {have:,}, where {wanted:,} were asked for"
         self.notes += [] if note in self.notes else [note]
         return have
+
+    def expect_usable(self, argument: str, splits: Mapping[str, ImageSet]) -> None:
+        """``ValueError`` for images of one class alone, or that the pool's encoders or the user's do not take."""
+        for split, images in splits.items():
+            some = len(images.labels.unique()) > 1
+            expect(some, argument, "images of at least two classes", f"{images.name}, whose {split} split has one")
+        images = next(iter(splits.values())).images
+        expect_takes(self.architecture, images, argument)
+        if self.own is not None:
+            expect_takes(self.own, images, OWN)
+            made_for, side = self.own.side, images.shape[-1]
+            note = f"encoder: its weights were made for images of {made_for} px, these have {side} px (size={made_for})"
+            self.notes += [note] if made_for and side < made_for and note not in self.notes else []
 
     @functools.cache  # noqa: B019 - a context lives as long as its study
     def images(
@@ -323,6 +342,7 @@ class Study:
     steps: tuple[Step, ...]
     claims: Mapping[str, Claim]
     decide: Callable[[Mapping[str, xr.Dataset]], list[Verdict]]
+    check: Callable[[Context], None] = lambda _: None  # refuses what would stop a step, before anything is trained
 
     def start(self, parameters: Parameters) -> "Run":
         return Run(self, parameters)
@@ -339,6 +359,7 @@ class Run:
             self.result = Result.load(RECORDED / study.name)
         else:
             self.context = Context(parameters)
+            study.check(self.context)
             facts = {"parameters": parameters.as_dict(), "provenance": provenance(seconds={}), "notes": []}
             self.result = Result(study.name, self.context.data, facts)
 

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -10,7 +11,9 @@ from sslnb.data import ImageSet
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.resnet import resnet
 from sslnb.features.extract import as_float, extract
+from sslnb.features.layers import channel_means
 from sslnb.features.standardize import Standardizer
+from sslnb.metrics import cka_matrix, feature_heatmaps
 
 tried = settings(deadline=None, max_examples=25)
 
@@ -122,10 +125,37 @@ def test_unknown_layers_empty_sets_and_batch_sizes_are_refused_by_name(encoder, 
 def test_features_that_are_not_finite_are_refused_by_layer(encoder, images):
     broken = images / 255
     broken[3, 0, 0, 0] = math.nan
-    with pytest.raises(ValueError, match=r"features: expected finite values, got .* the first at"):
+    with pytest.raises(ValueError, match=r"^images: expected uint8, or floats in \[0, 1\].*got floats from nan to nan"):
         extract(encoder, broken)
+    encoder = copy.deepcopy(encoder)
+    encoder.stem[0].weight.data[0] = math.inf
+    with pytest.raises(ValueError, match=r"features: expected finite values, got .* the first at"):
+        extract(encoder, images)
     with pytest.raises(ValueError, match="features of layer 'stem': expected finite values"):
-        extract(encoder, broken, layers=["stem"])
+        extract(encoder, images, layers=["stem"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.float(), r"floats from 0 to 2\d\d"),
+        (lambda x: x.float() / 127.5 - 1, r"floats from -1 to"),
+        (lambda x: x.long(), "torch.int64"),
+        (lambda x: x > 100, "torch.bool"),
+    ],
+)
+def test_images_on_another_scale_are_refused_wherever_they_come_in(encoder, images, change, message):
+    wanted = rf"^images: expected uint8, or floats in \[0, 1\].* got {message}"
+    changed = change(images)
+    calls = [
+        lambda: extract(encoder, changed),
+        lambda: channel_means(encoder, changed),
+        lambda: cka_matrix(encoder, encoder, changed),
+        lambda: feature_heatmaps(encoder, changed, [0]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=wanted):
+            call()
 
 
 # Standardizer

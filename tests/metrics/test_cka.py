@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sslnb.encoders.resnet import resnet, untrained
+from sslnb.features.layers import channel_means
 from sslnb.metrics import cka
 from sslnb.metrics.cka import Source, batches, centred_gram, cka_matrix, linear_cka, similarity
 
@@ -313,6 +314,24 @@ def test_a_module_with_two_names_can_be_asked_for_by_either() -> None:
     assert found.layers["x"] == ("4", "4#2")
 
 
+class Named(nn.Module):
+    """Gives its output under a name."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"features": x.flatten(1)}
+
+
+class Chosen(nn.Module):
+    def forward(self, outputs: dict[str, Tensor]) -> Tensor:
+        return outputs["features"]
+
+
+def test_the_first_of_several_outputs_is_a_layers() -> None:
+    recurrent = nn.Sequential(nn.Flatten(), nn.LSTM(768, 5, batch_first=True))
+    found = channel_means(recurrent, pictures(8), ("1",))["1"]
+    torch.testing.assert_close(found, recurrent(pictures(8).float() / 255)[0].detach())
+
+
 def test_bad_sources_and_outputs_are_refused() -> None:
     with pytest.raises(ValueError, match="sources: expected at least one"):
         similarity([])
@@ -320,9 +339,8 @@ def test_bad_sources_and_outputs_are_refused() -> None:
         similarity([Source("x", draw(8, 2)), Source("x", draw(8, 2))])
     with pytest.raises(ValueError, match="sources: expected as many inputs in each"):
         similarity([Source("x", draw(8, 2)), Source("y", draw(9, 2))])
-    pair = nn.Sequential(nn.Flatten(), nn.LSTM(768, 2))
-    with pytest.raises(ValueError, match="layer '1': expected an output of one tensor"):
-        similarity([Source("x", pictures(8), pair, ("1",))])
+    with pytest.raises(ValueError, match=r"layer '0': expected an output of one tensor \[N, …\], got dict"):
+        similarity([Source("x", pictures(8), nn.Sequential(Named(), Chosen()), ("0",))])
     bad = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
     nn.init.constant_(bad[1].weight, float("inf"))
     with pytest.raises(ValueError, match=r"layer '1' of 'x': .*expected finite values"):

@@ -3,6 +3,7 @@
 from sslnb.studies.cka.claims import CLAIMS, PAPER, verdicts
 from sslnb.studies.cka.parameters import CkaParameters
 from sslnb.studies.cka.steps import (
+    check,
     estimates,
     indices,
     invariance,
@@ -22,4 +23,5 @@ STUDY = Study(
     steps=(pretraining, layer_similarity, invariance, objectives_map, training, shapes, estimates, indices, neighbours),
     claims=CLAIMS,
     decide=verdicts,
+    check=check,
 )

@@ -56,7 +56,6 @@ class Networks:
         self.layers = list(self.first.layer_names)
         self.groups, ends = group_ends(self.layers)
         self.group_layers, self.ends = [self.layers[i] for i in ends], ends
-        self._check(context)
 
     @property
     def first(self) -> Encoder:
@@ -67,24 +66,27 @@ class Networks:
         """An objective's network to compare the first supervised one with: of another seed, where there is one."""
         return self.by_name[objective, self.seeds[min(1, len(self.seeds) - 1)]]
 
-    def _check(self, context: Context) -> None:
-        count, p = len(self.images), context.parameters
-        expect(count >= 2 * cka.LEAST, p.dataset, f"at least {2 * cka.LEAST} images to compare", count)
-        if self.own is not None:
-            channels = self.images.images.shape[1]
-            expect(self.own.in_channels == channels, "encoder", f"one for {channels} channels", self.own.in_channels)
-            cka.similarity([Source(OWN, self.images.images[: cka.LEAST], self.own)])  # all of its layers run
-
     def coordinates(self) -> dict[str, object]:
         names = {"objective": self.objectives, "seed": self.seeds, "layer": self.layers}
         return names | {f"{key}_b": value for key, value in names.items()}
+
+
+def check(context: Context) -> None:
+    """Refuse images that can't be compared, or that an encoder does not take, and an encoder without layers."""
+    p, images = context.parameters, _compared_images(context)
+    expect(len(images) >= 2 * cka.LEAST, "dataset", f"at least {2 * cka.LEAST} images to compare", len(images))
+    context.expect_usable("dataset", {"test": images})
+    for name in (SUPERVISED, *p.compared):
+        expect(name in context.plan.variants, "compared", f"objectives that the pool {p.pool!r} plans", name)
+    if context.own is not None:
+        cka.similarity([Source(OWN, images.images[: cka.LEAST], context.own)])
 
 
 def _compared_images(context: Context) -> ImageSet:
     """The test split; of a small set that no encoder was trained on, all of it: nothing is fitted to them here."""
     p = context.parameters
     test = context.images(p.dataset, "test", p.test_limit)
-    if len(test) >= 2 * p.gram_batch or p.dataset == context.pool.scale.dataset:
+    if len(test) >= 2 * p.gram_batch or p.dataset == context.plan.dataset:
         return test
     context.notes.append(f"{p.dataset}: images of all splits are compared, since the test split has {len(test)}")
     parts = [context.images(p.dataset, split) for split in ("train", "val", "test")]

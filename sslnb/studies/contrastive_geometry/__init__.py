@@ -2,6 +2,7 @@
 
 from sslnb.studies.contrastive_geometry.claims import CLAIMS, PAPER, verdicts
 from sslnb.studies.contrastive_geometry.parameters import GeometryParameters
+from sslnb.studies.contrastive_geometry.runs import check
 from sslnb.studies.contrastive_geometry.steps import (
     along_pretraining,
     embeddings,
@@ -25,4 +26,5 @@ STUDY = Study(
     ),
     claims=CLAIMS,
     decide=verdicts,
+    check=check,
 )

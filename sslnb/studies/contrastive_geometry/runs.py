@@ -16,7 +16,7 @@ from sslnb.features.heads import Heads, stacked, train_heads
 from sslnb.features.standardize import Standardizer
 from sslnb.pool.pool import PIXELS
 from sslnb.studies.contrastive_geometry.parameters import PAPER_TASKS
-from sslnb.studies.study import OWN, Context
+from sslnb.studies.study import Context
 from sslnb.training.finetune import Classifier, fine_tune, with_head
 
 SPLITS = ("train", "validation")  # what the paper's figures were drawn from, and what its text says they were
@@ -50,16 +50,8 @@ class Runs:
     def __init__(self, context: Context) -> None:
         p = self.parameters = context.parameters
         self.notes = context.notes
-        numbers = [tuple(map(int, name.split())) for name in p.tasks or _default_tasks(context)]
-        self.tasks = [
-            Task(
-                " ".join(map(str, classes)),
-                context.images(p.target, "train", p.task_limit, classes),
-                context.images(p.target, "test", None, classes),
-            )
-            for classes in numbers
-        ]
-        self.classes = len(numbers[0])
+        self.tasks = _tasks(context)
+        self.classes = len(self.tasks[0].train.classes)
         self.per_class = self._per_class()
         names = (*context.names, (PIXELS, 0)) if p.tuning == "head" else context.names
         runs = [Run(*name, context.encoder(*name)) for name in names]
@@ -77,16 +69,8 @@ class Runs:
         return min(wanted, have)
 
     def _fits(self, run: Run) -> bool:
-        """Whether raw pixels are of the target's size; ``ValueError`` for an encoder that does not take its images."""
-        images = self.tasks[0].validation.images[:2]
-        have, argument = images.shape[1], "encoder" if run.objective == OWN else "target"
-        takes = run.encoder.in_channels
-        wanted = f"one for {have} channels" if run.objective == OWN else f"images of {takes} channels"
-        expect(takes == have, argument, wanted, takes if run.objective == OWN else have)
-        if run.objective == PIXELS and run.encoder.feature_dim != images[0].numel():
-            return False
-        extract(run.encoder, images)
-        return True
+        """Whether raw pixels are of the target's size."""
+        return run.objective != PIXELS or run.encoder.feature_dim == self.tasks[0].validation.images[0].numel()
 
     def of(self, objectives: Sequence[str]) -> list[int]:
         """Positions of the runs of some objectives."""
@@ -194,6 +178,25 @@ class Runs:
         """Images in [0, 1] and labels of a task, so many at most."""
         images = at_most(self.tasks[t].split(split), limit)
         return as_float(images.images), images.labels
+
+
+def check(context: Context) -> None:
+    """Refuse tasks of one class, and a target whose images an encoder does not take."""
+    for task in _tasks(context):
+        context.expect_usable("target", {split: task.split(split) for split in SPLITS})
+
+
+def _tasks(context: Context) -> list[Task]:
+    p = context.parameters
+    numbers = [tuple(map(int, name.split())) for name in p.tasks or _default_tasks(context)]
+    return [
+        Task(
+            " ".join(map(str, classes)),
+            context.images(p.target, "train", p.task_limit, classes),
+            context.images(p.target, "test", None, classes),
+        )
+        for classes in numbers
+    ]
 
 
 def _default_tasks(context: Context) -> Sequence[str]:

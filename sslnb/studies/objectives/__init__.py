@@ -1,7 +1,7 @@
 """Training objectives side by side: what each compares and sees, what it has learned in a pool, what a step costs."""
 
 from sslnb.studies.objectives.parameters import ObjectivesParameters
-from sslnb.studies.objectives.steps import evaluation, step_cost
+from sslnb.studies.objectives.steps import check, evaluation, step_cost
 from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(
@@ -12,4 +12,5 @@ STUDY = Study(
     steps=(pretraining, evaluation, step_cost),
     claims={},
     decide=lambda data: [],
+    check=check,
 )

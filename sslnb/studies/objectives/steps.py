@@ -24,12 +24,22 @@ from sslnb.training import cost
 MEASURES = ("knn", "linear", "rankme")
 
 
+def check(context: Context) -> None:
+    """Refuse a set that no probe can be trained on, or whose images an encoder does not take."""
+    context.expect_usable("dataset", _splits(context))
+
+
+def _splits(context: Context) -> dict[str, ImageSet]:
+    p = context.parameters
+    limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
+    name = p.dataset or context.plan.dataset
+    return {split: context.images(name, split, limit) for split, limit in limits.items()}
+
+
 def evaluation(context: Context) -> xr.Dataset:
     """kNN, linear probe and effective rank on the test split: every member, untrained twins, raw pixels."""
     p = context.parameters
-    name = p.dataset or context.pool.scale.dataset
-    limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
-    splits = {split: context.images(name, split, limit) for split, limit in limits.items()}
+    splits = _splits(context)
     names = [*context.names]
     if splits["test"].images.shape[1:] == context.pool.images().images.shape[1:]:
         names.append((PIXELS, 0))
@@ -41,7 +51,9 @@ def evaluation(context: Context) -> xr.Dataset:
         measured = _measured(context.encoder(objective, seed), splits, seed, p.probe_epochs)
         for measure, value in zip(MEASURES, measured, strict=True):
             results[measure].loc[{"objective": objective, "seed": seed}] = value
-    return results.assign_attrs(dataset=name, test_images=len(splits["test"]), probe_images=len(splits["train"]))
+    return results.assign_attrs(
+        dataset=p.dataset or context.plan.dataset, test_images=len(splits["test"]), probe_images=len(splits["train"])
+    )
 
 
 def _measured(

@@ -4,6 +4,7 @@ from sslnb.studies.qscore.claims import CLAIMS, PAPER, verdicts
 from sslnb.studies.qscore.parameters import QScoreParameters
 from sslnb.studies.qscore.steps import (
     ablation,
+    check,
     features,
     heatmaps,
     outcomes,
@@ -26,4 +27,5 @@ STUDY = Study(
     ),
     claims=CLAIMS,
     decide=verdicts,
+    check=check,
 )

@@ -9,7 +9,6 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import Encoder
 from sslnb.features import prediction
@@ -24,16 +23,6 @@ GROUPS = 8  # of features that activate together
 KINDS = ("discriminative", "regularized", "group", "pca", "lowly")
 
 
-def layers(encoder: Encoder, name: str) -> list[str]:
-    """The layers of that name: the encoder's own, those of both its colour streams, or of a wrapped network."""
-    paths = [path for path, _ in encoder.named_modules() if path == name or path.endswith(f".{name}")]
-    prefixes = ("", "first.", "second.", "model.")
-    paths = [path for path in paths if path.removesuffix(name) in prefixes]
-    known = [path for path, _ in encoder.named_children()]
-    expect(bool(paths), "heatmap_layer", f"a layer that every encoder has, such as {known}", repr(name))
-    return paths
-
-
 @dataclass(frozen=True)
 class Look:
     """How heatmaps are made: of which layer, and what counts as highly activating and discriminative."""
@@ -42,11 +31,22 @@ class Look:
     epsilon: float
     low: float
     high: float
+    otherwise: str | None = None  # the layer of an encoder that has none of that name
+
+    def layers(self, encoder: Encoder) -> list[str]:
+        return layers(encoder, self.layer, self.otherwise)
+
+
+def layers(encoder: Encoder, name: str, otherwise: str | None = None) -> list[str]:
+    """The layers of that name: the encoder's own, or those of both its colour streams; else the other one, or none."""
+    paths = dict(encoder.named_modules())
+    named = [path for prefix in ("", "first.", "second.", "model.") if (path := f"{prefix}{name}") in paths]
+    return named or [path for path in (otherwise,) if path in paths]
 
 
 def _directed(encoder: Encoder, images: ImageSet | Tensor, along: Tensor, p: Look) -> Tensor:
     """Heatmaps [N,H,W] of directions in feature space, both streams of an encoder of colours together."""
-    return sum(direction_heatmaps(encoder, images, along, layer=layer) for layer in layers(encoder, p.layer))
+    return sum(direction_heatmaps(encoder, images, along, layer=layer) for layer in p.layers(encoder))
 
 
 def _evenly(features: Tensor, count: int) -> Tensor:

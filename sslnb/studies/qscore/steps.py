@@ -16,6 +16,7 @@ from sslnb.data.images import at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.features import prediction
 from sslnb.metrics import activations, qscore
+from sslnb.metrics.heatmaps import map_layer
 from sslnb.studies.qscore import pictures
 from sslnb.studies.qscore.encoders import (
     SUBSETS,
@@ -68,13 +69,22 @@ def _pictured(context: Context) -> Cell:
 
 def _look(context: Context) -> pictures.Look:
     p = context.parameters
-    return pictures.Look(p.heatmap_layer, epsilon(context), p.low, p.high)
+    return pictures.Look(p.heatmap_layer, epsilon(context), p.low, p.high, _own_layer(context))
+
+
+def _own_layer(context: Context) -> str | None:
+    """The layer whose maps are the heatmaps of the user's encoder, where it has none of the name that is asked for."""
+    if context.own is None:
+        return None
+    if "own_layer" not in context.memory:
+        p = context.parameters
+        context.memory["own_layer"] = map_layer(context.own, splits(context, p.datasets[0])["test"].images)
+    return context.memory["own_layer"]
 
 
 def representations(context: Context) -> xr.Dataset:
     """Probe every encoder on every set; how sparse its features are (figure A.1)."""
     p = context.parameters
-    _check(context)
     coordinates = _shared(context)
     results = xr.Dataset(
         {name: empty(coordinates, "objective", "seed", "dataset") for name in ("accuracy", "near_zero", "kurtosis")},
@@ -95,20 +105,18 @@ def representations(context: Context) -> xr.Dataset:
     )
 
 
-def _check(context: Context) -> None:
-    """Refuse what would stop the study later."""
-    p, (objective, seed) = context.parameters, context.names[0]
-    encoders = [context.encoder(objective, seed), *([context.own] if context.own else [])]
-    for name in dict.fromkeys((*p.datasets, *p.masked, *p.unseen)):
-        for split, images in splits(context, name).items():
-            channels = images.images.shape[1]
-            for encoder in encoders:
-                argument = "encoder" if encoder is context.own else name
-                expect(encoder.in_channels == channels, argument, f"one for {channels} channels", encoder.in_channels)
-            has = name not in p.masked or images.masks is not None
-            expect(has, "masked", "sets with masks", f"{name}, whose {split} split has none")
-    for encoder in encoders:
-        pictures.layers(encoder, p.heatmap_layer)
+def check(context: Context) -> None:
+    """Refuse sets that encoders do not take or that lack masks, and a layer that the pool's encoders lack."""
+    p = context.parameters
+    for argument, names in {"datasets": p.datasets, "masked": p.masked, "targets": p.unseen}.items():
+        for name in names:
+            context.expect_usable(argument, splits(context, name))
+    for name, split in itertools.product(p.masked, ("train", "val", "test")):
+        masks = splits(context, name)[split].masks
+        expect(masks is not None, "masked", "sets with masks", f"{name}, whose {split} split has none")
+    known = [path for path, _ in context.architecture.named_children()]
+    there = pictures.layers(context.architecture, p.heatmap_layer)
+    expect(bool(there), "heatmap_layer", f"a layer of the pool's encoders, such as {known}", repr(p.heatmap_layer))
 
 
 def _magnitudes(context: Context) -> dict[str, tuple]:
@@ -367,6 +375,8 @@ def heatmaps(context: Context) -> xr.Dataset:
         coordinates,
     )
     for (objective, seed), masked in tqdm([*itertools.product(context.names, p.masked)], desc="heatmaps"):
+        if not look.layers(context.encoder(objective, seed)):
+            continue
         test = at_most(splits(context, masked)["test"], p.heatmap_images)
         results.area.loc[masked] = float(test.masks.double().mean())
         at = {"objective": objective, "seed": seed, "masked": masked}

@@ -2,7 +2,7 @@
 
 from sslnb.studies.separability.claims import CLAIMS, PAPER, verdicts
 from sslnb.studies.separability.parameters import SeparabilityParameters
-from sslnb.studies.separability.steps import attacked, probes, separation
+from sslnb.studies.separability.steps import attacked, check, probes, separation
 from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(
@@ -13,4 +13,5 @@ STUDY = Study(
     steps=(pretraining, probes, separation, attacked),
     claims=CLAIMS,
     decide=verdicts,
+    check=check,
 )

@@ -37,6 +37,12 @@ ROUNDS = 200  # of the bootstrap over test images
 Features = dict[str, Tensor]  # by split
 
 
+def check(context: Context) -> None:
+    """Refuse sets that no probe can be trained on, or whose images an encoder does not take."""
+    for name in context.parameters.datasets:
+        context.expect_usable("datasets", _sets(context, name))
+
+
 def probes(context: Context) -> xr.Dataset:
     """Probes of the paper's grid on every encoder and set, under both standardizations, one for each weight decay."""
     p = context.parameters

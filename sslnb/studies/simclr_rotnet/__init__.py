@@ -2,7 +2,7 @@
 
 from sslnb.studies.simclr_rotnet.claims import CLAIMS, PAPER, verdicts
 from sslnb.studies.simclr_rotnet.parameters import RotNetParameters
-from sslnb.studies.simclr_rotnet.steps import architectures, attack, fractions, linear, published_code, transfer
+from sslnb.studies.simclr_rotnet.steps import architectures, attack, check, fractions, linear, published_code, transfer
 from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(
@@ -13,4 +13,5 @@ STUDY = Study(
     steps=(pretraining, linear, fractions, attack, transfer, architectures, published_code),
     claims=CLAIMS,
     decide=verdicts,
+    check=check,
 )

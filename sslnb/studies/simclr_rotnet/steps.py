@@ -47,7 +47,6 @@ class Encoders:
 
     def __init__(self, context: Context) -> None:
         self.pool, self.plan = context.pool, context.pool.scale
-        expect(isinstance(self.plan, Grid), "pool", "a grid of SimCLR and RotNet", context.parameters.pool)
         self.seeds = sorted({seed for name, seed in context.names if name not in (UNTRAINED, OWN)})
         self.steps = self.plan.steps
 
@@ -72,7 +71,6 @@ class Encoders:
 
 def _encoders(context: Context) -> Encoders:
     if "encoders" not in context.memory:
-        _check(context)
         context.memory["encoders"] = Encoders(context)
     return context.memory["encoders"]
 
@@ -88,18 +86,15 @@ def _source(context: Context) -> Splits:
     return _splits(context, context.parameters.dataset)
 
 
-def _check(context: Context) -> None:
-    """Refuse what would stop the study later."""
+def check(context: Context) -> None:
+    """Refuse another pool than a grid, sets that encoders do not take, shares and budgets that can not be."""
     p = context.parameters
-    source = context.images(p.dataset, "train")
-    channels = source.images.shape[1]
+    expect(isinstance(context.plan, Grid), "pool", "a grid of SimCLR and RotNet", p.pool)
+    context.expect_usable("dataset", _source(context))
+    for side in p.sizes:
+        context.expect_usable("target", _splits(context, p.target, side))
     _fractions(context)
-    got = _splits(context, p.target, p.sizes[0])["test"].images.shape[1]
-    expect(got == channels, "target", f"images of {channels} channels, as {p.dataset}", got)
-    if context.own is not None:
-        takes = context.own.in_channels
-        expect(takes == channels, "encoder", f"one for {channels} channels", takes)
-    deviation = float(normalisation(source)[1].max())
+    deviation = float(normalisation(context.images(p.dataset, "train"))[1].max())
     wanted = f"at most {1 / deviation:.2f}, from the darkest to the brightest pixel"
     expect(p.largest_budget <= 1 / deviation, "largest_budget", wanted, p.largest_budget)
 

@@ -84,13 +84,13 @@ def test_too_few_test_images_unknown_objectives_and_other_channels_are_refused(s
     few = {f"{split}_images": np.zeros((2, 32, 32, 3), np.uint8) for split in ("train", "val", "test")}
     few |= {f"{split}_labels": np.arange(2) for split in ("train", "val", "test")}
     np.savez(tmp_path / "few.npz", **few)
-    with pytest.raises(ValueError, match=r"npz:.*: expected at least 8 images to compare, got 6"):
+    with pytest.raises(ValueError, match=r"dataset: expected at least 8 images to compare, got 6"):
         STUDY.start(STUDY.parameters.of(**TINY | {"dataset": f"npz:{tmp_path / 'few.npz'}"})).step("layer_similarity")
-    with pytest.raises(ValueError, match="compared: expected members of the pool 'tiny', got byol"):
+    with pytest.raises(ValueError, match="compared: expected objectives that the pool 'tiny' plans, got byol"):
         STUDY.start(STUDY.parameters.of(**TINY, compared="byol")).step("layer_similarity")
     save_encoder(untrained(0, width=4, in_channels=1), tmp_path / "grey.pt")
     grey = STUDY.parameters.of(**TINY, encoder=f"checkpoint:{tmp_path / 'grey.pt'}")
-    with pytest.raises(ValueError, match="encoder: expected one for 3 channels, got 1"):
+    with pytest.raises(ValueError, match="encoder: expected images of 1 channels, got 3"):
         STUDY.start(grey).step("layer_similarity")
 
 

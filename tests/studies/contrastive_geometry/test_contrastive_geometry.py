@@ -113,7 +113,7 @@ def test_what_can_not_be_run_is_refused(pool: None, changes: dict, message: str)
 def test_an_encoder_of_other_channels_is_refused(pool: None, tmp_path) -> None:
     save_encoder(untrained(0, width=4, in_channels=1), tmp_path / "grey.pt")
     grey = STUDY.parameters.of("quick", **TINY, encoder=f"checkpoint:{tmp_path / 'grey.pt'}")
-    with pytest.raises(ValueError, match="encoder: expected one for 3 channels, got 1"):
+    with pytest.raises(ValueError, match="encoder: expected images of 1 channels, got 3"):
         STUDY.start(grey).step("fine_tuning")
 
 

@@ -102,13 +102,13 @@ def test_sets_and_encoders_that_do_not_fit_are_refused(pool: None, tmp_path) -> 
     grey = tmp_path / "grey.npz"
     images = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 1), dtype=np.uint8)
     np.savez(grey, train_images=images, train_labels=np.arange(40) % 4)
-    refuse("expected one for 1 channels, got 3", targets=f"npz:{grey}")
+    refuse("targets: expected images of 3 channels, got 1", targets=f"npz:{grey}")
     colour = tmp_path / "colour.npz"
     np.savez(colour, train_images=images.repeat(3, 3), train_labels=np.arange(40) % 4)
     refuse("masked: expected sets with masks", masked=f"npz:{colour}")
     save_encoder(untrained(0, width=4, in_channels=1), tmp_path / "grey.pt")
-    refuse("encoder: expected one for 3 channels, got 1", encoder=f"checkpoint:{tmp_path / 'grey.pt'}")
-    refuse(r"heatmap_layer: expected a layer that every encoder has.*got 'layer22'", heatmap_layer="layer22")
+    refuse("encoder: expected images of 1 channels, got 3", encoder=f"checkpoint:{tmp_path / 'grey.pt'}")
+    refuse(r"heatmap_layer: expected a layer of the pool's encoders.*got 'layer22'", heatmap_layer="layer22")
 
 
 def test_layers_are_found_in_every_kind_of_encoder() -> None:

@@ -168,10 +168,10 @@ def test_what_would_stop_the_study_later_is_refused(pool: None, tmp_path) -> Non
     grey = {f"{split}_images": np.zeros((20, 28, 28), np.uint8) for split in ("train", "val", "test")}
     grey |= {f"{split}_labels": np.arange(20) % 2 for split in ("train", "val", "test")}
     np.savez(tmp_path / "grey.npz", **grey)
-    refuse("target: expected images of 3 channels, as digit-scenes, got 1", target=f"npz:{tmp_path / 'grey.npz'}")
+    refuse("target: expected images of 3 channels, got 1", target=f"npz:{tmp_path / 'grey.npz'}")
     refuse("fraction: expected at least one image of every class", fractions=(0.0001, 0.2))
     save_encoder(untrained(0, width=4, in_channels=1), tmp_path / "grey.pt")
-    refuse("encoder: expected one for 3 channels, got 1", encoder=f"checkpoint:{tmp_path / 'grey.pt'}")
+    refuse("encoder: expected images of 1 channels, got 3", encoder=f"checkpoint:{tmp_path / 'grey.pt'}")
     refuse(r"largest_budget: expected at most \d\.\d+, from the darkest to the brightest", largest_budget=50.0)
 
 
