@@ -27,10 +27,14 @@ from sslnb.objectives import registry
 from sslnb.pool import train as pool_training
 from sslnb.pool.scales import SCALES
 from sslnb.report import history
+from sslnb.studies.presets import listed
 from sslnb.training.loop import PretrainConfig, pretrain
 
 STUDIES = (*studies.NAMES, studies.POOL)
 NO_FLAG = ("options", "depth")  # fields of PretrainConfig that -o and --arch stand for
+
+
+INTERRUPTED = 130  # status of a command that Ctrl-C ended
 
 
 def value_of(text: str) -> object:
@@ -54,16 +58,11 @@ def _pairs(_: click.Context, option: click.Option, texts: Sequence[str]) -> dict
     return pairs
 
 
-def _values(context: click.Context, option: click.Option, texts: Sequence[str]) -> dict[str, object]:
-    """Pairs whose values are YAML, so that ``3``, ``0.5``, ``true``, ``null``, ``[a, b]`` mean those."""
-    return {name: value_of(text) for name, text in _pairs(context, option, texts).items()}
-
-
-def _grid(context: click.Context, option: click.Option, texts: Sequence[str]) -> dict[str, list[object]]:
+def _grid(context: click.Context, option: click.Option, texts: Sequence[str]) -> dict[str, list[str]]:
     pairs = _pairs(context, option, texts)
     for name, text in pairs.items():
         expect(bool(text), option.opts[0], option.metavar, repr(f"{name}="))
-    return {name: [value_of(part) for part in text.split(",")] for name, text in pairs.items()}
+    return {name: list(listed(text)) for name, text in pairs.items()}
 
 
 class OneLineErrors(click.Group):
@@ -89,11 +88,15 @@ def sslnb() -> None:
     """Self-supervised visual representations: five studies that rerun themselves."""
 
 
+# As text: a study's parameters know their types, and a path may hold what YAML would take for its own.
+_PARAMETER = "A parameter; lists with commas or semicolons, 'all' for no limit."
+
+
 def _study_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--out", type=Path, default="runs", metavar="DIR", help="Folder of notebooks and results."),
         click.option("--profile", default="quick", metavar="P", help="quick, small, paper or published."),
-        click.option("parameters", "-p", multiple=True, callback=_values, metavar="NAME=VALUE", help="A parameter."),
+        click.option("parameters", "-p", multiple=True, callback=_pairs, metavar="NAME=VALUE", help=_PARAMETER),
     ):
         command = option(command)
     return command
@@ -102,7 +105,7 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
 @sslnb.command()
 @click.argument("study")
 @_study_options
-def run(study: str, parameters: dict[str, object], profile: str, out: Path) -> None:
+def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None:
     """Execute a STUDY's notebook with parameters, or with 'all' the five studies'; leaves notebooks and Results."""
     for name in studies.NAMES if study == "all" else (study,):
         path = runner.run_notebook(name, {"profile": profile} | parameters, out)
@@ -115,7 +118,7 @@ def run(study: str, parameters: dict[str, object], profile: str, out: Path) -> N
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler; default: this machine's cores.")
 @_study_options
 def sweep(
-    study: str, grid: dict[str, list], scheduler: str | None, parameters: dict[str, object], profile: str, out: Path
+    study: str, grid: dict[str, list], scheduler: str | None, parameters: dict[str, str], profile: str, out: Path
 ) -> None:
     """Run a STUDY at every point of a grid, on Dask."""
     fixed = {"profile": profile} | parameters
@@ -170,7 +173,8 @@ def pretrain_command(
     context = click.get_current_context()
     option = next(parameter for parameter in context.command.params if parameter.name == "options")
     depth = int(arch.removeprefix("resnet"))
-    config = PretrainConfig(**fields, depth=depth, options=_values(context, option, options))
+    chosen = {name: value_of(text) for name, text in _pairs(context, option, options).items()}
+    config = PretrainConfig(**fields, depth=depth, options=chosen)
     plain = f"{config.objective}-{re.sub('[^A-Za-z0-9]+', '-', dataset).strip('-')}-{config.seed}.pt"
     out = out or Path(plain)
     expect(out.suffix not in (".jsonl", ".png"), "--out", "a name for the checkpoint, such as NAME.pt", str(out))
@@ -297,6 +301,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         print(f"{error.ctx.command_path if error.ctx else 'sslnb'}: {error.format_message()}", file=sys.stderr)
         return error.exit_code
+    except click.Abort:
+        print("sslnb: interrupted; the same command goes on from what is kept", file=sys.stderr)
+        return INTERRUPTED
     except click.ClickException as error:
         print(f"sslnb {error.format_message()}", file=sys.stderr)
         return error.exit_code

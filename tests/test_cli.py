@@ -24,7 +24,6 @@ def test_values_mean_what_they_spell(text, value):
         (["run", "separability", "-p", "attack_steps=0"], "attack_steps: expected at least 1"),
         (["run", "separability", "-p", "size=0"], "size: expected at least 1"),
         (["run", "separability", "-p", "epochs"], "-p: expected NAME=VALUE"),
-        (["run", "separability", "-p", "width=["], "sslnb run: value: expected what YAML can read"),
         (["run", "separability", "--profile", "published", "-p", "size=4"], "no other parameter with 'published'"),
         (["sweep", "separability", "-g", "width=4", "-g", "width=8"], "each name once"),
         (["sweep", "separability", "-g", "size=4,8", "-p", "size=6"], "names that -g does not vary"),

@@ -59,6 +59,8 @@ def execute(
             settings = {"progress_bar": progress, "cwd": cwd, "kernel_name": "python3", "extra_arguments": [QUIET]}
             papermill.execute_notebook(plain, failed, parameters, **settings)
         except papermill.PapermillExecutionError as error:
+            if error.ename == "KeyboardInterrupt":  # the kernel's, of a Ctrl-C that all processes got
+                raise KeyboardInterrupt from error
             trace = target.with_suffix(".traceback.txt")
             trace.write_text(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), encoding="utf-8")
             problem = " ".join(f"{error.ename}: {error.evalue}".split())
@@ -120,6 +122,8 @@ def run_notebook(study: str, parameters: dict, out: Path) -> Path:
     Names and values are checked here, before a kernel starts, and in the notebook again.
     """
     studies.check(study, studies.parameters(study, **parameters))
+    files.expect_writable(files.cache_root(), "SSLNB_CACHE")
+    files.expect_writable(out, "--out")
     root = find_root()
     values = {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
     values["result_path"] = str((out / study).resolve())

@@ -18,7 +18,8 @@ def _grid_point(study: str, parameters: dict, out: str, threads: int) -> dict:
 
     torch.set_num_threads(threads)
     checked = studies.parameters(study, **parameters)
-    path = Path(out) / f"{study}-{artifacts.key(code=artifacts.package_version(), **checked.as_dict())}"
+    facts = {"code": artifacts.package_version(), "contents": checked.contents()} | checked.as_dict()
+    path = Path(out) / f"{study}-{artifacts.key(**facts)}"
     reused = path.with_suffix(".json").exists()
     if not reused:
         studies.run(study, checked).save(path)

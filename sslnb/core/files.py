@@ -61,6 +61,29 @@ def keep(path: Path, suffix: str) -> None:
         spare.replace(beside(path, suffix))
 
 
+def home(path: str | Path) -> Path:
+    """A path with ``~`` as the user's home, which a shell does not replace behind ``folder:``."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises where there is no such user
+
+
+def expect_writable(folder: Path, argument: str) -> None:
+    """Make a folder where there is none; ``ValueError`` unless files can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{argument}: expected a folder that can be written to, got {folder}: {error}") from error
+
+
+def digest(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, or of the names and bytes of all files below a folder."""
+    if not path.is_dir():
+        return sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    entries = [(str(file.relative_to(path)), sha256(file)) for file in files]
+    return hashlib.sha256(repr(entries).encode()).hexdigest()
+
+
 def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with Path(path).open("rb") as file:

@@ -40,10 +40,10 @@ def resolve(name: str, root: Path, size: int | None) -> Source:
     base, _, rest = name.partition(":")
     if base == "digit-scenes":
         return _generated(name, rest)
-    if base == "npz" or name.endswith(".npz"):
-        return npz.source(Path(rest if base == "npz" else name))
     if base == "folder":
-        return folder(Path(rest), root, size)
+        return folder(files.home(rest), root, size)
+    if base == "npz" or name.endswith(".npz"):
+        return npz.source(files.home(rest if base == "npz" else name))
     if Path(name).name == name and (prepared := root / f"{name}.npz").is_file():
         return npz.source(prepared)
     known = (*SETS, *(p.stem for p in root.glob("*.npz")))

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from sslnb.core.checks import expect, expect_known
-from sslnb.core.files import atomic
+from sslnb.core.files import atomic, home
 from sslnb.encoders import foreign
 from sslnb.encoders.color_streams import color_streams
 from sslnb.encoders.encoder import Encoder, evaluating
@@ -84,16 +84,18 @@ def _ours(state: dict, path: Path | str) -> Encoder:
     try:
         encoder.load_state_dict(state["encoder"])
     except RuntimeError as error:
-        raise ValueError(f"checkpoint {path}: expected weights of {state['spec']}, got others: {error}") from error
+        first = str(error).splitlines()[1].strip()  # the first line says for which class, and every other one problem
+        raise ValueError(f"checkpoint {path}: expected weights of {state['spec']}, got others: {first}") from error
     return encoder.eval()
 
 
 def read_checkpoint(path: Path | str) -> dict:
     """Contents of a checkpoint: tensors and plain values only. ``ValueError`` names a missing or damaged file."""
-    if not Path(path).is_file():
+    path = home(path)
+    if not path.is_file():
         raise ValueError(f"checkpoint: expected a file, got {path}, which does not exist")
     try:
-        if Path(path).suffix == ".safetensors":
+        if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # whose text advises to execute what the file holds

@@ -8,7 +8,8 @@ from sslnb.core.checks import expect_known
 
 if typing.TYPE_CHECKING:
     from sslnb.core.result import Result
-    from sslnb.studies.study import Parameters, Study
+    from sslnb.studies.presets import Parameters
+from sslnb.studies.study import Study
 
 CHAPTERS = ("separability", "simclr_rotnet", "qscore", "cka", "contrastive_geometry")  # in the book's order
 POOL = "objectives"  # the page that shows what all chapters measure; first among the reruns

@@ -1,28 +1,16 @@
-"""What every study is: checked parameters with presets, steps from a Context to named data, claims decided by one rule.
+"""What every study is: checked parameters, steps from a Context to named data, claims decided by one rule.
 
 A study measures encoders of the pool and trains none. A sixth one is a folder with a ``STUDY`` and a notebook.
 """
 
-import ast
 import dataclasses
 import functools
 import time
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
 
 from sslnb import data
 from sslnb.core.checks import expect, expect_known
@@ -38,155 +26,11 @@ from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
 from sslnb.pool.members import scale
 from sslnb.pool.pool import MATCHED, UNTRAINED
-from sslnb.pool.scales import QUICK_POOLS, SCALES
+from sslnb.pool.scales import QUICK_POOLS
+from sslnb.studies.presets import Parameters
 
-PROFILES = ("quick", "small", "paper", "published")
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
-PATHS = ("folder", "npz", "checkpoint")  # what begins a name that goes on with a path
 OWN = "encoder"  # how results name an encoder that the user brings
-
-# --- parameters -------------------------------------------------------------------------------------------------------
-
-
-def listed(value: object) -> object:
-    """Text with commas, or with semicolons where names hold commas, as a list; a single value as a list of one."""
-    if isinstance(value, str):
-        separator = ";" if ";" in value else ","
-        parts = [part.strip() for part in value.split(separator)]
-        return tuple(parts[:-1] if separator == ";" and parts[-1] == "" else parts)
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def distinct(values: tuple) -> tuple:
-    """A field's values, if none comes twice."""
-    if len(set(values)) < len(values):
-        raise ValueError(f"expected distinct values, got {values}")
-    return values
-
-
-Count = typing.Annotated[int, Field(ge=1)]
-Counts = typing.Annotated[tuple[Count, ...], BeforeValidator(listed)]
-Names = typing.Annotated[tuple[typing.Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A profile of a study: what it costs, what it reaches, and the values that make it so."""
-
-    minutes: float  # measured for quick, once its pool is there; of the others an expectation
-    hardware: str
-    reaches: str
-    values: Mapping[str, object]
-
-
-class Parameters(BaseModel):
-    """Parameters of a study; a subclass adds typed fields, whose defaults are the quick preset's, and ``PRESETS``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    profile: str = "quick"
-    pool: str = "quick"  # whose encoders are measured
-    objectives: Names | None = None  # of the pool's members; all of them unless given
-    encoder: str | None = None  # one more to measure, such as checkpoint:PATH or torchvision:resnet50
-    size: Count | None = None  # side of the images in pixels; their own unless given
-
-    PRESETS: typing.ClassVar[dict[str, Preset]] = {}
-    _asked: frozenset[str] = PrivateAttr(frozenset())  # fields that somebody set: the others are cut to what there is
-
-    @field_validator("pool")
-    @classmethod
-    def _known_pool(cls, name: str) -> str:
-        if not name.startswith("paper"):  # which is planned where there is a GPU
-            expect_known(name, tuple(SCALES), "pool")
-        return name
-
-    @model_validator(mode="after")
-    def _there(self) -> typing.Self:
-        """Members that the pool plans, and files that exist: refused here, before anything is computed."""
-        for objective in self.objectives or () if self.pool in SCALES else ():
-            expect_known(objective, sorted(SCALES[self.pool].variants), "objectives")
-        for name, value in self:
-            for item in value if isinstance(value, tuple) else (value,):
-                kind, _, path = item.partition(":") if isinstance(item, str) else ("", "", "")
-                there = kind not in PATHS or Path(path.partition("?")[0]).expanduser().exists()
-                expect(there, name, f"{kind}: and a path that exists", item)
-        return self
-
-    @classmethod
-    def of(cls, profile: str = "quick", **changes: object) -> typing.Self:
-        """A profile's preset with some fields changed; ``None`` keeps the preset's value.
-
-        ``ValueError`` for an unknown profile or name (with the nearest valid one) or a value of the wrong kind.
-        """
-        expect_known(profile, PROFILES, "profile")
-        for name in changes:
-            expect_known(name, tuple(cls.model_fields), "parameter")
-        changed = {name: value for name, value in changes.items() if value is not None}
-        expect(profile != "published" or not changed, "profile", "no other parameter with 'published'", [*changed])
-        preset = cls.PRESETS["small" if profile == "published" else profile].values
-        try:
-            made = cls(**{"profile": profile} | dict(preset) | changed)
-        except ValidationError as error:
-            raise ValueError(_in_one_line(error)) from error
-        made._asked = frozenset(changed)
-        return made
-
-    def asked(self, name: str) -> bool:
-        """Whether a value was asked for, rather than a preset's."""
-        return name in self._asked
-
-    @classmethod
-    def from_notebook(cls, namespace: Mapping[str, object]) -> typing.Self:
-        """Parameters out of a notebook's globals, as its parameters cell and papermill left them.
-
-        Other globals are the user's own. A name that papermill injected has to be a parameter: papermill itself only
-        logs one that the notebook does not know, and runs on.
-        """
-        injected = set(_injected(namespace.get("In", []))) - {"result_path"}
-        names = injected | {name for name in cls.model_fields if name in namespace}
-        return cls.of(**{name: namespace[name] for name in names})
-
-    def as_dict(self) -> dict:
-        return self.model_dump(mode="json")
-
-
-def _injected(cells: list[str]) -> Iterator[str]:
-    """Names that the cell of papermill's parameters assigns to."""
-    for cell in cells:
-        if cell.startswith("# Parameters\n"):
-            for node in ast.parse(cell).body:
-                if isinstance(node, ast.Assign):
-                    yield from (target.id for target in node.targets if isinstance(target, ast.Name))
-
-
-def _in_one_line(error: ValidationError) -> str:
-    """The first problem as *name: expected …, got …*."""
-    problem = error.errors()[0]
-    if not problem["loc"]:  # of several fields together, which the message names
-        return problem["msg"].removeprefix("Value error, ")
-    bounds = {
-        "greater_than_equal": "at least {ge}",
-        "greater_than": "a value above {gt}",
-        "less_than_equal": "at most {le}",
-    }
-    text = bounds.get(problem["type"], "").format(**problem.get("ctx", {}))
-    if problem["type"] == "value_error":
-        text, name = problem["msg"].removeprefix("Value error, "), problem["loc"][0]
-        return text if text.startswith(f"{name}: ") else f"{name}: {text}"
-    expected = text or problem["msg"].removeprefix("Input should be ").partition(",")[0]
-    return f"{problem['loc'][0]}: expected {expected}, got {problem['input']!r}"
-
-
-# --- a run ------------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """An encoder that a study measures: a member of the pool, a control, or the user's own."""
-
-    objective: str
-    seed: int
-    encoder: Encoder
 
 
 class Context:

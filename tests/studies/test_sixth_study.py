@@ -17,7 +17,8 @@ STUDY = '''
 import xarray as xr
 
 from sslnb.core.claims import Claim, decide
-from sslnb.studies.study import Context, Count, Parameters, Preset, Study
+from sslnb.studies.presets import Count, Parameters, Preset
+from sslnb.studies.study import Context, Study
 
 
 class BrightnessParameters(Parameters):

@@ -7,7 +7,8 @@ import pytest
 
 from sslnb import studies
 from sslnb.core.papers import PAPERS
-from sslnb.studies.study import PROFILES, RECORDED, pretraining
+from sslnb.studies.presets import PROFILES
+from sslnb.studies.study import RECORDED, pretraining
 
 ALL = (*studies.NAMES, studies.POOL)
 NOTEBOOKS = RECORDED.parents[1] / "notebooks"

@@ -10,7 +10,8 @@ from pydantic import field_validator
 from sslnb.core.claims import Claim, decide
 from sslnb.core.result import Result
 from sslnb.studies import study as module
-from sslnb.studies.study import Context, Count, Names, Parameters, Preset, Study, distinct
+from sslnb.studies.presets import Count, Names, Parameters, Preset, distinct
+from sslnb.studies.study import Context, Study
 
 
 class Toy(Parameters):

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from sslnb.metrics.cka import LEAST
-from sslnb.studies.study import Names, Parameters, Preset, distinct
+from sslnb.studies.presets import Names, Parameters, Preset, distinct
 
 SUPERVISED = "supervised"  # what every other objective is compared with
 BANK = 1000  # images among which the explorer's neighbours are looked for

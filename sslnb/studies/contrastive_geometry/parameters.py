@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from sslnb.studies.study import Count, Counts, Names, Parameters, Preset, distinct
+from sslnb.studies.presets import Count, Counts, Names, Parameters, Preset, distinct
 
 PAPER_TASKS = ("0 1 2 3 4", "6 11 16 21 26", "56 58 62 66 68", "95 96 97 98 99")  # of CIFAR-100
 Several = Annotated[int, Field(ge=2)]

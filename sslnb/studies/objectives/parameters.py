@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from sslnb.studies.study import Count, Parameters, Preset
+from sslnb.studies.presets import Count, Parameters, Preset
 
 
 class ObjectivesParameters(Parameters):

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from sslnb.studies.study import Count, Names, Parameters, Preset, distinct, listed
+from sslnb.studies.presets import Count, Names, Parameters, Preset, distinct, listed
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Grid = Annotated[tuple[NotNegative, ...], BeforeValidator(listed)]

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import field_validator
 
-from sslnb.studies.study import Count, Names, Parameters, Preset, distinct
+from sslnb.studies.presets import Count, Names, Parameters, Preset, distinct
 
 
 class SeparabilityParameters(Parameters):

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from sslnb.studies.study import Count, Counts, Parameters, Preset, distinct, listed
+from sslnb.studies.presets import Count, Counts, Parameters, Preset, distinct, listed
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Several = Annotated[int, Field(ge=2)]
