@@ -112,7 +112,9 @@ def _tabled(name: str, trees: dict[str, Path], root: Path, size: int | None, out
     if any(row.split for row in rows):
         expect(len(trees) == 1, str(trees[first]), "no column split in a folder that is a split itself", "one")
         opened = {s: ([r for r in rows if r.split == s], aside) for s in SPLITS if any(r.split == s for r in rows)}
-    classes, labels = classes_of({s: np.array([row.label for row in part]) for s, (part, _) in opened.items()})
+    classes, labels = classes_of(
+        {s: np.array([row.label for row in part], dtype=object) for s, (part, _) in opened.items()}
+    )
 
     def read(split: str) -> Split:
         part, aside = opened[split]

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from sslnb.core.checks import expect, nearest
 
-_KINDS = {"i": "integers", "u": "integers", "b": "booleans", "U": "text"}
+_KINDS = {"i": "integers", "u": "integers", "b": "booleans", "U": "text", "O": "text"}  # O: of lists
 _INTEGER = re.compile(r"[+-]?\d+")
 
 
 def classes_of(parts: Mapping[str, np.ndarray]) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     """Classes named by the values that occur, in order, and each part's labels as positions among them: int64 [N].
 
-    parts: arrays [N] of integers, booleans or text, all of one kind, by the words that name them in messages. Numbers
-    are in numerical order, in text too. Memory follows the number of values, never their size.
+    parts: arrays [N], by the words that name them in messages, all integers, all booleans or all text (as objects too:
+    then one long text costs no more). Numbers are in numerical order, in text too. Memory follows the number of values,
+    never their size.
     """
     kinds = {where: kind(values, where) for where, values in parts.items()}
     first = next(iter(kinds))
@@ -44,7 +45,7 @@ def kind(part: np.ndarray, where: str) -> str:
     """What the labels are, in words; ``ValueError`` unless they are integers, booleans or text of at least one sign."""
     expect(part.dtype.kind in _KINDS, where, "text, booleans or integers", f"dtype {part.dtype}")
     expect(part.size > 0, where, "at least one label", "none")
-    empty = np.flatnonzero(part == "") if part.dtype.kind == "U" else []
+    empty = np.flatnonzero(part == "") if part.dtype.kind in "UO" else []
     expect(len(empty) == 0, where, "a label for every image", f"empty text at position {[*empty, 0][0]}")
     return _KINDS[part.dtype.kind]
 

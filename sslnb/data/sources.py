@@ -1,4 +1,4 @@
-"""Where images come from: the embedded generator, prepared .npz files, folder trees, and torchvision's downloads."""
+"""What a name stands for: the embedded generator, somebody's own files or folders, or torchvision's sets."""
 
 import dataclasses
 import fcntl
@@ -14,8 +14,8 @@ import torch
 from torchvision import datasets
 
 from sslnb.core.checks import expect, nearest
-from sslnb.data import folders, npz, pictures
-from sslnb.data.catalogue import SETS
+from sslnb.data import folders, hf, npz, pictures
+from sslnb.data.catalogue import FORMS, SETS
 from sslnb.data.digit_scenes import digit_scenes
 from sslnb.data.images import Source, Split, choose_per_class, others
 
@@ -29,14 +29,17 @@ def resolve(name: str, root: Path, size: int | None) -> Source:
     base, _, rest = name.partition(":")
     if base == "digit-scenes":
         return _generated(name, rest)
-    if base == "npz" or name.endswith(".npz"):
-        return npz.source(Path(rest if base == "npz" else name).expanduser())
     if base == "folder":
         return folders.folder(Path(rest).expanduser(), root, size)
+    if base == "hf":
+        return hf.source(rest, root, size)
+    if base == "npz" or name.endswith(".npz"):
+        return npz.source(Path(rest if base == "npz" else name).expanduser())
     if Path(name).name == name and (prepared := root / f"{name}.npz").is_file():
         return npz.source(prepared)
     known = (*SETS, *(p.stem for p in root.glob("*.npz")))
-    expect(name in SETS, "name", f"a known set, npz:PATH or folder:PATH{nearest(name, known)}", repr(name))
+    forms = f"a known set ({', '.join(SETS)}) or {', '.join(FORMS)}"
+    expect(name in SETS, "name", f"{forms}{nearest(name, known)}", repr(name))
     return _known_set(name, root, size)
 
 

@@ -40,7 +40,7 @@ from sslnb.pool.scales import QUICK_POOLS, SCALES
 
 PROFILES = ("quick", "small", "paper", "published")
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
-PATHS = ("folder", "npz", "checkpoint")  # what begins a name that goes on with a path
+PATHS = ("folder", "npz", "hf", "checkpoint")  # what begins a name that goes on with a path
 OWN = "encoder"  # how results name an encoder that the user brings
 
 # --- parameters -------------------------------------------------------------------------------------------------------
