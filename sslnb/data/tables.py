@@ -82,11 +82,18 @@ def _cells(table: Path, index: dict[str, list[Path]]) -> tuple[list[str], dict[i
 
 
 def _file_column(table: Path, header: list[str], rows: dict[int, list[str]], index: dict[str, list[Path]]) -> int:
-    """The column that names most pictures, if each of its values names one."""
-    counts = [sum(row[column] in index for row in rows.values()) for column in range(len(header))]
-    column = counts.index(max(counts))
+    """The column that names most pictures, if each of its values names one.
+
+    With suffix they count first: labels 0 and 1 may well be names of pictures without it.
+    """
+
+    def score(column: int) -> tuple[int, int]:
+        named = {row[column] for row in rows.values()} & index.keys()
+        return sum(Path(name).suffix.lower() in suffixes() for name in named), len(named)
+
+    column = max(range(len(header)), key=score)
     example = next(iter(rows.values()))
-    expect(max(counts) > 0, str(table), f"a column that names pictures of {table.parent}", f"a row {example}")
+    expect(score(column) > (0, 0), str(table), f"a column that names pictures of {table.parent}", f"a row {example}")
     missing = {number: row[column] for number, row in rows.items() if row[column] not in index}
     shown = ", ".join(f"{value!r} in row {number}" for number, value in [*missing.items()][:_SHOWN])
     hint = nearest(next(iter(missing.values())), list(index)[:1000]) if missing else ""

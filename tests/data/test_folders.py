@@ -246,6 +246,14 @@ def test_a_table_labels_the_pictures_beside_it(tmp_path, text, options):
     assert part.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("suffix", [".png", ""])
+@pytest.mark.parametrize("header", ["", "label,id\n"])
+def test_labels_that_read_like_names_of_pictures_are_still_labels(tmp_path, suffix, header):
+    table(tmp_path / "photos" / "test", header + "".join(f"{(i + 1) % 2},{i}{suffix}\n" for i in range(4)))
+    (part,) = whole(tmp_path / "photos", tmp_path, ["test"])
+    assert part.classes == ("0", "1") and part.labels.tolist() == [1, 0, 1, 0]
+
+
 def test_a_table_at_the_top_is_split_like_any_other_set(tmp_path):
     table(tmp_path / "photos", "".join(f"{i}.png,{(10, 9, -1)[i % 3]}\n" for i in range(60)), count=60)
     parts = whole(tmp_path / "photos", tmp_path)
