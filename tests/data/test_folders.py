@@ -232,6 +232,7 @@ PLAIN = "file,label\n" + "".join(f"{file},{label}\n" for file, label in ROWS)
         (PLAIN.replace("\n", "\r\n"), {}),
         ("\ufeff" + PLAIN, {}),
         (PLAIN.partition("\n")[2], {}),
+        ("\ufeff" + PLAIN.partition("\n")[2], {}),
         (PLAIN.replace(".png", ""), {}),
         (PLAIN.replace(".png,", ".png , "), {}),
         ("id,class,file_name,note\n" + "".join(f"{i * 9},{c},{f},\n" for i, (f, c) in enumerate(ROWS)), {}),
@@ -252,6 +253,11 @@ def test_labels_that_read_like_names_of_pictures_are_still_labels(tmp_path, suff
     table(tmp_path / "photos" / "test", header + "".join(f"{(i + 1) % 2},{i}{suffix}\n" for i in range(4)))
     (part,) = whole(tmp_path / "photos", tmp_path, ["test"])
     assert part.classes == ("0", "1") and part.labels.tolist() == [1, 0, 1, 0]
+
+
+def test_names_with_suffix_tell_the_column_of_files(tmp_path):
+    table(tmp_path / "photos" / "test", "1,0.png\n0,1.png\n", count=2)
+    assert whole(tmp_path / "photos", tmp_path, ["test"])[0].classes == ("0", "1")
 
 
 def test_a_table_at_the_top_is_split_like_any_other_set(tmp_path):

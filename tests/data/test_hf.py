@@ -239,6 +239,20 @@ def test_splits_of_other_names_are_refused(tmp_path):
         load(f"hf:{tmp_path}/twice", root=tmp_path)
 
 
+def test_files_of_which_only_some_tell_their_split_are_refused(tmp_path):
+    for name in ("train", "more"):
+        rows(4).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"a split in each file's name, .*, got \['more.parquet'\]"):
+        load(f"hf:{tmp_path}", root=tmp_path)
+
+
+def test_splits_that_name_their_classes_differently_are_refused(tmp_path):
+    rows(4).to_parquet(tmp_path / "train.parquet")
+    rows(4, kind=ClassLabel(names=["cat", "owl"])).to_parquet(tmp_path / "test.parquet")
+    with pytest.raises(ValueError, match=r"label: expected the classes of the other splits, got \['(cat|owl)', "):
+        load(f"hf:{tmp_path}", root=tmp_path)
+
+
 def test_paths_that_datasets_did_not_write_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").touch()

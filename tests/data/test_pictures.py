@@ -107,13 +107,16 @@ NOISE = Image.effect_noise((40, 40), 90)
         b"",
         b"not a picture",
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n",  # would start Ghostscript
+        *(
+            encoded(NOISE, form) for form in ("ICO", "TGA", "PDF")
+        ),  # Pillow knows them: what is no photograph is not tried
         png_header(20_000, 20_000),
         b"P6 20000 20000 255\n",
         *(encoded(NOISE, form)[:-600] for form in ("PNG", "JPEG", "BMP", "WEBP", "AVIF")),
         *(encoded(NOISE, form)[:9] for form in ("PNG", "JPEG", "GIF", "TIFF")),
         encoded(NOISE)[:20] + b"\xff\xff" + encoded(NOISE)[22:],
     ],
-    ids=range(15),
+    ids=range(18),
 )
 def test_bytes_that_are_no_whole_picture_are_refused_by_name(content):
     with pytest.raises(ValueError, match=r"^a/b\.png: expected a readable picture.*, got [^\n]+$"):
