@@ -145,7 +145,11 @@ def _config_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @sslnb.command("pretrain")
-@click.option("--dataset", default="digit-scenes", help=f"One of {', '.join(catalogue.names())}, or npz:, folder:.")
+@click.option(
+    "--dataset",
+    default="digit-scenes",
+    help=f"One of {', '.join(catalogue.names())}, or npz:PATH, folder:PATH, hf:PATH.",
+)
 @click.option("--split", default="train", type=click.Choice(["train", "unlabeled"]))
 @click.option(
     "--out", type=Path, metavar="FILE", help="Checkpoint to write or go on from; FILE.jsonl, FILE.png beside."

@@ -21,6 +21,7 @@ class SetInfo:
     mean_per_class: bool = False  # its papers report the mean of the per-class accuracies
 
 
+FORMS = ("npz:PATH", "folder:PATH", "hf:PATH")  # sets of somebody's own
 _OXFORD, _CIFAR = "https://www.robots.ox.ac.uk/~vgg/data/", "https://www.cs.toronto.edu/~kriz/cifar.html"
 _STL, _CARS = "https://cs.stanford.edu/~acoates/stl10/", "https://ai.stanford.edu/~jkrause/cars/car_dataset.html"
 _FOOD, _CALTECH = (
@@ -47,7 +48,7 @@ SETS = {
 
 
 def names() -> tuple[str, ...]:
-    """The sets known by name; ``load`` also takes ``npz:PATH``, ``folder:PATH`` and what is prepared under the root."""
+    """The sets known by name; ``load`` also takes :data:`FORMS` and what is prepared under the root."""
     return tuple(SETS)
 
 

@@ -14,6 +14,11 @@ from tqdm.auto import tqdm
 from sslnb.core.checks import expect, expect_labels, nearest
 
 SPLITS = ("train", "val", "test", "unlabeled")
+_SPLIT_NAMES = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
 _CHUNK = 512  # images resized at a time
 
 
@@ -115,6 +120,11 @@ class Source:
     name: str
     splits: tuple[str, ...]
     open: Callable[[str], Split]
+
+
+def split_named(name: str) -> str | None:
+    """The split that a folder's or file's name stands for: train(ing), val(id(ation)) or test(ing), in any case."""
+    return _SPLIT_NAMES.get(name.lower())
 
 
 def resize(images: Tensor, size: int) -> Tensor:

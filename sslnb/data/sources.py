@@ -1,36 +1,26 @@
-"""Where images come from: the embedded generator, prepared .npz files, folder trees, and torchvision's downloads."""
+"""What a name stands for: the embedded generator, somebody's own files or folders, or torchvision's sets."""
 
-import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import inspect
 import json
 import shutil
 import socket
 import tempfile
-import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import PIL
 import torch
-from PIL import Image
-from torch import Tensor
 from torchvision import datasets
-from tqdm.auto import tqdm
 
 from sslnb.core import files
 from sslnb.core.checks import expect, nearest
-from sslnb.data import npz
-from sslnb.data.catalogue import SETS
+from sslnb.data import folders, hf, npz, pictures
+from sslnb.data.catalogue import FORMS, SETS
 from sslnb.data.digit_scenes import digit_scenes
-from sslnb.data.images import SPLITS, Source, Split, choose_per_class, cover, others
+from sslnb.data.images import Source, Split, choose_per_class, others
 
 DEFAULT_SIDE = 224  # px, for the known sets whose pictures differ in size: what their papers evaluate at
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 CALTECH_TRAIN, CALTECH_SEED = 30, 101  # training images per class (feifei2004); constant seed, as no split is official
 _DOWNLOAD_TIMEOUT = 60  # seconds of silence from a server
 
@@ -41,13 +31,16 @@ def resolve(name: str, root: Path, size: int | None) -> Source:
     if base == "digit-scenes":
         return _generated(name, rest)
     if base == "folder":
-        return folder(files.home(rest), root, size)
+        return folders.folder(files.home(rest), root, size)
+    if base == "hf":
+        return hf.source(rest, root, size)
     if base == "npz" or name.endswith(".npz"):
         return npz.source(files.home(rest if base == "npz" else name))
     if Path(name).name == name and (prepared := root / f"{name}.npz").is_file():
         return npz.source(prepared)
     known = (*SETS, *(p.stem for p in root.glob("*.npz")))
-    expect(name in SETS, "name", f"a known set, npz:PATH or folder:PATH{nearest(name, known)}", repr(name))
+    forms = f"a known set ({', '.join(SETS)}) or {', '.join(FORMS)}"
+    expect(name in SETS, "name", f"{forms}{nearest(name, known)}", repr(name))
     return _known_set(name, root, size)
 
 
@@ -74,101 +67,6 @@ def _parameters(text: str) -> dict[str, int | float]:
         except json.JSONDecodeError as error:
             raise ValueError(f"name: expected {key}=NUMBER, got {item!r}") from error
     return values
-
-
-# --- pictures in folders ----------------------------------------------------------------------------------------------
-
-
-def folder(path: Path, root: Path, size: int | None) -> Source:
-    """``DIR/class/*`` or ``DIR/{train,val,test}/class/*``, read as RGB; hidden and other files are ignored.
-
-    Pictures of several sizes need ``size``. Raises ``ValueError`` naming an unreadable picture, two pictures that
-    differ in size, or an empty class folder. What was decoded is kept under ``<root>/.decoded``.
-    """
-    expect(path.is_dir(), "name", "a folder of class folders", repr(str(path)))
-    parts = [p.name for p in _subfolders(path)]
-    splitted = "train" in parts and set(parts) <= set(SPLITS[:3])
-    return _trees(
-        path.resolve().name,
-        {s: path / s for s in SPLITS[:3] if s in parts} if splitted else {"train": path},
-        root,
-        size,
-    )
-
-
-def _trees(name: str, trees: dict[str, Path], root: Path, size: int | None) -> Source:
-    def read(split: str) -> Split:
-        classes = tuple(p.name for p in _subfolders(next(iter(trees.values()))))
-        expect(bool(classes), str(trees[split]), "one folder per class", "none")
-        strange = [p.name for p in _subfolders(trees[split]) if p.name not in classes]
-        expect(not strange, str(trees[split]), f"the classes of train{nearest(strange[:1], classes)}", strange)
-        files = [(path, k) for k, c in enumerate(classes) for path in _pictures(trees[split] / c)]
-        labels = torch.tensor([k for _, k in files])
-        npz.check_labels(labels, classes, str(trees[split]), split)
-        return _picture_split(f"{name}-{split}", [path for path, _ in files], labels, classes, root, size)
-
-    return Source(name, tuple(trees), read)
-
-
-def _subfolders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _pictures(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    paths = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    expect(bool(paths), str(path), f"at least one picture ({', '.join(SUFFIXES)})", "none")
-    return paths
-
-
-def _picture_split(
-    stem: str, paths: Sequence[Path], labels: Tensor, classes: tuple[str, ...], root: Path, size: int | None
-) -> Split:
-    return Split(labels, classes, lambda at: (_decoded(stem, [paths[i] for i in at.tolist()], root, size), None))
-
-
-def _decoded(stem: str, paths: list[Path], root: Path, size: int | None) -> Tensor:
-    """Pixels [n,3,H,W] of pictures, from the cache if it was made from these very files."""
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = hashlib.sha256(json.dumps([PIL.__version__, size, stats]).encode()).hexdigest()[:16]
-    cache = root / ".decoded" / f"{stem}-{size or 'native'}-{key}.npz"
-    with contextlib.suppress(ValueError):  # absent or damaged: decode again
-        return npz.read_images(cache, "images")
-    images = _decode(paths, size)
-    try:
-        with files.atomic(cache) as partial:
-            np.savez(partial, images=images.numpy())
-    except OSError as error:
-        warnings.warn(f"{stem}: decoded, but not kept for the next time ({error})", stacklevel=2)
-    return images
-
-
-def _decode(paths: list[Path], size: int | None) -> Tensor:
-    first = _picture(paths[0], size).shape
-    images = np.empty((len(paths), *first), np.uint8)
-    with ThreadPoolExecutor() as pool:  # PIL decodes outside Python's lock
-        pictures = pool.map(lambda path: _picture(path, size), paths)
-        for i, picture in enumerate(tqdm(pictures, "decoding", len(paths), leave=False, delay=1, unit="image")):
-            wanted = f"the {first[2]}×{first[1]} px of {paths[0]} (or size=…, which brings all to one size)"
-            expect(picture.shape == first, str(paths[i]), wanted, f"{picture.shape[2]}×{picture.shape[1]} px")
-            images[i] = picture
-    return torch.from_numpy(images)
-
-
-def _picture(path: Path, size: int | None) -> np.ndarray:
-    """One picture as uint8 [3,H,W], as ``data.resize`` would scale and crop it."""
-    try:
-        with Image.open(path) as picture:
-            expect(picture.mode[0] not in "IF", str(path), "8 bits per channel", f"mode {picture.mode}")
-            picture = picture.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: expected a readable picture, got {error}") from error
-    if size is not None:
-        height, width, top, left = cover(picture.height, picture.width, size)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        picture = picture.crop((left, top, left + size, top + size))
-    return np.asarray(picture).transpose(2, 0, 1)
 
 
 # --- torchvision's sets -----------------------------------------------------------------------------------------------
@@ -212,10 +110,10 @@ def _known_set(name: str, root: Path, size: int | None) -> Source:
     if name == "caltech101":
         return _caltech101(at / "caltech101" / "101_ObjectCategories", root, size)
     if name == "imagenet":
-        folders = {"train": at / "train", "test": at / "val"}
-        folders = {split: tree for split, tree in folders.items() if tree.is_dir()}
-        expect(bool(folders), str(at), _BY_HAND[name], "neither")
-        return _trees(name, folders, root, size)
+        trees = {"train": at / "train", "test": at / "val"}
+        trees = {split: tree for split, tree in trees.items() if tree.is_dir()}
+        expect(bool(trees), str(at), _BY_HAND[name], "neither")
+        return folders.trees(name, trees, root, size)
     return Source(name, tuple(_RECIPES[name].splits), lambda split: _torchvision_split(name, at, split, root, size))
 
 
@@ -223,7 +121,7 @@ def _caltech101(tree: Path, root: Path, size: int | None) -> Source:
     """30 random images per class to train on, all others to test, as its authors did; constant, 102 classes."""
 
     def read(split: str) -> Split:
-        whole = _trees("caltech101", {"train": tree}, root, size).open("train")
+        whole = folders.trees("caltech101", {"train": tree}, root, size).open("train")
         quota = torch.full((len(whole.classes),), CALTECH_TRAIN)
         train = choose_per_class(whole.labels, quota, torch.Generator().manual_seed(CALTECH_SEED))
         return whole.at(train if split == "train" else others(len(whole.labels), train))
@@ -250,8 +148,8 @@ def _torchvision_split(name: str, at: Path, split: str, root: Path, size: int | 
         else map(dataset.__getitem__, range(len(dataset)))
     )
     paths, labels = zip(*listed, strict=True)
-    paths, labels = [Path(path) for path in paths], torch.tensor(labels).long()
-    return _picture_split(f"{name}-{split}", paths, labels, classes, root, size or DEFAULT_SIDE)
+    listed, labels = [pictures.Picture.at(Path(path)) for path in paths], torch.tensor(labels).long()
+    return pictures.split_of(f"{name}-{split}", listed, labels, classes, root, size or DEFAULT_SIDE)
 
 
 def fetch(name: str, root: Path) -> Path:

@@ -43,8 +43,9 @@ def load(
     """Load one split (train, val, test, or unlabeled where there is one) of a set of images.
 
     name: a known set (``names()``); ``digit-scenes:backgrounds=16,contrast=0.5`` with the generator's parameters;
-    ``npz:PATH`` or any path ending in .npz; ``folder:PATH``; or the name of a prepared ``<root>/<name>.npz``, which is
-    used before anything is downloaded. root: default ``$SSLNB_DATA``, else the user's cache folder.
+    ``npz:PATH`` or any path ending in .npz (see ``npz.source``); ``folder:PATH`` of pictures (see ``folders.folder``);
+    ``hf:PATH`` of Hugging Face's ``datasets`` (see ``hf.source``); or the name of a prepared ``<root>/<name>.npz``,
+    which is used before anything is downloaded. root: default ``$SSLNB_DATA``, else the user's cache folder.
     classes: keep these, by name or index, then limit: that many images, each class in proportion, chosen by ``seed``
     (which decides nothing else), then size: side in px, shorter side scaled to it (antialiased), centre cropped.
 

@@ -225,6 +225,8 @@ def test_the_limit_is_decided_by_the_seed(toy):
     [
         ({"name": "cifar"}, "^name: expected a known set.*nearest: 'cifar10'.*got 'cifar'"),
         ({"name": "tyo"}, "nearest: 'toy'"),
+        ({"name": "photos"}, "digit-scenes.* or npz:PATH, folder:PATH, hf:PATH"),
+        ({"name": "hf:nowhere"}, "Parquet files, got 'nowhere'"),
         ({"name": "toy", "split": "tset"}, "^split: expected .*nearest: 'test'"),
         ({"name": "toy", "split": "unlabeled"}, "^split: expected .*got 'unlabeled'"),
         ({"name": "toy", "limit": 163}, "^limit: expected at most the 162 images"),

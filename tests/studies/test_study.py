@@ -48,6 +48,8 @@ def test_lists_come_as_lists_or_as_text(value, expected) -> None:
         ({"cuont": 1}, "parameter: expected one of .*did you mean 'count'"),
         ({"objectives": "simcr"}, "^objectives: expected one of .*did you mean 'simclr'"),
         ({"sets": "folder:/no/such"}, "^sets: expected folder: and a path that exists, got folder:/no/such$"),
+        ({"sets": "npz:no.npz"}, "^sets: expected npz: and a path that exists, got npz:no.npz$"),
+        ({"sets": "a,hf:/no/such?label=x"}, r"^sets: expected hf: and a path that exists, got hf:/no/such\?label=x$"),
         (
             {"encoder": "checkpoint:my.pt"},
             "^encoder: expected checkpoint: and a path that exists, got checkpoint:my.pt$",
