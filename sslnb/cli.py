@@ -19,7 +19,7 @@ from sslnb import data, studies
 from sslnb.book import runner
 from sslnb.book.sweep import sweep as sweep_study
 from sslnb.core import distributed, files
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, expect_known
 from sslnb.data import catalogue
 from sslnb.encoders import foreign
 from sslnb.encoders.load import read_checkpoint
@@ -106,10 +106,34 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("study")
 @_study_options
 def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None:
-    """Execute a STUDY's notebook with parameters, or with 'all' the five studies'; leaves notebooks and Results."""
-    for name in studies.NAMES if study == "all" else (study,):
-        path = runner.run_notebook(name, {"profile": profile} | parameters, out)
+    """Execute a STUDY's notebook with parameters, or with 'all' the five studies'; leaves notebooks and Results.
+
+    With 'all' a parameter goes to the studies that have it, and a study that the images are too few for is left out.
+    """
+    if study == "all":
+        _run_all({"profile": profile} | parameters, out)
+        return
+    path = runner.run_notebook(study, {"profile": profile} | parameters, out)
+    print(f"{study}: notebook {path}, result {path.with_suffix('.json')}")
+
+
+def _run_all(parameters: dict[str, str], out: Path) -> None:
+    fields = {name: {*studies.get(name).parameters.model_fields, "dataset"} for name in studies.NAMES}
+    for parameter in parameters:
+        expect_known(parameter, sorted(set.union(*fields.values())), "parameter")
+    values = {name: {k: v for k, v in parameters.items() if k in fields[name]} for name in fields}
+    checked = {name: studies.parameters(name, **values[name]) for name in fields}
+    left_out = []
+    for name in fields:
+        try:
+            studies.check(name, checked[name])
+        except ValueError as error:
+            left_out.append(name)
+            print(f"{name}: left out: {error}", file=sys.stderr)
+    for name in (name for name in fields if name not in left_out):
+        path = runner.run_notebook(name, values[name], out)
         print(f"{name}: notebook {path}, result {path.with_suffix('.json')}")
+    expect(not left_out, "all", "images and an encoder that every study takes", f"left out: {', '.join(left_out)}")
 
 
 @sslnb.command()

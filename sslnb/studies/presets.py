@@ -81,6 +81,7 @@ class Parameters(BaseModel):
     size: Count | None = None  # side of the images in pixels; their own unless given
 
     PRESETS: typing.ClassVar[dict[str, Preset]] = {}
+    IMAGES: typing.ClassVar[str] = "dataset"  # the field that ``dataset`` stands for, the same word in all studies
     _asked: frozenset[str] = PrivateAttr(frozenset())  # fields that somebody set: the others are cut to what there is
 
     @field_validator("pool")
@@ -109,6 +110,7 @@ class Parameters(BaseModel):
         ``ValueError`` for an unknown profile or name (with the nearest valid one) or a value of the wrong kind.
         """
         expect_known(profile, PROFILES, "profile")
+        changes = {cls.IMAGES if name == "dataset" else name: value for name, value in changes.items()}
         for name in changes:
             expect_known(name, tuple(cls.model_fields), "parameter")
         changed = {name: cls._value(name, value) for name, value in changes.items() if value is not None}

@@ -108,14 +108,14 @@ class Context:
         self.notes += [] if note in self.notes else [note]
         return have
 
-    def expect_usable(self, argument: str, splits: Mapping[str, ImageSet]) -> None:
+    def expect_usable(self, argument: str, splits: Mapping[str, ImageSet], *, by_own: bool = True) -> None:
         """``ValueError`` for images of one class alone, or that the pool's encoders or the user's do not take."""
         for split, images in splits.items():
             some = len(images.labels.unique()) > 1
             expect(some, argument, "images of at least two classes", f"{images.name}, whose {split} split has one")
         images = next(iter(splits.values())).images
         expect_takes(self.architecture, images, argument)
-        if self.own is not None:
+        if self.own is not None and by_own:
             expect_takes(self.own, images, OWN)
             made_for, side = self.own.side, images.shape[-1]
             note = f"encoder: its weights were made for images of {made_for} px, these have {side} px (size={made_for})"

@@ -57,6 +57,7 @@ class GeometryParameters(Parameters):
     mean_images: Several = 500  # of the pretraining set, for class means and for their test
     rounds: Several = 40  # of the bootstrap over images
 
+    IMAGES = "target"
     PRESETS: ClassVar[dict[str, Preset]] = {
         "quick": Preset(1.2, "two CPU cores", "every step, on encoders that have learned little", {}),
         "small": Preset(

@@ -63,6 +63,7 @@ class QScoreParameters(Parameters):
     test_limit: Annotated[int, Field(ge=2)] | None = 1000
     probe_epochs: Count = 12
 
+    IMAGES = "datasets"
     PRESETS: ClassVar[dict[str, Preset]] = {
         "quick": Preset(1.3, "two CPU cores", "every step, on encoders that have learned little", {}),
         "small": Preset(

@@ -17,6 +17,7 @@ class SeparabilityParameters(Parameters):
     attack_limit: Count = 500  # test features that PGD attacks
     attack_steps: Count = 50  # with which PGD comes within 1 point of the exact accuracy
 
+    IMAGES = "datasets"
     PRESETS: ClassVar[dict[str, Preset]] = {
         "quick": Preset(1.5, "two CPU cores", "every step, on encoders that have learned little", {}),
         "small": Preset(

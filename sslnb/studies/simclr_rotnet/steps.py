@@ -92,7 +92,7 @@ def check(context: Context) -> None:
     expect(isinstance(context.plan, Grid), "pool", "a grid of SimCLR and RotNet", p.pool)
     context.expect_usable("dataset", _source(context))
     for side in p.sizes:
-        context.expect_usable("target", _splits(context, p.target, side))
+        context.expect_usable("target", _splits(context, p.target, side), by_own=False)
     _fractions(context)
     deviation = float(normalisation(context.images(p.dataset, "train"))[1].max())
     wanted = f"at most {1 / deviation:.2f}, from the darkest to the brightest pixel"
