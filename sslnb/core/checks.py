@@ -64,13 +64,17 @@ def expect_shape(tensor: torch.Tensor, argument: str, *shape: int | str) -> None
     expect(fits, argument, f"shape [{wanted}]", f"shape {list(tensor.shape)}")
 
 
+def expect_integers(tensor: torch.Tensor, argument: str) -> torch.Tensor:
+    """Refuse what is no tensor of integers; returns them as int64, since uint8 selects where it is meant to index."""
+    expect_tensor(tensor, argument)
+    whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    expect(whole, argument, "integers", f"dtype {tensor.dtype}")
+    return tensor.long()
+
+
 def expect_labels(labels: torch.Tensor, classes: int, argument: str = "labels") -> torch.Tensor:
-    """Refuse labels that are not integers in [0, classes); returns them as int64, which is what indexing takes."""
-    expect_tensor(labels, argument)
-    # bool and uint8 would select where they are meant to index
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    expect(whole, argument, "integers", f"dtype {labels.dtype}")
-    labels = labels.long()
+    """Refuse labels that are not integers in [0, classes); returns them as int64."""
+    labels = expect_integers(labels, argument)
     if labels.numel():
         low, high = int(labels.min()), int(labels.max())
         expect(low >= 0 and high < classes, argument, f"values in 0..{classes - 1}", f"values from {low} to {high}")

@@ -52,7 +52,11 @@ def rows_scaled(x: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
 
     The powers take no gradient. Rows of ordinary magnitude stay as they are, bit for bit.
     """
-    power = _power(x.detach().abs().amax(dim, keepdim=True)) if x.numel() else x.new_ones(1, dtype=torch.double)
+    if not x.numel():
+        return x, x.new_ones([1] * x.ndim, dtype=torch.double)
+    power = _power(x.detach().abs().amax(dim, keepdim=True))
+    if x.device.type == "cpu" and bool((power == 1).all()):  # an accelerator would have to be waited for
+        return x, power
     # In two steps: 1/power alone may be more than float32 holds.
     half = torch.exp2((power.log2() / 2).round())
     return x / half.to(x.dtype) / (power / half).to(x.dtype), power
@@ -73,6 +77,12 @@ def centred(x: Tensor) -> Tensor:
     rest = double - mean
     varies = rest.square().sum() > rounding(x.dtype) ** 2 * len(x) * mean.square().sum()
     return rest if varies else torch.zeros_like(rest)
+
+
+def lengths(x: Tensor, dim: int = -1) -> Tensor:
+    """Lengths [..., 1] of vectors, float64, where their squares overflow or vanish too."""
+    rows, power = rows_scaled(x, dim)
+    return rows.norm(dim=dim, keepdim=True) * power
 
 
 @contextlib.contextmanager

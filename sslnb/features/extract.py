@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb.core import device as devices
-from sslnb.core.checks import expect, expect_finite
+from sslnb.core.checks import expect, expect_finite, expect_shape
 from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import evaluating
 
@@ -59,10 +59,10 @@ def extract(
     ``precision="bf16"`` runs the encoder under autocast, three times as fast on processors that compute in it.
     With ``layers`` (names out of ``encoder.layer_names``, or any module paths) a dict of those layers' outputs
     instead, each as the layer gives it. The encoder runs in evaluation mode and gets its mode back. Raises
-    ``ValueError`` for unknown layers, an empty set, or features that are not finite.
+    ``ValueError`` for unknown layers, images of other shapes or types, an empty set, or values that are not finite.
     """
     images = images.images if isinstance(images, ImageSet) else images
-    expect(len(images) > 0, "images", "at least one image", "none")
+    expect_images(images)
     expect(batch_size >= 1, "batch_size", "at least 1", batch_size)
     modules = dict(encoder.named_modules())
     for name in layers or ():
@@ -79,7 +79,7 @@ def extract(
     with evaluating(encoder), watching(encoder, names, keep):
         for part in tqdm(images.split(batch_size), desc="features", leave=False, delay=1):
             with devices.autocast(on, precision):
-                encoder(as_float(part.to(on, memory_format=torch.channels_last)))
+                encoder(as_input(part, encoder, on))
     outputs = {name: torch.cat(parts) for name, parts in captured.items()}
     for name in names:
         rows = sum(len(output) for key, output in outputs.items() if key.partition("#")[0] == name)
@@ -87,6 +87,21 @@ def extract(
         expect(once, "layers", "modules that run once per image", f"{name!r}, which gave {rows} rows")
         expect_finite(outputs[name], f"features of layer {name!r}" if name else "features")
     return outputs if layers is not None else outputs[""]
+
+
+def expect_images(images: Tensor, argument: str = "images") -> None:
+    """Refuse what is no tensor of at least one image [N,C,H,W], uint8 or floats."""
+    expect_shape(images, argument, "N", "C", "H", "W")
+    expect(images.shape[0] > 0, argument, "at least one image", "none")
+    expect(images.numel() > 0, argument, "at least one channel and pixel", f"shape {list(images.shape)}")
+    kind = images.dtype == torch.uint8 or images.is_floating_point()
+    expect(kind, argument, "uint8, or float in [0, 1]", f"dtype {images.dtype}")
+
+
+def as_input(images: Tensor, model: nn.Module, device: torch.device) -> Tensor:
+    """Images in [0, 1] on a device, in the type of the model's weights."""
+    kind = next((p.dtype for p in model.parameters()), torch.float32)
+    return as_float(images.to(device, memory_format=torch.channels_last)).to(kind)
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -80,7 +80,10 @@ def _areas(score: np.ndarray, right: np.ndarray) -> tuple[float, float]:
 
 
 def _checked(score: ArrayLike, right: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    score, right = np.asarray(score, dtype=float), np.asarray(right)
+    try:
+        score, right = np.asarray(score, dtype=float), np.asarray(right)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"score: expected numbers, got {type(score).__name__} ({error})".replace("\n", " ")) from error
     expect(right.dtype == bool and right.ndim == 1, "right", "bool, shape [N]", f"{right.dtype} {list(right.shape)}")
     expect(score.shape == right.shape and len(score) > 0, "score", f"shape [{len(right)}], N > 0", list(score.shape))
     expect(bool(np.isfinite(score).all()), "score", "finite values", "others")
