@@ -54,6 +54,16 @@ def expect_finite(tensor: torch.Tensor, argument: str) -> None:
         )
 
 
+def as_values(values: object, argument: str) -> torch.Tensor:
+    """Numbers, a list of them or a tensor, as a float64 tensor; ``ValueError`` for what holds no real numbers."""
+    try:
+        tensor = values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{argument}: expected numbers, got {type(values).__name__}") from error
+    expect_real(tensor, argument)
+    return tensor.double()
+
+
 def expect_shape(tensor: torch.Tensor, argument: str, *shape: int | str) -> None:
     """Refuse a tensor whose shape differs; a string in ``shape`` names a free dimension, as in ``"N", "d"``."""
     expect_tensor(tensor, argument)
