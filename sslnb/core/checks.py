@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 import torch
 
@@ -33,6 +34,8 @@ def expect_floats(tensor: torch.Tensor, argument: str) -> None:
 def expect_one_device(**tensors: torch.Tensor) -> None:
     """Refuse tensors that are not all where the first one is."""
     first, *others = tensors
+    for name, tensor in tensors.items():
+        expect_tensor(tensor, name)
     for name in others:
         have, want = tensors[name].device, tensors[first].device
         expect(have == want, name, f"the device of {first}, {want}", have)
@@ -61,7 +64,7 @@ def as_values(values: object, argument: str) -> torch.Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{argument}: expected numbers, got {type(values).__name__}") from error
     expect_real(tensor, argument)
-    return tensor.double()
+    return tensor.detach().double()
 
 
 def expect_shape(tensor: torch.Tensor, argument: str, *shape: int | str) -> None:
@@ -89,6 +92,12 @@ def expect_labels(labels: torch.Tensor, classes: int, argument: str = "labels") 
         low, high = int(labels.min()), int(labels.max())
         expect(low >= 0 and high < classes, argument, f"values in 0..{classes - 1}", f"values from {low} to {high}")
     return labels
+
+
+def expect_count(value: object, argument: str, least: int = 1) -> None:
+    """Refuse what is no whole number of at least ``least``."""
+    expect(isinstance(value, Integral), argument, f"a whole number of at least {least}", repr(value))
+    expect(value >= least, argument, f"at least {least}", value)
 
 
 def closest(name: object, known: Iterable[object]) -> str | None:

@@ -38,7 +38,7 @@ def _power(magnitude: Tensor) -> Tensor:
 def scale_of(x: Tensor) -> float:
     """A power of two near the largest magnitude of x where that is extreme, else 1."""
     low, high = x.aminmax() if x.numel() else (x.new_zeros(()), x.new_zeros(()))
-    return float(_power(torch.maximum(-low, high)))
+    return float(_power(torch.maximum(-low.double(), high.double())))
 
 
 def scaled(x: Tensor, scale: float | None = None) -> Tensor:

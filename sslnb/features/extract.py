@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb.core import device as devices
-from sslnb.core.checks import expect, expect_finite, expect_shape
+from sslnb.core.checks import expect, expect_count, expect_finite, expect_shape
 from sslnb.data.images import ImageSet
-from sslnb.encoders.encoder import evaluating
+from sslnb.encoders.encoder import called, evaluating
 
 See = Callable[[str, Tensor], Tensor | None]  # is told a layer's name and its output for a batch
 
@@ -63,7 +63,7 @@ def extract(
     """
     images = images.images if isinstance(images, ImageSet) else images
     expect_images(images)
-    expect(batch_size >= 1, "batch_size", "at least 1", batch_size)
+    expect_count(batch_size, "batch_size")
     modules = dict(encoder.named_modules())
     for name in layers or ():
         expect(name in modules, "layers", f"names of modules such as {list(modules)[1:4]}", repr(name))
@@ -79,7 +79,7 @@ def extract(
     with evaluating(encoder), watching(encoder, names, keep):
         for part in tqdm(images.split(batch_size), desc="features", leave=False, delay=1):
             with devices.autocast(on, precision):
-                encoder(as_input(part, encoder, on))
+                called(encoder, as_input(part, encoder, on), "images")
     outputs = {name: torch.cat(parts) for name, parts in captured.items()}
     for name in names:
         rows = sum(len(output) for key, output in outputs.items() if key.partition("#")[0] == name)
@@ -101,7 +101,8 @@ def expect_images(images: Tensor, argument: str = "images") -> None:
 def as_input(images: Tensor, model: nn.Module, device: torch.device) -> Tensor:
     """Images in [0, 1] on a device, in the type of the model's weights."""
     kind = next((p.dtype for p in model.parameters()), torch.float32)
-    return as_float(images.to(device, memory_format=torch.channels_last)).to(kind)
+    layout = torch.channels_last if images.ndim == 4 else torch.preserve_format
+    return as_float(images.to(device, memory_format=layout)).to(kind)
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sslnb.core.checks import (
     expect,
+    expect_count,
     expect_finite,
     expect_integers,
     expect_labels,
@@ -66,11 +67,12 @@ class LinearProbe:
         that are not integers.
         """
         predicted = self.predict(x)
-        y = _checked_labels(y, len(x), "y")
+        y = checked_labels(y, len(x), "y")
+        expect(len(y) > 0, "y", "at least one sample", "none")
         return top1(predicted, y, per_class=per_class) if self.finite else math.nan
 
 
-def _checked_labels(labels: Tensor, count: int, argument: str) -> Tensor:
+def checked_labels(labels: Tensor, count: int, argument: str) -> Tensor:
     """Labels [N] as int64."""
     expect_shape(labels, argument, count)
     return expect_integers(labels, argument)
@@ -91,12 +93,13 @@ class Splits:
         expect_shape(train, "train", "N", "d")
         expect_shape(val, "val", "N", train.shape[1])
         expect(len(val) > 0, "val", "at least one sample to select on", "none")
+        expect(train.shape[1] > 0, "train", "at least one feature", "none")
         expect_one_device(train=train, train_labels=train_labels, val=val, val_labels=val_labels)
         for part, name in ((train, "train"), (val, "val")):
             expect_real(part, name)
             expect_finite(part.float(), name)
-        train_labels = _checked_labels(train_labels, len(train), "train_labels")
-        val_labels = _checked_labels(val_labels, len(val), "val_labels")
+        train_labels = checked_labels(train_labels, len(train), "train_labels")
+        val_labels = checked_labels(val_labels, len(val), "val_labels")
         present = train_labels.unique()
         expect(len(present) >= 2, "train_labels", "at least two classes", present.tolist())
         classes = int(present.max()) + 1
@@ -128,7 +131,7 @@ class LinearProbeGrid:
             values = getattr(self, name)
             expect(len(values) > 0 and min(values) >= 0, name, "at least one value, none negative", values)
         for name in ("epochs", "batch_size"):
-            expect(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            expect_count(getattr(self, name), name)
 
     def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> LinearProbe:
         """Probe for features [N,d] with labels [N]; ``ValueError`` for shapes, labels or values that can't be used."""

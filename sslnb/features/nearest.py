@@ -25,7 +25,7 @@ def nearest_class_mean(train: Tensor, labels: Tensor, x: Tensor) -> Tensor:
     expect(int(counts.min()) >= 2, "labels", "at least two samples of each class", counts.tolist())
     constant = rounding(train.dtype) ** 2  # of the mean squared length: what rounding leaves of such features
     scale = scale_of(train)
-    train, x = train.double() / scale, x.double() / scale
+    train, x = train.detach().double() / scale, x.detach().double() / scale
     length, centre = float(train.square().sum(1).mean()), train.mean(0)
     train, x = train - centre, x - centre  # distances from products are right to rounding in the largest length
     means = (

@@ -28,6 +28,7 @@ class Standardizer:
         """Take mean and deviation from training features [N,d]; returns itself."""
         expect_shape(train, "train", "N", "d")
         expect(len(train) > 0, "train", "at least one sample", "none")
+        expect(train.shape[1] > 0, "train", "at least one feature", "none")
         expect_real(train, "train")
         expect_finite(train, "train")
         kind, double = floats(train).dtype, train.double()
@@ -48,7 +49,9 @@ class Standardizer:
         x, constant = floats(x), torch.isinf(self.deviation)
         centred = torch.where(constant, 0.0, x - self.mean)
         if self.scale == "unit_variance":
-            return (centred / self.deviation).to(x.dtype)
+            standardized = (centred / self.deviation).to(x.dtype)
+            expect_finite(standardized, "x, in training deviations")  # which may be beyond float32
+            return standardized
         # What rounding leaves of a sample on the mean has a length, but no direction.
         coarser = max(rounding(x.dtype), rounding(self.mean.dtype))
         away = lengths(centred) > coarser * self.mean.masked_fill(constant, 0).double().norm()

@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_floats, expect_labels, expect_one_device, expect_shape
+from sslnb.core.checks import (
+    expect,
+    expect_count,
+    expect_finite,
+    expect_floats,
+    expect_labels,
+    expect_one_device,
+    expect_shape,
+)
 from sslnb.core.numerics import floats, lengths, rounding, rows_scaled, unit
 from sslnb.metrics.qscore import highly_activating, q_score
 
@@ -38,6 +46,7 @@ def class_rates(h: Tensor, labels: Tensor, classes: int, epsilon: float = 4.0) -
     """Share [d,K] of each class's samples in which a feature is highly activating; NaN for a class without samples."""
     _expect_features(h)
     expect_shape(labels, "labels", len(h))
+    expect_count(classes, "classes")
     labels = expect_labels(labels, classes)
     members = F.one_hot(labels, classes).double()
     return highly_activating(h, epsilon).double().T @ members / members.sum(0)
@@ -50,10 +59,13 @@ def mutual_information(rates: Tensor, labels: Tensor, *, relative: bool = False)
     share of H(active), NaN where that is 0.
     """
     expect_shape(rates, "rates", "d", "K")
+    expect_floats(rates, "rates")
     labels = expect_labels(labels, rates.shape[1])
     expect(labels.ndim == 1 and len(labels) > 0, "labels", "shape [N], at least one", f"shape {list(labels.shape)}")
     share = labels.bincount(minlength=rates.shape[1]).double() / len(labels)
-    rates = torch.where(share > 0, rates, 0.0)
+    rates = torch.where(share > 0, rates.double(), 0.0)
+    expect_finite(rates, "rates")
+    expect(not rates.numel() or (rates.min() >= 0 and rates.max() <= 1), "rates", "shares in [0, 1]", "others")
     whole = _entropy(rates @ share)
     bits = (whole - _entropy(rates) @ share).clamp(min=0)
     return torch.where(whole > 0, bits / whole, torch.nan) if relative else bits
@@ -73,7 +85,7 @@ def subsets(rate: Tensor, share: float, *, random: int = 4, seed: int = 0) -> di
     expect_shape(rate, "rate", "d")
     expect_finite(rate, "rate")
     expect(0 < share <= 1, "share", "a value in (0, 1]", share)
-    expect(random >= 1, "random", "at least 1", random)
+    expect_count(random, "random")
     d = len(rate)
     count, order = max(1, round(share * d)), rate.argsort(stable=True)
     generator = torch.Generator().manual_seed(seed)

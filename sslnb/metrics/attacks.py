@@ -5,7 +5,7 @@ gets its mode and its parameters' gradients back as they were.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sslnb.core.checks import (
     as_values,
     expect,
+    expect_count,
     expect_finite,
     expect_floats,
     expect_integers,
@@ -22,7 +23,7 @@ from sslnb.core.checks import (
     expect_tensor,
 )
 from sslnb.core.numerics import gradients, lengths, unit
-from sslnb.encoders.encoder import evaluating
+from sslnb.encoders.encoder import called, evaluating
 
 NORMS = ("linf", "l2")
 Bounds = tuple[float, float]
@@ -33,7 +34,7 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     with gradients():
         x, y = (part.clone() if part.is_inference() else part for part in (x.detach(), y))
         x.requires_grad_()
-        logits = model(x).float()
+        logits = called(model, x).float()
         expect(logits.ndim == 2 and len(logits) == len(x), "model", f"logits [{len(x)}, K]", list(logits.shape))
         expect(logits.requires_grad, "model", "logits that have a gradient in x", "none")
         expect_labels(y, logits.shape[1], "y")
@@ -46,7 +47,8 @@ def _budget(eps: float | Tensor, x: Tensor, std: Tensor | None = None, argument:
     eps = as_values(eps, argument).to(x)
     expect(eps.ndim == 0 or eps.shape == x.shape[:1], argument, f"a number or shape [{len(x)}]", list(eps.shape))
     expect_finite(eps, argument)
-    expect(bool((eps >= 0).all()), argument, "values of at least 0", float(eps.min()))
+    least = float(eps.min()) if eps.numel() else 0.0
+    expect(least >= 0, argument, "values of at least 0", least)
     eps = eps.reshape(-1, *[1] * (x.ndim - 1))
     if std is None:
         return eps
@@ -145,7 +147,7 @@ def pgd(
     section 2.1.
     """
     expect(norm in NORMS, "norm", f"one of {NORMS}", repr(norm))
-    expect(steps >= 1, "steps", "at least 1", steps)
+    expect_count(steps, "steps")
     y, (low, high) = _check(model, x, y, bounds)
     budget = _budget(eps, x).expand(len(x), *[1] * (x.ndim - 1))
     step = 2.5 * budget / steps if step_size is None else _budget(step_size, x, argument="step_size").expand_as(budget)
@@ -178,8 +180,8 @@ def _direction(gradient: Tensor, norm: str) -> Tensor:
 
 
 @torch.no_grad()
-def _correct(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    return model(x).argmax(1) == y
+def _correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return called(model, x).argmax(1) == y
 
 
 def fgsm_correct(
@@ -195,6 +197,7 @@ def fgsm_correct(
     """Which samples [B,N] stay right under :func:`fgsm` at each budget; a batch has one gradient for all of them."""
     budgets = _expect_budgets(budgets).tolist()
     _expect_samples(x, y)
+    expect_count(batch_size, "batch_size")
     right = torch.zeros(len(budgets), len(x), dtype=torch.bool)
     with evaluating(model):
         for rows in torch.arange(len(x)).split(batch_size):
@@ -235,6 +238,7 @@ def pgd_accuracy(
     """
     budgets = _expect_budgets(budgets)
     _expect_samples(x, y)
+    expect_count(batch_size, "batch_size")
     right = torch.zeros(len(budgets), dtype=torch.double)
     with evaluating(model):
         for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):

@@ -39,6 +39,7 @@ def centred_gram(x: Tensor, *, unbiased: bool = True) -> Tensor:
 def _gram(x: Tensor, unbiased: bool) -> tuple[Tensor, Tensor]:
     """The matrix of :func:`centred_gram`, and what its product with itself must be above to be no rounding (or 0)."""
     n = len(x)
+    expect_real(x, "x")
     expect(n >= LEAST, "x", f"at least {LEAST} samples", n)
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)  # as it lies in memory: the order of the features does not matter
@@ -213,7 +214,12 @@ def batches(n: int, batch_size: int) -> list[int]:
     or batches of fewer.
     """
     expect(n >= LEAST, "images", f"at least {LEAST}, which the unbiased estimator needs", n)
-    expect(batch_size >= LEAST, "batch_size", f"at least {LEAST}, which the unbiased estimator needs", batch_size)
+    expect(
+        isinstance(batch_size, int) and batch_size >= LEAST,
+        "batch_size",
+        f"at least {LEAST}, which the unbiased estimator needs",
+        batch_size,
+    )
     count = min(-(-n // batch_size), n // LEAST)
     return [n // count + (i < n % count) for i in range(count)]
 
@@ -267,6 +273,10 @@ def _checked(sources: Sequence[Source]) -> int:
     expect(len(sources) > 0, "sources", "at least one", "none")
     names = [source.name for source in sources]
     expect(len(set(names)) == len(names), "sources", "distinct names", names)
+    for source in sources:
+        expect_tensor(source.inputs, "images" if source.model is not None else source.name)
+        shape = f"shape {list(source.inputs.shape)}"
+        expect(source.inputs.ndim >= 2, "images" if source.model is not None else source.name, "shape [N, …]", shape)
     counts = {source.name: len(source.inputs) for source in sources}
     expect(len(set(counts.values())) == 1, "sources", "as many inputs in each", counts)
     for source in sources:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, expect_count
 from sslnb.core.numerics import gradients, rounding
 from sslnb.metrics.surface import evaluation_copy, losses_along, random_direction
 
@@ -67,7 +67,7 @@ def top_eigenvalue(
     is larger by more than ``tolerance`` · |λ|; if they do, the iteration goes on from what they found. The eigenvalue
     depends on how weights are scaled (Dinh et al. 2017). ``ValueError`` as in :func:`loss_surface`.
     """
-    expect(iterations >= 1, "iterations", "at least 1", iterations)
+    expect_count(iterations, "iterations")
     expect(tolerance > 0, "tolerance", "a number above 0", tolerance)
     product, like = _hessian(model, images, labels)
     # Both are drawn, so that what is drawn afterwards does not depend on how this ends.
@@ -137,7 +137,7 @@ def hessian_trace(
 
     ``ValueError`` for fewer than two probes, and as in :func:`loss_surface`. Source: Hutchinson 1990.
     """
-    expect(probes >= 2, "probes", "at least 2", probes)
+    expect_count(probes, "probes", 2)
     product, like = _hessian(model, images, labels)
     estimates = torch.empty(probes, dtype=torch.double)
     for i in tqdm(range(probes), desc="trace", leave=False, delay=1):
@@ -187,7 +187,7 @@ def flatness(
     unlike the curvature they do not depend on how filters are scaled. ``ValueError`` as in :func:`loss_surface`.
     """
     expect(math.isfinite(radius) and radius > 0, "radius", "a number above 0", radius)
-    expect(directions >= 1, "directions", "at least 1", directions)
+    expect_count(directions, "directions")
     offsets = [(radius * i / OFFSETS,) for i in range(-OFFSETS, OFFSETS + 1)]
     lines = [random_direction(model, generator) for _ in range(directions)]
     losses = torch.stack([losses_along(model, images, labels, [line], offsets) for line in lines])

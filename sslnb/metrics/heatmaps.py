@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from sslnb.core.checks import (
     expect,
+    expect_count,
     expect_finite,
     expect_floats,
     expect_labels,
@@ -18,7 +19,7 @@ from sslnb.core.checks import (
 )
 from sslnb.core.numerics import gradients, rows_scaled
 from sslnb.data.images import ImageSet
-from sslnb.encoders.encoder import Encoder, evaluating
+from sslnb.encoders.encoder import Encoder, called, evaluating
 from sslnb.encoders.resnet import ResNet
 from sslnb.features.extract import as_input, expect_images, watching
 
@@ -44,6 +45,7 @@ def feature_heatmaps(
     """
     images = images.images if isinstance(images, ImageSet) else images
     expect_images(images)
+    expect_count(batch_size, "batch_size")
     expect_finite(images, "images")
     chosen = _indices(features)
     expect_shape(chosen, "features", "F")
@@ -102,7 +104,7 @@ def _outputs(encoder: Encoder, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
         return output.clone()  # an in-place activation right behind the layer would overwrite what it gave
 
     with watching(encoder, [layer], keep):
-        outputs = encoder(x)
+        outputs = called(encoder, x, "images")
     expect(len(captured) == 1, "layer", "a module that runs once", f"one that ran {len(captured)} times")
     return captured[0], outputs
 
@@ -124,6 +126,7 @@ def direction_heatmaps(
     """
     images = images.images if isinstance(images, ImageSet) else images
     expect_images(images)
+    expect_count(batch_size, "batch_size")
     expect_finite(images, "images")
     expect_floats(directions, "directions")
     wanted = (encoder.feature_dim,) if directions.ndim == 1 else (len(images), encoder.feature_dim)
@@ -174,8 +177,8 @@ def mask_iou(heatmaps: Tensor, masks: Tensor) -> Tensor:
     expect_one_device(heatmaps=heatmaps, masks=masks)
     weights = masks.double()
     expect_finite(weights, "masks")
-    expect(not heatmaps.numel() or float(heatmaps.min()) >= 0, "heatmaps", "values of at least 0", "negative ones")
-    within = not weights.numel() or (float(weights.min()) >= 0 and float(weights.max()) <= 1)
+    expect(bool((heatmaps >= 0).all()), "heatmaps", "values of at least 0", "negative ones")
+    within = bool(((weights >= 0) & (weights <= 1)).all())
     expect(within, "masks", "bool, or weights in [0, 1]", "others")
     empty = (weights.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
     expect(not empty, "masks", "at least one pixel in every mask", f"{len(empty)} empty, the first at {empty[:1]}")

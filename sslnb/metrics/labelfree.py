@@ -16,7 +16,7 @@ def rankme(features: Tensor) -> float:
     that are not finite. Source: Garrido et al. 2023, equation 1.
     """
     _check(features)
-    values = torch.linalg.svdvals(scaled(features.double()))
+    values = torch.linalg.svdvals(scaled(features.detach().double()))
     shares = values / values.sum().clamp(min=1e-300) + 1e-12
     return float(torch.exp(-(shares * shares.log()).sum()))
 
@@ -27,7 +27,7 @@ def feature_deviation(features: Tensor) -> float:
     Source: Chen and He 2021 (SimSiam), section 4.1 and figure 2.
     """
     _check(features)
-    return float(unit(features.double()).std(0, correction=0).mean()) * math.sqrt(features.shape[1])
+    return float(unit(features.detach().double()).std(0, correction=0).mean()) * math.sqrt(features.shape[1])
 
 
 def _check(features: Tensor) -> None:

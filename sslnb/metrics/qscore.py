@@ -6,6 +6,7 @@ time. Mean μ_i and deviation σ_i (of the population) of a sample are over its 
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -106,7 +107,8 @@ def q_score_penalty(
     −weight · mean_i 1[Q_i < α] Q_i + norm_weight · Σ_k 1[‖H_k‖₁ > β] ‖H_k‖₁, with α and β the batch means of Q_i and of
     the columns' l1 norms, which take no gradient; H is h [N,d] with rows of unit length. Scalar. Source: equation 3.
     """
-    expect(weight >= 0 and norm_weight >= 0, "weight, norm_weight", "values of at least 0", (weight, norm_weight))
+    sound = 0 <= weight < math.inf and 0 <= norm_weight < math.inf
+    expect(sound, "weight, norm_weight", "values of at least 0", (weight, norm_weight))
     _expect_features(h, epsilon)
     expect(h.shape[0] > 0, "h", "at least one sample", "none")
     mask = _checked_mask(mask, h)

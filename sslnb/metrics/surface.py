@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from sslnb.core import device
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.encoders.encoder import called
 from sslnb.encoders.resnet import Conv
 from sslnb.features.extract import as_input, expect_images
 
@@ -142,7 +143,9 @@ def evaluation_copy(
     expect_images(images)
     expect_finite(images, "images")
     expect_shape(labels, "labels", len(images))
-    expect(batch_size is None or batch_size >= 1, "batch_size", "at least 1", batch_size)
+    expect(
+        batch_size is None or (isinstance(batch_size, int) and batch_size >= 1), "batch_size", "at least 1", batch_size
+    )
     model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     on = next(model.parameters()).device
     x = as_input(images, model, on)
@@ -161,7 +164,7 @@ def _tried(model: nn.Module, image: Tensor) -> tuple[list[int], int]:
     """The shape of what a model gives for one image, and how many values its largest layer gives."""
     shapes: list[list[int]] = []
     with register_module_forward_hook(lambda m, given, output: shapes.append(list(getattr(output, "shape", [])))):
-        model(image)
+        called(model, image, "images")
     return shapes[-1], max(map(math.prod, shapes))
 
 

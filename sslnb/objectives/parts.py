@@ -37,7 +37,8 @@ def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def run(*args: object, **kwargs: object) -> Tensor:
         first = next(iter((*args, *kwargs.values())), None)
         first = first[0] if isinstance(first, list | tuple) and first else first
-        with torch.autocast(first.device.type if isinstance(first, Tensor) else "cpu", enabled=False):
+        on = first.device.type if isinstance(first, Tensor) and not first.is_meta else "cpu"
+        with torch.autocast(on, enabled=False):
             return loss(*map(raised, args), **{name: raised(value) for name, value in kwargs.items()})
 
     return run
@@ -47,6 +48,7 @@ def expect_embeddings(z: Tensor, argument: str, *shape: int | str, like: Tensor 
     """Refuse what is no tensor of floats of a shape, or of another type or device than ``like``."""
     expect_shape(z, argument, *shape)
     expect_floats(z, argument)
+    expect(z.shape[-1] > 0, argument, "at least one dimension", f"shape {list(z.shape)}")
     if like is not None:
         same = f"dtype {like.dtype} on {like.device}, as the first"
         expect((z.dtype, z.device) == (like.dtype, like.device), argument, same, f"{z.dtype} on {z.device}")

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, expect_count, expect_floats, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.parts import by_size, expect_embeddings, expect_views, in_float32, mlp
+from sslnb.objectives.parts import by_size, expect_views, in_float32, mlp
 from sslnb.objectives.two_views import MultiCropViews
 
 __all__ = ["SwAV", "sinkhorn", "swav"]
@@ -30,10 +30,11 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
     In logarithms, so that no score is too small to count. ``ValueError`` for other shapes, an empty batch, or
     parameters that are not positive. Source: Caron et al. 2020, equation 3 and algorithm 1.
     """
-    expect_embeddings(scores, "scores", "N", "K")
+    expect_shape(scores, "scores", "N", "K")
     expect(scores.numel() > 0, "scores", "at least one sample and prototype", f"shape {list(scores.shape)}")
+    expect_floats(scores, "scores")
     expect(epsilon > 0, "epsilon", "a positive value", epsilon)
-    expect(iterations >= 1, "iterations", "at least 1", iterations)
+    expect_count(iterations, "iterations")
     codes = scores / epsilon
     for _ in range(iterations):
         codes = codes.log_softmax(0).log_softmax(1)
