@@ -1,6 +1,7 @@
 """What rounding does to numbers, and how to keep it out of results: scale, offset, length."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-13}
 # Magnitudes whose squares, and sums of a million of them, are far from the ends of float32.
 SMALLEST, LARGEST = 2.0**-20, 2.0**20
-EXPONENTS = 1000  # of two, within which a power is a normal float64
 
 
 def rounding(dtype: torch.dtype) -> float:
@@ -24,21 +24,14 @@ def floats(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-@torch.no_grad()
-def _power(magnitude: Tensor) -> Tensor:
-    """The power of two, float64, that magnitudes are to be divided by; 1 for those that are safe to square, and 0.
-
-    Division by a power of two is exact, so it changes nothing but the scale.
-    """
-    exponent = magnitude.double().frexp().exponent.clamp(-EXPONENTS, EXPONENTS)
-    extreme = (magnitude > 0) & ((magnitude < SMALLEST) | (magnitude > LARGEST))
-    return torch.where(extreme, torch.exp2(exponent.double()), 1.0)
-
-
 def scale_of(x: Tensor) -> float:
-    """A power of two near the largest magnitude of x where that is extreme, else 1."""
-    low, high = x.aminmax() if x.numel() else (x.new_zeros(()), x.new_zeros(()))
-    return float(_power(torch.maximum(-low.double(), high.double())))
+    """A power of two near the largest magnitude of x where squares of that are not safe, else 1."""
+    if not x.numel():
+        return 1.0
+    low, high = x.detach().aminmax()
+    largest = max(-float(low), float(high))
+    ordinary = largest == 0 or SMALLEST <= largest <= LARGEST or not math.isfinite(largest)
+    return 1.0 if ordinary else 2.0 ** max(-1000, min(1000, math.frexp(largest)[1]))
 
 
 def scaled(x: Tensor, scale: float | None = None) -> Tensor:
@@ -48,18 +41,19 @@ def scaled(x: Tensor, scale: float | None = None) -> Tensor:
 
 
 def rows_scaled(x: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
-    """x [..., d] with every row of extreme magnitude divided by a power of two, and those powers [..., 1], float64.
+    """x [..., d] with every row of extreme magnitude divided by a power of two, and those exponents [..., 1].
 
-    The powers take no gradient. Rows of ordinary magnitude stay as they are, bit for bit.
+    They take no gradient. Rows of ordinary magnitude have 0 and stay as they are, bit for bit.
     """
     if not x.numel():
-        return x, x.new_ones([1] * x.ndim, dtype=torch.double)
-    power = _power(x.detach().abs().amax(dim, keepdim=True))
-    if x.device.type == "cpu" and bool((power == 1).all()):  # an accelerator would have to be waited for
-        return x, power
-    # In two steps: 1/power alone may be more than float32 holds.
-    half = torch.exp2((power.log2() / 2).round())
-    return x / half.to(x.dtype) / (power / half).to(x.dtype), power
+        return x, x.new_zeros([1] * x.ndim)
+    largest = x.detach().abs().amax(dim, keepdim=True)
+    extreme = (largest > 0) & ((largest < SMALLEST) | (largest > LARGEST))
+    exponent = torch.where(extreme, largest.log2().round(), 0.0)
+    if x.device.type == "cpu" and not bool(extreme.any()):  # an accelerator would have to be waited for
+        return x, exponent
+    half = (exponent / 2).round()  # in two steps: the inverse of the whole may be more than float32 holds
+    return x / half.exp2() / (exponent - half).exp2(), exponent
 
 
 def unit(x: Tensor, dim: int = 1) -> Tensor:
@@ -81,8 +75,8 @@ def centred(x: Tensor) -> Tensor:
 
 def lengths(x: Tensor, dim: int = -1) -> Tensor:
     """Lengths [..., 1] of vectors, float64, where their squares overflow or vanish too."""
-    rows, power = rows_scaled(x, dim)
-    return rows.norm(dim=dim, keepdim=True) * power
+    rows, exponent = rows_scaled(x, dim)
+    return rows.norm(dim=dim, keepdim=True).double() * exponent.double().exp2()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from sslnb.core import device as devices
 from sslnb.core.checks import expect, expect_count, expect_finite, expect_shape
 from sslnb.data.images import ImageSet
-from sslnb.encoders.encoder import called, evaluating
+from sslnb.encoders.encoder import Encoder, called, evaluating
 
 See = Callable[[str, Tensor], Tensor | None]  # is told a layer's name and its output for a batch
 
@@ -101,6 +101,8 @@ def expect_images(images: Tensor, argument: str = "images") -> None:
 def as_input(images: Tensor, model: nn.Module, device: torch.device) -> Tensor:
     """Images in [0, 1] on a device, in the type of the model's weights."""
     kind = next((p.dtype for p in model.parameters()), torch.float32)
+    if isinstance(model, Encoder):
+        expect_shape(images, "images", "N", model.in_channels, "H", "W")
     layout = torch.channels_last if images.ndim == 4 else torch.preserve_format
     return as_float(images.to(device, memory_format=layout)).to(kind)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb.core import device as devices
-from sslnb.core.checks import expect, expect_count, expect_known, expect_shape, expect_tensor
+from sslnb.core.checks import expect, expect_count, expect_known, expect_tensor
 from sslnb.encoders.encoder import Encoder, called, evaluating
 from sslnb.features.extract import as_input, watching
 
@@ -33,8 +33,6 @@ def run(model: nn.Module, images: Tensor) -> None:
     """One batch of images [N,C,H,W] (uint8, or float in [0, 1]) through a model, where its weights are."""
     expect(isinstance(model, nn.Module), "model", "a module", type(model).__name__)
     expect_tensor(images, "images")
-    if isinstance(model, Encoder):
-        expect_shape(images, "images", "N", model.in_channels, "H", "W")
     kind = images.dtype == torch.uint8 or images.is_floating_point()
     expect(kind, "images", "uint8, or float in [0, 1]", f"dtype {images.dtype}")
     called(model, as_input(images, model, where(model)), "images")

@@ -36,8 +36,9 @@ def test_directions_and_lengths_are_right_at_any_scale(dtype, scale):
 
 def test_ordinary_magnitudes_are_left_alone_bit_for_bit():
     x = torch.cat([draw().float(), torch.zeros(1, 5), 1e-9 * draw(1).float()])
-    rows, power = rows_scaled(x)
-    assert torch.equal(rows[:-1], x[:-1]) and torch.equal((rows * power).float(), x) and scaled(x) is x
+    rows, exponent = rows_scaled(x)
+    assert torch.equal(rows[:-1], x[:-1]) and not exponent[:-1].any() and scaled(x) is x
+    assert torch.equal((rows.double() * exponent.double().exp2()).float(), x) and 0.5 <= rows[-1].abs().max() <= 2
     assert torch.equal(unit(x)[:-1], torch.nn.functional.normalize(x, dim=1)[:-1])
 
 

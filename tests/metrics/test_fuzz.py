@@ -182,6 +182,7 @@ CHANGES: dict[str, Callable[[Tensor], object]] = {
     "one row": lambda x: x[:1],
     "a row less": lambda x: x[:-1],
     "a column less": lambda x: x[..., :-1],
+    "one of its second dimension": lambda x: x[:, :1] if x.ndim > 1 else x[:1],
     "scalar": lambda x: x.flatten()[0],
     "flat": lambda x: x.flatten(),
     "one more dimension": lambda x: x[None],
