@@ -90,7 +90,7 @@ def test_what_a_layer_gave_is_not_overwritten_by_an_in_place_relu_after_it(encod
 
 def test_hooks_and_modes_are_cleared_after_an_error(encoder, images):
     encoder.train()
-    with pytest.raises(ValueError, match="x: expected shape"):
+    with pytest.raises(ValueError, match="images: expected shape"):
         extract(encoder, images[:, :2], layers=["stem"])
     assert encoder.training and not any(module._forward_hooks for module in encoder.modules())
     encoder.eval()
