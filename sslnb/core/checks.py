@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 import torch
 
@@ -12,12 +13,41 @@ def expect(condition: bool, argument: str, expected: str, got: object) -> None:
         raise ValueError(f"{argument}: expected {expected}, got {got}")
 
 
+def expect_tensor(value: object, argument: str) -> None:
+    """Refuse what is no tensor, and one of the device ``meta``, which has no values."""
+    expect(isinstance(value, torch.Tensor), argument, "a tensor", type(value).__name__)
+    expect(not value.is_meta, argument, "a tensor with values", "one on the device 'meta'")
+
+
+def expect_real(tensor: torch.Tensor, argument: str) -> None:
+    """Refuse what is no tensor of real numbers: complex ones would lose their imaginary part without a word."""
+    expect_tensor(tensor, argument)
+    expect(not tensor.is_complex(), argument, "real numbers", f"dtype {tensor.dtype}")
+
+
+def expect_floats(tensor: torch.Tensor, argument: str) -> None:
+    """Refuse what is no tensor of floating point numbers."""
+    expect_tensor(tensor, argument)
+    expect(tensor.is_floating_point(), argument, "floats", f"dtype {tensor.dtype}")
+
+
+def expect_one_device(**tensors: torch.Tensor) -> None:
+    """Refuse tensors that are not all where the first one is."""
+    first, *others = tensors
+    for name, tensor in tensors.items():
+        expect_tensor(tensor, name)
+    for name in others:
+        have, want = tensors[name].device, tensors[first].device
+        expect(have == want, name, f"the device of {first}, {want}", have)
+
+
 class NonFiniteError(ValueError):
     """Values that should be finite and are not."""
 
 
 def expect_finite(tensor: torch.Tensor, argument: str) -> None:
     """Refuse NaN and infinity, saying how many entries are affected and where the first one is."""
+    expect_tensor(tensor, argument)
     parts = tensor.reshape(-1).split(2**20)  # in parts: a mask as large as the tensor is memory for nothing
     if not all(bool(torch.isfinite(part).all()) for part in parts):
         bad = ~torch.isfinite(tensor)
@@ -27,8 +57,19 @@ def expect_finite(tensor: torch.Tensor, argument: str) -> None:
         )
 
 
+def as_values(values: object, argument: str) -> torch.Tensor:
+    """Numbers, a list of them or a tensor, as a float64 tensor; ``ValueError`` for what holds no real numbers."""
+    try:
+        tensor = values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{argument}: expected numbers, got {type(values).__name__}") from error
+    expect_real(tensor, argument)
+    return tensor.detach().double()
+
+
 def expect_shape(tensor: torch.Tensor, argument: str, *shape: int | str) -> None:
     """Refuse a tensor whose shape differs; a string in ``shape`` names a free dimension, as in ``"N", "d"``."""
+    expect_tensor(tensor, argument)
     fits = tensor.ndim == len(shape) and all(
         isinstance(want, str) or want == have for want, have in zip(shape, tensor.shape, strict=True)
     )
@@ -36,12 +77,27 @@ def expect_shape(tensor: torch.Tensor, argument: str, *shape: int | str) -> None
     expect(fits, argument, f"shape [{wanted}]", f"shape {list(tensor.shape)}")
 
 
-def expect_labels(labels: torch.Tensor, classes: int, argument: str = "labels") -> None:
-    """Refuse labels that are not integers in [0, classes)."""
-    expect(not labels.is_floating_point(), argument, "integers", f"dtype {labels.dtype}")
+def expect_integers(tensor: torch.Tensor, argument: str) -> torch.Tensor:
+    """Refuse what is no tensor of integers; returns them as int64, since uint8 selects where it is meant to index."""
+    expect_tensor(tensor, argument)
+    whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    expect(whole, argument, "integers", f"dtype {tensor.dtype}")
+    return tensor.long()
+
+
+def expect_labels(labels: torch.Tensor, classes: int, argument: str = "labels") -> torch.Tensor:
+    """Refuse labels that are not integers in [0, classes); returns them as int64."""
+    labels = expect_integers(labels, argument)
     if labels.numel():
         low, high = int(labels.min()), int(labels.max())
         expect(low >= 0 and high < classes, argument, f"values in 0..{classes - 1}", f"values from {low} to {high}")
+    return labels
+
+
+def expect_count(value: object, argument: str, least: int = 1) -> None:
+    """Refuse what is no whole number of at least ``least``."""
+    expect(isinstance(value, Integral), argument, f"a whole number of at least {least}", repr(value))
+    expect(value >= least, argument, f"at least {least}", value)
 
 
 def closest(name: object, known: Iterable[object]) -> str | None:

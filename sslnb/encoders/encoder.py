@@ -21,6 +21,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def called(model: nn.Module, x: Tensor, argument: str = "x") -> Tensor:
+    """What a model gives for x; ``ValueError`` naming the argument where its shape or type is none that it takes."""
+    try:
+        return model(x)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError) as error:
+        what = f"shape {list(x.shape)} of {x.dtype}"
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{argument}: expected what the model takes, got {what} ({reason})") from error
+
+
 class Encoder(nn.Module):
     """An image encoder: x [N,C,H,W] in [0, 1] → features [N,feature_dim].
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb.core import device as devices
-from sslnb.core.checks import expect, expect_finite
+from sslnb.core.checks import expect, expect_count, expect_finite, expect_shape
 from sslnb.data.images import ImageSet
-from sslnb.encoders.encoder import evaluating
+from sslnb.encoders.encoder import Encoder, called, evaluating
 
 ROUNDING = 1e-4  # by which an image may leave [0, 1]
 See = Callable[[str, Tensor], Tensor | None]  # is told a layer's name and its output for a batch
@@ -64,11 +64,11 @@ def extract(
     ``precision="bf16"`` runs the encoder under autocast, three times as fast on processors that compute in it.
     With ``layers`` (names out of ``encoder.layer_names``, or any module paths) a dict of those layers' outputs
     instead, each as the layer gives it. The encoder runs in evaluation mode and gets its mode back. Raises
-    ``ValueError`` for unknown layers, an empty set, or features that are not finite.
+    ``ValueError`` for unknown layers, images of other shapes or types, an empty set, or values that are not finite.
     """
     images = images.images if isinstance(images, ImageSet) else images
-    expect(len(images) > 0, "images", "at least one image", "none")
-    expect(batch_size >= 1, "batch_size", "at least 1", batch_size)
+    expect_images(images)
+    expect_count(batch_size, "batch_size")
     modules = dict(encoder.named_modules(remove_duplicate=False))
     for name in layers or ():
         expect(name in modules, "layers", f"names of modules such as {list(modules)[1:4]}", repr(name))
@@ -84,7 +84,7 @@ def extract(
     with evaluating(encoder), watching(encoder, names, keep):
         for part in tqdm(images.split(batch_size), desc="features", leave=False, delay=1):
             with devices.autocast(on, precision):
-                encoder(as_float(part.to(on, memory_format=torch.channels_last)))
+                called(encoder, as_input(part, encoder, on), "images")
     outputs = {name: torch.cat(parts) for name, parts in captured.items()}
     for name in names:
         rows = sum(len(output) for key, output in outputs.items() if key.partition("#")[0] == name)
@@ -92,6 +92,24 @@ def extract(
         expect(once, "layers", "modules that run once per image", f"{name!r}, which gave {rows} rows")
         expect_finite(outputs[name], f"features of layer {name!r}" if name else "features")
     return outputs if layers is not None else outputs[""]
+
+
+def expect_images(images: Tensor, argument: str = "images") -> None:
+    """Refuse what is no tensor of at least one image [N,C,H,W], uint8 or floats."""
+    expect_shape(images, argument, "N", "C", "H", "W")
+    expect(images.shape[0] > 0, argument, "at least one image", "none")
+    expect(images.numel() > 0, argument, "at least one channel and pixel", f"shape {list(images.shape)}")
+    kind = images.dtype == torch.uint8 or images.is_floating_point()
+    expect(kind, argument, "uint8, or floats in [0, 1]", f"dtype {images.dtype}")
+
+
+def as_input(images: Tensor, model: nn.Module, device: torch.device) -> Tensor:
+    """Images in [0, 1] on a device, in the type of the model's weights."""
+    kind = next((p.dtype for p in model.parameters()), torch.float32)
+    if isinstance(model, Encoder):
+        expect_shape(images, "images", "N", model.in_channels, "H", "W")
+    layout = torch.channels_last if images.ndim == 4 else torch.preserve_format
+    return as_float(images.to(device, memory_format=layout)).to(kind)
 
 
 def as_float(images: Tensor) -> Tensor:

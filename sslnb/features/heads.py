@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import (
+    expect,
+    expect_count,
+    expect_finite,
+    expect_integers,
+    expect_labels,
+    expect_one_device,
+    expect_real,
+    expect_shape,
+)
+from sslnb.core.numerics import floats
 from sslnb.features.linear import PADDING, descend
 
 
@@ -56,12 +66,16 @@ def train_heads(
     """
     expect_shape(x, "x", "G", "N", "d")
     expect_shape(y, "y", *x.shape[:2])
+    expect(x.numel() > 0, "x", "at least one problem, sample and feature", f"shape {list(x.shape)}")
+    expect_one_device(x=x, y=y)
+    expect_real(x, "x")
     expect_finite(x, "x")
-    expect(classes >= 2, "classes", "at least 2", classes)
-    expect_labels(y + 1, classes + 1, "y, plus one")
+    x = floats(x)
+    expect_count(classes, "classes", 2)
+    y = expect_labels(expect_integers(y, "y") + 1, classes + 1, "y, plus one") - 1
     expect(bool((y >= 0).any(1).all()), "y", "at least one sample in each problem", "a problem without any")
     for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
-        expect(value >= 1, name, "at least 1", value)
+        expect_count(value, name)
     expect(0 < learning_rate < math.inf, "learning_rate", "a value above 0", learning_rate)
     groups, _, d = x.shape
     seeds = list(range(groups)) if seeds is None else seeds

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sslnb.core import device as devices
-from sslnb.core.checks import expect, expect_known
-from sslnb.encoders.encoder import Encoder, evaluating
-from sslnb.features.extract import as_float, watching
+from sslnb.core.checks import expect, expect_count, expect_known, expect_tensor
+from sslnb.encoders.encoder import Encoder, called, evaluating
+from sslnb.features.extract import as_input, watching
 
 
 def layer_names(model: nn.Module, layers: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -31,8 +31,11 @@ def layer_names(model: nn.Module, layers: Sequence[str] | None = None) -> tuple[
 @torch.no_grad()
 def run(model: nn.Module, images: Tensor) -> None:
     """One batch of images [N,C,H,W] (uint8, or float in [0, 1]) through a model, where its weights are."""
-    layout = torch.channels_last if images.ndim == 4 else torch.preserve_format
-    model(as_float(images.to(where(model), memory_format=layout)))
+    expect(isinstance(model, nn.Module), "model", "a module", type(model).__name__)
+    expect_tensor(images, "images")
+    kind = images.dtype == torch.uint8 or images.is_floating_point()
+    expect(kind, "images", "uint8, or float in [0, 1]", f"dtype {images.dtype}")
+    called(model, as_input(images, model, where(model)), "images")
 
 
 def where(model: nn.Module) -> torch.device:
@@ -60,7 +63,9 @@ def channel_means(
     Space is the height and width of maps, or the tokens of a transformer.
     The model runs in evaluation mode and gets its mode back; what is kept does not grow with the layers' resolution.
     """
-    expect(len(images) > 0, "images", "at least one image", "none")
+    expect_tensor(images, "images")
+    expect(images.ndim >= 2 and len(images) > 0, "images", "at least one image", f"shape {list(images.shape)}")
+    expect_count(batch_size, "batch_size")
     means_of: dict[str, list[Tensor]] = {}
 
     def see(name: str, output: Tensor) -> None:

@@ -2,13 +2,22 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import (
+    expect,
+    expect_count,
+    expect_finite,
+    expect_integers,
+    expect_labels,
+    expect_one_device,
+    expect_real,
+    expect_shape,
+)
 from sslnb.features.scores import above_chance, top1
 
 # The grid of Sehwag et al. 2020, section 2.1.
@@ -36,22 +45,42 @@ class LinearProbe:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [N,K] of features [N,d]."""
-        return x @ self.weight.T + self.bias
+        return x.to(self.weight.dtype) @ self.weight.T + self.bias
+
+    @property
+    def finite(self) -> bool:
+        """Whether the weights are: otherwise predictions mean nothing."""
+        return bool(torch.isfinite(self.weight).all() and torch.isfinite(self.bias).all())
 
     def predict(self, x: Tensor) -> Tensor:
-        """Predicted classes [N] of features [N,d]."""
+        """Predicted classes [N] of features [N,d]; ``ValueError`` for other shapes or values that are not finite."""
         expect_shape(x, "x", "N", self.weight.shape[1])
+        expect_one_device(weight=self.weight, x=x)
+        expect_real(x, "x")
+        expect_finite(x.to(self.weight.dtype), "x")
         return torch.cat([self(part).argmax(1) for part in x.split(CHUNK)])
 
     def accuracy(self, x: Tensor, y: Tensor, per_class: bool = False) -> float:
-        """Share of right predictions; with ``per_class`` the mean over classes of each one's share."""
-        expect_shape(y, "y", len(x))
-        return top1(self.predict(x), y, per_class=per_class)
+        """Share of right predictions; with ``per_class`` the mean over classes of each one's share.
+
+        NaN where the weights are not finite. ``ValueError`` as in :meth:`predict`, for no samples, and for labels
+        that are not integers.
+        """
+        predicted = self.predict(x)
+        y = checked_labels(y, len(x), "y")
+        expect(len(y) > 0, "y", "at least one sample", "none")
+        return top1(predicted, y, per_class=per_class) if self.finite else math.nan
+
+
+def checked_labels(labels: Tensor, count: int, argument: str) -> Tensor:
+    """Labels [N] as int64."""
+    expect_shape(labels, argument, count)
+    return expect_integers(labels, argument)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Checked training and validation features with the number of classes."""
+    """Checked training and validation features, float32, with the number of classes."""
 
     train: Tensor
     train_labels: Tensor
@@ -63,17 +92,20 @@ class Splits:
     def checked(train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> "Splits":
         expect_shape(train, "train", "N", "d")
         expect_shape(val, "val", "N", train.shape[1])
-        expect_shape(train_labels, "train_labels", len(train))
-        expect_shape(val_labels, "val_labels", len(val))
         expect(len(val) > 0, "val", "at least one sample to select on", "none")
-        expect_finite(train, "train")
-        expect_finite(val, "val")
+        expect(train.shape[1] > 0, "train", "at least one feature", "none")
+        expect_one_device(train=train, train_labels=train_labels, val=val, val_labels=val_labels)
+        for part, name in ((train, "train"), (val, "val")):
+            expect_real(part, name)
+            expect_finite(part.float(), name)
+        train_labels = checked_labels(train_labels, len(train), "train_labels")
+        val_labels = checked_labels(val_labels, len(val), "val_labels")
         present = train_labels.unique()
         expect(len(present) >= 2, "train_labels", "at least two classes", present.tolist())
         classes = int(present.max()) + 1
         expect_labels(train_labels, classes, "train_labels")
         expect_labels(val_labels, classes, "val_labels")
-        return Splits(train, train_labels, val, val_labels, classes)
+        return Splits(train.float(), train_labels, val.float(), val_labels, classes)
 
     def union(self) -> tuple[Tensor, Tensor]:
         return torch.cat([self.train, self.val]), torch.cat([self.train_labels, self.val_labels])
@@ -99,7 +131,7 @@ class LinearProbeGrid:
             values = getattr(self, name)
             expect(len(values) > 0 and min(values) >= 0, name, "at least one value, none negative", values)
         for name in ("epochs", "batch_size"):
-            expect(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            expect_count(getattr(self, name), name)
 
     def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> LinearProbe:
         """Probe for features [N,d] with labels [N]; ``ValueError`` for shapes, labels or values that can't be used."""
@@ -133,17 +165,15 @@ class LinearProbeGrid:
         probes = []
         for cell, weight, bias in zip(cells, *self.train(*splits.union(), rates, decays, splits.classes), strict=True):
             rate, decay = divmod(cell, len(self.weight_decays))
-            finite = bool(torch.isfinite(weight).all() and torch.isfinite(bias).all())
-            probes.append(
-                LinearProbe(
-                    weight,
-                    bias,
-                    learning_rate=float(self.learning_rates[rate]),
-                    weight_decay=float(self.weight_decays[decay]),
-                    converged=finite and above_chance(float(grid[rate, decay]), splits.val_labels),
-                    grid=grid,
-                )
+            probe = LinearProbe(
+                weight,
+                bias,
+                learning_rate=float(self.learning_rates[rate]),
+                weight_decay=float(self.weight_decays[decay]),
+                converged=above_chance(float(grid[rate, decay]), splits.val_labels),
+                grid=grid,
             )
+            probes.append(probe if probe.finite else replace(probe, converged=False))
         return probes
 
     def train(

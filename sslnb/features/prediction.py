@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+from torch import Tensor
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, expect_tensor
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,22 @@ def _areas(score: np.ndarray, right: np.ndarray) -> tuple[float, float]:
 
 
 def _checked(score: ArrayLike, right: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    score, right = np.asarray(score, dtype=float), np.asarray(right)
+    score, right = _array(score, "score"), _array(right, "right")
+    expect(not np.iscomplexobj(score), "score", "real numbers", "complex ones")
+    try:
+        score, right = np.asarray(score, dtype=float), np.asarray(right)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"score: expected numbers, got {type(score).__name__} ({error})".replace("\n", " ")) from error
     expect(right.dtype == bool and right.ndim == 1, "right", "bool, shape [N]", f"{right.dtype} {list(right.shape)}")
     expect(score.shape == right.shape and len(score) > 0, "score", f"shape [{len(right)}], N > 0", list(score.shape))
     expect(bool(np.isfinite(score).all()), "score", "finite values", "others")
     return score, right
+
+
+def _array(values: ArrayLike | Tensor, argument: str) -> ArrayLike:
+    """A tensor's values as an array, wherever it is; anything else as it came."""
+    if not isinstance(values, Tensor):
+        return values
+    expect_tensor(values, argument)
+    values = values.detach().cpu()
+    return (values.double() if values.is_floating_point() else values).numpy()

@@ -7,11 +7,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_labels, expect_one_device, expect_real, expect_shape
 
 
 def top1(predicted: Tensor, labels: Tensor, *, per_class: bool = False) -> float:
-    """Accuracy, or the mean of the classes' own accuracies."""
+    """Accuracy of classes [N], or the mean of the classes' own accuracies; ``ValueError`` for no samples."""
+    expect_shape(predicted, "predicted", "N")
+    expect_shape(labels, "labels", len(predicted))
+    expect(len(labels) > 0, "labels", "at least one sample", "none")
+    expect_one_device(predicted=predicted, labels=labels)
     right = (predicted == labels).double()
     if not per_class:
         return float(right.mean())
@@ -29,7 +33,7 @@ def top_k(logits: Tensor, labels: Tensor, k: int = 1) -> float:
 
     Labels [N] tied with others at the border count as wrong: equal logits say nothing.
     """
-    _check(logits, labels)
+    labels = _checked(logits, labels)
     expect(1 <= k <= logits.shape[1], "k", f"a value in 1..{logits.shape[1]}", k)
     own = logits.gather(1, labels[:, None])
     ahead = (logits >= own).sum(1) - 1  # the label itself is not ahead of itself
@@ -41,7 +45,7 @@ def auc(logits: Tensor, labels: Tensor) -> float:
 
     Of the softmax of logits [N,K] with labels [N], both with all K classes present; ``ValueError`` otherwise.
     """
-    _check(logits, labels)
+    labels = _checked(logits, labels)
     present = len(labels.unique())
     expect(present == logits.shape[1] >= 2, "labels", f"all {logits.shape[1]} classes, at least 2", f"{present}")
     scores = logits.double().softmax(1).numpy(force=True)
@@ -55,9 +59,12 @@ def scores(logits: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 3)) -> lis
     return [*(top_k(logits, labels, min(k, logits.shape[1])) for k in ks), auc(logits, labels)]
 
 
-def _check(logits: Tensor, labels: Tensor) -> None:
+def _checked(logits: Tensor, labels: Tensor) -> Tensor:
+    """The labels, as int64."""
     expect_shape(logits, "logits", "N", "K")
     expect_shape(labels, "labels", len(logits))
     expect(len(logits) > 0, "logits", "at least one sample", "none")
+    expect_one_device(logits=logits, labels=labels)
+    expect_real(logits, "logits")
     expect_finite(logits, "logits")
-    expect_labels(labels, logits.shape[1])
+    return expect_labels(labels, logits.shape[1])

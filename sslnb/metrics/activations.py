@@ -10,7 +10,16 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import (
+    expect,
+    expect_count,
+    expect_finite,
+    expect_floats,
+    expect_labels,
+    expect_one_device,
+    expect_shape,
+)
+from sslnb.core.numerics import floats, lengths, rounding, rows_scaled, unit
 from sslnb.metrics.qscore import highly_activating, q_score
 
 NEAR_ZERO = 0.01  # of a sample's greatest magnitude: what counts as close to nought
@@ -27,15 +36,18 @@ def near_zero_share(h: Tensor) -> float:
 def excess_kurtosis(h: Tensor) -> float:
     """Mean over samples of the fourth standardized moment of their features, minus 3: 0 for a normal distribution."""
     _expect_features(h)
-    varied = h[h.amax(1) > h.amin(1)]  # a constant sample has no shape
-    return float(stats.kurtosis(varied.double().numpy(), axis=1).mean()) if len(varied) else math.nan
+    scaled_rows = rows_scaled(h.detach().double())[0]
+    spread = scaled_rows.amax(1) - scaled_rows.amin(1)
+    varied = scaled_rows[spread > rounding(h.dtype) * scaled_rows.abs().amax(1)]  # a constant sample has no shape
+    return float(stats.kurtosis(varied.numpy(force=True), axis=1).mean()) if len(varied) else math.nan
 
 
 def class_rates(h: Tensor, labels: Tensor, classes: int, epsilon: float = 4.0) -> Tensor:
     """Share [d,K] of each class's samples in which a feature is highly activating; NaN for a class without samples."""
     _expect_features(h)
     expect_shape(labels, "labels", len(h))
-    expect_labels(labels, classes)
+    expect_count(classes, "classes")
+    labels = expect_labels(labels, classes)
     members = F.one_hot(labels, classes).double()
     return highly_activating(h, epsilon).double().T @ members / members.sum(0)
 
@@ -47,9 +59,13 @@ def mutual_information(rates: Tensor, labels: Tensor, *, relative: bool = False)
     share of H(active), NaN where that is 0.
     """
     expect_shape(rates, "rates", "d", "K")
-    expect_labels(labels, rates.shape[1])
+    expect_floats(rates, "rates")
+    labels = expect_labels(labels, rates.shape[1])
+    expect(labels.ndim == 1 and len(labels) > 0, "labels", "shape [N], at least one", f"shape {list(labels.shape)}")
     share = labels.bincount(minlength=rates.shape[1]).double() / len(labels)
-    rates = torch.where(share > 0, rates, 0.0)
+    rates = torch.where(share > 0, rates.double(), 0.0)
+    expect_finite(rates, "rates")
+    expect(not rates.numel() or (rates.min() >= 0 and rates.max() <= 1), "rates", "shares in [0, 1]", "others")
     whole = _entropy(rates @ share)
     bits = (whole - _entropy(rates) @ share).clamp(min=0)
     return torch.where(whole > 0, bits / whole, torch.nan) if relative else bits
@@ -69,7 +85,7 @@ def subsets(rate: Tensor, share: float, *, random: int = 4, seed: int = 0) -> di
     expect_shape(rate, "rate", "d")
     expect_finite(rate, "rate")
     expect(0 < share <= 1, "share", "a value in (0, 1]", share)
-    expect(random >= 1, "random", "at least 1", random)
+    expect_count(random, "random")
     d = len(rate)
     count, order = max(1, round(share * d)), rate.argsort(stable=True)
     generator = torch.Generator().manual_seed(seed)
@@ -92,13 +108,18 @@ def sample_scores(h: Tensor, train: Tensor, mask: Tensor | None, epsilon: float 
     """
     _expect_features(h)
     expect_shape(train, "train", "M", h.shape[1])
-    unit, bank = F.normalize(h, dim=1), F.normalize(train, dim=1)
-    nearest = torch.cat([(part @ bank.T).amax(1) for part in unit.split(CHUNK)])
-    trivial = {"norm": h.norm(dim=1), "max": h.amax(1), "neighbour": nearest}
+    expect(len(train) > 0, "train", "at least one sample", "none")
+    expect_floats(train, "train")
+    expect_finite(train, "train")
+    expect_one_device(h=h, train=train)
+    h, bank = floats(h), unit(floats(train))
+    nearest = torch.cat([(part.to(bank.dtype) @ bank.T).amax(1) for part in unit(h).split(CHUNK)])
+    trivial = {"norm": lengths(h)[:, 0].to(h.dtype), "max": h.amax(1), "neighbour": nearest}
     return trivial if mask is None else {"qscore": q_score(h, mask, epsilon)} | trivial
 
 
 def _expect_features(h: Tensor) -> None:
     expect_shape(h, "h", "N", "d")
     expect(h.numel() > 0, "h", "at least one sample and feature", list(h.shape))
+    expect_floats(h, "h")
     expect_finite(h, "h")

@@ -5,14 +5,25 @@ gets its mode and its parameters' gradients back as they were.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.core.checks import expect, expect_finite
-from sslnb.encoders.encoder import evaluating
+from sslnb.core.checks import (
+    as_values,
+    expect,
+    expect_count,
+    expect_finite,
+    expect_floats,
+    expect_integers,
+    expect_labels,
+    expect_one_device,
+    expect_tensor,
+)
+from sslnb.core.numerics import gradients, lengths, unit
+from sslnb.encoders.encoder import called, evaluating
 
 NORMS = ("linf", "l2")
 Bounds = tuple[float, float]
@@ -20,27 +31,43 @@ Bounds = tuple[float, float]
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient of the cross-entropy at x, and which predictions are still right."""
-    x = x.detach().requires_grad_()
-    logits = model(x).float()
-    (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
-    return gradient, logits.detach().argmax(1) == y
+    with gradients():
+        x, y = (part.clone() if part.is_inference() else part for part in (x.detach(), y))
+        x.requires_grad_()
+        logits = called(model, x).float()
+        expect(logits.ndim == 2 and len(logits) == len(x), "model", f"logits [{len(x)}, K]", list(logits.shape))
+        expect(logits.requires_grad, "model", "logits that have a gradient in x", "none")
+        expect_labels(y, logits.shape[1], "y")
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
+        return gradient, logits.detach().argmax(1) == y
 
 
 def _budget(eps: float | Tensor, x: Tensor, std: Tensor | None = None, argument: str = "eps") -> Tensor:
     """Budget as a tensor that broadcasts over x; one per sample, or one for all, scaled per channel by ``std``."""
-    eps = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
+    eps = as_values(eps, argument).to(x)
     expect(eps.ndim == 0 or eps.shape == x.shape[:1], argument, f"a number or shape [{len(x)}]", list(eps.shape))
     expect_finite(eps, argument)
-    expect(bool((eps >= 0).all()), argument, "values of at least 0", float(eps.min()))
+    least = float(eps.min()) if eps.numel() else 0.0
+    expect(least >= 0, argument, "values of at least 0", least)
     eps = eps.reshape(-1, *[1] * (x.ndim - 1))
     if std is None:
         return eps
-    std = torch.as_tensor(std, dtype=x.dtype, device=x.device)
+    std = as_values(std, "std").to(x)
     expect(std.shape == x.shape[1:2], "std", f"one value per channel, shape [{x.shape[1]}]", list(std.shape))
+    expect(bool((std > 0).all()), "std", "values above 0", std.tolist())
     return eps / std.view(1, -1, *[1] * (x.ndim - 2))
 
 
-def _check(x: Tensor, y: Tensor, bounds: Bounds | None) -> Bounds:
+def _check(model: nn.Module, x: Tensor, y: Tensor, bounds: Bounds | None) -> tuple[Tensor, Bounds]:
+    """The labels, as int64, and the bounds."""
+    expect(isinstance(model, nn.Module), "model", "a module", type(model).__name__)
+    expect_floats(x, "x")
+    expect(x.ndim >= 2, "x", "shape [N, …]", f"shape {list(x.shape)}")
+    weight = next(model.parameters(), x)
+    same = f"a model's own, {weight.dtype} on {weight.device}"
+    expect((weight.dtype, weight.device) == (x.dtype, x.device), "x", same, f"{x.dtype} on {x.device}")
+    y = expect_integers(y, "y")
+    expect_one_device(x=x, y=y)
     low, high = bounds if bounds is not None else (-math.inf, math.inf)
     expect(y.shape == x.shape[:1], "y", f"shape [{len(x)}]", list(y.shape))
     expect_finite(x, "x")
@@ -49,7 +76,7 @@ def _check(x: Tensor, y: Tensor, bounds: Bounds | None) -> Bounds:
         least, most = x.min().item(), x.max().item()
         wanted = f"values within bounds ({low}, {high})"
         expect(low <= least and most <= high, "x", wanted, f"{least:.4g} to {most:.4g}")
-    return low, high
+    return y, (low, high)
 
 
 def fgsm(
@@ -66,10 +93,10 @@ def fgsm(
     ``eps`` (a number, or one per sample [N]) and ``bounds`` are in x's own units; for inputs normalised per channel
     by ``std`` [C], eps is in the units before normalisation. Source: Goodfellow et al. 2015, section 4.
     """
-    low, high = _check(x, y, bounds)
+    y, limits = _check(model, x, y, bounds)
     with evaluating(model):
         gradient, _ = _gradient(model, x, y)
-    return _moved(x, _budget(eps, x, std), gradient.sign(), (low, high))
+    return _moved(x, _budget(eps, x, std), gradient.sign(), limits)
 
 
 def _moved(x: Tensor, budget: Tensor, direction: Tensor, bounds: Bounds) -> Tensor:
@@ -85,7 +112,7 @@ def _project(delta: Tensor, eps: Tensor, norm: str) -> Tensor:
 
 
 def _length(delta: Tensor) -> Tensor:
-    return delta.flatten(1).norm(dim=1).view(-1, *[1] * (delta.ndim - 1))
+    return lengths(delta.flatten(1)).to(delta.dtype).view(-1, *[1] * (delta.ndim - 1))
 
 
 def _random_start(x: Tensor, eps: Tensor, norm: str, generator: torch.Generator | None) -> Tensor:
@@ -120,8 +147,8 @@ def pgd(
     section 2.1.
     """
     expect(norm in NORMS, "norm", f"one of {NORMS}", repr(norm))
-    expect(steps >= 1, "steps", "at least 1", steps)
-    low, high = _check(x, y, bounds)
+    expect_count(steps, "steps")
+    y, (low, high) = _check(model, x, y, bounds)
     budget = _budget(eps, x).expand(len(x), *[1] * (x.ndim - 1))
     step = 2.5 * budget / steps if step_size is None else _budget(step_size, x, argument="step_size").expand_as(budget)
     x = x.detach()
@@ -149,12 +176,12 @@ def _direction(gradient: Tensor, norm: str) -> Tensor:
     """Steepest ascent of unit length in the norm."""
     if norm == "linf":
         return gradient.sign()
-    return gradient / _length(gradient).clamp(min=torch.finfo(gradient.dtype).tiny)
+    return unit(gradient.flatten(1)).view_as(gradient)
 
 
 @torch.no_grad()
-def _correct(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-    return model(x).argmax(1) == y
+def _correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return called(model, x).argmax(1) == y
 
 
 def fgsm_correct(
@@ -168,15 +195,17 @@ def fgsm_correct(
     batch_size: int = 512,
 ) -> Tensor:
     """Which samples [B,N] stay right under :func:`fgsm` at each budget; a batch has one gradient for all of them."""
-    _expect_budgets(budgets)
+    budgets = _expect_budgets(budgets).tolist()
+    _expect_samples(x, y)
+    expect_count(batch_size, "batch_size")
     right = torch.zeros(len(budgets), len(x), dtype=torch.bool)
     with evaluating(model):
         for rows in torch.arange(len(x)).split(batch_size):
             images, labels = x[rows.to(x.device)], y[rows.to(y.device)]
-            low, high = _check(images, labels, bounds)
+            labels, limits = _check(model, images, labels, bounds)
             direction = _gradient(model, images, labels)[0].sign()
             for i, eps in enumerate(budgets):
-                moved = _moved(images, _budget(eps, images, std), direction, (low, high))
+                moved = _moved(images, _budget(eps, images, std), direction, limits)
                 right[i, rows] = _correct(model, moved, labels).cpu()
     return right
 
@@ -208,16 +237,18 @@ def pgd_accuracy(
     that of one batch, whatever the number of budgets. The accuracy at budget 0 is the clean one.
     """
     budgets = _expect_budgets(budgets)
+    _expect_samples(x, y)
+    expect_count(batch_size, "batch_size")
     right = torch.zeros(len(budgets), dtype=torch.double)
     with evaluating(model):
         for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            low, high = _check(images, labels, bounds)
+            labels, limits = _check(model, images, labels, bounds)
             gradient, correct = _gradient(model, images, labels)
             reached = _selected(correct, images, labels, gradient.sign())
             for i in budgets.argsort().tolist():
                 eps = float(budgets[i])
                 if eps > 0 and norm == "linf":
-                    moved = _moved(reached[0], _budget(eps, reached[0]), reached[2], (low, high))
+                    moved = _moved(reached[0], _budget(eps, reached[0]), reached[2], limits)
                     reached = _selected(_correct(model, moved, reached[1]), *reached)
                 if eps > 0:
                     settings = {"norm": norm, "steps": steps, "step_size": relative_step * eps, "generator": generator}
@@ -232,8 +263,15 @@ def _selected(correct: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
     return tuple(value[correct] for value in values)
 
 
+def _expect_samples(x: Tensor, y: Tensor) -> None:
+    expect_tensor(x, "x")
+    expect_tensor(y, "y")
+    expect(x.ndim >= 2 and len(x) > 0, "x", "shape [N, …], at least one sample", f"shape {list(x.shape)}")
+    expect(y.shape == x.shape[:1], "y", f"shape [{len(x)}]", list(y.shape))
+
+
 def _expect_budgets(budgets: Sequence[float] | Tensor) -> Tensor:
-    budgets = torch.as_tensor(budgets, dtype=torch.double)
+    budgets = as_values(budgets, "budgets").cpu()
     expect(budgets.ndim == 1 and len(budgets) > 0, "budgets", "a list of at least one value", list(budgets.shape))
     expect_finite(budgets, "budgets")
     expect(bool((budgets >= 0).all()), "budgets", "values of at least 0", float(budgets.min()))

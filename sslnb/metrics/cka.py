@@ -11,14 +11,17 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sslnb.core.checks import expect, expect_finite
+from sslnb.core.checks import expect, expect_finite, expect_real, expect_tensor
+from sslnb.core.numerics import centred, floats, rounding, scale_of, scaled
 from sslnb.encoders.encoder import evaluating
 from sslnb.features.extract import watching
 from sslnb.features.layers import layer_names, run, where
 
 LEAST = 4  # samples: with fewer the unbiased estimator divides by zero
 COLUMNS = 4096  # features of a batch that are centred and multiplied at a time: 4 MB of 256 samples stay in the cache
-CONSTANT = 1e-12  # of the squared length: what rounding in float32 leaves of features that do not vary
+# Of the squared trace of a centred Gram matrix: an unbiased estimate of HSIC(K, K) must be above that. Below, what is
+# left of terms that cancel is mostly the rounding of products in float32, or of sums of squared products in float64.
+RESOLVED = 1e-12
 
 
 def centred_gram(x: Tensor, *, unbiased: bool = True) -> Tensor:
@@ -30,16 +33,23 @@ def centred_gram(x: Tensor, *, unbiased: bool = True) -> Tensor:
     are added in float64: uncentred sums of float32 lose what tells the samples apart. ``ValueError`` for fewer than 4
     samples, or values that are not finite.
     """
+    return _gram(x, unbiased)[0]
+
+
+def _gram(x: Tensor, unbiased: bool) -> tuple[Tensor, Tensor]:
+    """The matrix of :func:`centred_gram`, and what its product with itself must be above to be no rounding (or 0)."""
     n = len(x)
+    expect_real(x, "x")
     expect(n >= LEAST, "x", f"at least {LEAST} samples", n)
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)  # as it lies in memory: the order of the features does not matter
     x = x.flatten(1)
     gram, offset = x.new_zeros(n, n, dtype=torch.float64), x.new_zeros((), dtype=torch.float64)
     half = n // 2  # the product is symmetric: three quarters of it are enough
+    scale = scale_of(x)
     with torch.autocast(x.device.type, enabled=False):
         for part in x.split(COLUMNS, 1):
-            part = part if part.dtype == torch.float64 else part.float()
+            part = scaled(floats(part), scale)
             mean = part.mean(0, keepdim=True)
             offset += n * mean.double().square().sum()
             part = part - mean
@@ -47,9 +57,14 @@ def centred_gram(x: Tensor, *, unbiased: bool = True) -> Tensor:
             gram[half:, half:] += part[half:] @ part[half:].T
     gram[half:, :half] = gram[:half, half:].T
     expect_finite(gram, "x, its Gram matrix")
-    if gram.trace() <= CONSTANT * offset:
-        return torch.zeros_like(gram)
-    return _u_centred(gram) if unbiased else gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+    trace = gram.trace()
+    if trace <= rounding(x.dtype) ** 2 * offset:
+        return torch.zeros_like(gram), torch.zeros_like(trace)
+    if scale != 1:
+        gram, trace = gram * scale**2, trace * scale**2
+    if not unbiased:
+        return gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean(), torch.zeros_like(trace)
+    return _u_centred(gram), RESOLVED * trace.square()
 
 
 def _u_centred(gram: Tensor) -> Tensor:
@@ -66,31 +81,32 @@ def linear_cka(x: Tensor, y: Tensor, *, unbiased: bool = False) -> Tensor:
     """Linear CKA of two representations of the same samples, features [N, …] each: a scalar.
 
     In [0, 1] when biased; the unbiased estimate can fall below 0, where there is nothing to find. By features in
-    float64 or by Gram matrices (:func:`centred_gram`), whichever is smaller. 0 where one of them does not vary.
-    ``ValueError`` for other numbers of samples, fewer than 4, or values that are not finite. Source: Kornblith et al.
-    2019, equations 2 to 4; unbiased: Song et al. 2012, equation 5.
+    float64 or by Gram matrices (:func:`centred_gram`), whichever is smaller. 0 where one of them does not vary; NaN
+    where the unbiased estimate of one's HSIC with itself is not above its rounding, as for equally distant samples or
+    a single one that differs: nothing can be told from those. ``ValueError`` for other numbers of samples, fewer than
+    4, or values that are not finite. Source: Kornblith et al. 2019, equations 2 to 4; unbiased: Song et al. 2012,
+    equation 5.
     """
+    expect_tensor(x, "x")
+    expect_tensor(y, "y")
     expect(x.ndim >= 2, "x", "shape [N, …]", f"shape {list(x.shape)}")
     expect(y.ndim >= 2 and len(y) == len(x), "y", f"{len(x)} samples, as many as x", f"shape {list(y.shape)}")
     expect(len(x) >= LEAST, "x", f"at least {LEAST} samples", len(x))
     for name, part in {"x": x, "y": y}.items():
+        expect_real(part, name)
         expect_finite(part, name)
-    x, y = x.flatten(1), y.flatten(1)
+    x, y = (scaled(part.flatten(1)) for part in (x, y))
     if max(x.shape[1], y.shape[1]) >= len(x):
-        a, b = (centred_gram(part, unbiased=unbiased) for part in (x, y))
-        return _normalised((a * b).sum(), (a * a).sum(), (b * b).sum()).float()
-    x, y = (_centred(part) for part in (x, y))
-    inner = _unbiased_inner if unbiased else lambda a, b: (a.T @ b).square().sum()
-    return _normalised(inner(x, y), inner(x, x), inner(y, y)).float()
-
-
-def _centred(x: Tensor) -> Tensor:
-    """Features [N,d] in float64 with a mean of 0; exactly 0 where they do not vary."""
-    double = x.double()
-    mean = double.mean(0)
-    centred = double - mean
-    varies = centred.square().sum() > CONSTANT * len(x) * mean.square().sum()
-    return centred if varies else torch.zeros_like(centred)
+        (a, least_a), (b, least_b) = (_gram(part, unbiased) for part in (x, y))
+        own, least = torch.stack([(a * a).sum(), (b * b).sum()]), torch.stack([least_a, least_b])
+        return _normalised((a * b).sum(), *_resolved(own, least)).float()
+    x, y = centred(x), centred(y)
+    if not unbiased:
+        inner = [(a.T @ b).square().sum() for a, b in ((x, y), (x, x), (y, y))]
+        return _normalised(*inner).float()
+    own = torch.stack([_unbiased_inner(x, x), _unbiased_inner(y, y)])
+    least = RESOLVED * torch.stack([part.square().sum().square() for part in (x, y)])
+    return _normalised(_unbiased_inner(x, y), *_resolved(own, least)).float()
 
 
 def _unbiased_inner(x: Tensor, y: Tensor) -> Tensor:
@@ -103,10 +119,16 @@ def _unbiased_inner(x: Tensor, y: Tensor) -> Tensor:
     return trace + own.sum() * other.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (own @ other)
 
 
+def _resolved(own: Tensor, least: Tensor) -> Tensor:
+    """HSIC of each with itself; 0 where its features do not vary, NaN where they do but the estimate does not tell."""
+    return torch.where(least > 0, torch.where(own > least, own, torch.nan), own)
+
+
 def _normalised(both: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), and 0 where one of the two is 0."""
-    scale = (first * second).clamp(min=0).sqrt()
-    return torch.where(scale > 0, both / torch.where(scale > 0, scale, 1), 0.0)
+    scale = (first * second).sqrt()
+    constant = (first == 0) | (second == 0)
+    return torch.where(constant, 0.0, both / torch.where(constant, 1, scale))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,16 +161,18 @@ class Similarity:
     """Inner products of centred Gram matrices, of all layers of all sources, for every minibatch.
 
     products: float64 [B,L,L] for B minibatches and L layers together; layers: their names, by source; null: [P,La,L],
-    CKA of the first source's layers with all, the first one's samples being in random order, or None.
+    CKA of the first source's layers with all, the first one's samples being in random order, or None; least: [B,L],
+    what each layer's product with itself must be above, where that is unbiased.
     """
 
     products: Tensor
     layers: dict[str, tuple[str, ...]]
     null: Tensor | None = None
+    least: Tensor | None = None
 
     def values(self) -> Tensor:
         """CKA [L,L] of all layers with all layers."""
-        return cka_of(self.products.sum(0))
+        return cka_of(self.products.sum(0), None if self.least is None else self.least.sum(0))
 
     def at(self, source: str) -> slice:
         """Where the layers of a source are."""
@@ -169,12 +193,17 @@ class Similarity:
         expect(count >= 2, "minibatches", "at least 2 to draw from", count)
         draws = torch.randint(count, (rounds, count), generator=torch.Generator().manual_seed(seed))
         weights = torch.stack([torch.bincount(draw, minlength=count) for draw in draws]).to(self.products)
-        return cka_of((weights @ self.products.flatten(1)).view(rounds, *self.products.shape[1:]))
+        products = (weights @ self.products.flatten(1)).view(rounds, *self.products.shape[1:])
+        return cka_of(products, None if self.least is None else weights @ self.least)
 
 
-def cka_of(products: Tensor) -> Tensor:
-    """CKA [..., L, L] out of inner products [..., L, L] of centred Gram matrices."""
+def cka_of(products: Tensor, least: Tensor | None = None) -> Tensor:
+    """CKA [..., L, L] out of inner products [..., L, L] of centred Gram matrices.
+
+    0 for a matrix that is 0; NaN where a product with itself is not above ``least`` [..., L], which is not 0.
+    """
     own = products.diagonal(dim1=-2, dim2=-1)
+    own = own if least is None else _resolved(own, least)
     return _normalised(products, own[..., :, None], own[..., None, :])
 
 
@@ -185,7 +214,12 @@ def batches(n: int, batch_size: int) -> list[int]:
     or batches of fewer.
     """
     expect(n >= LEAST, "images", f"at least {LEAST}, which the unbiased estimator needs", n)
-    expect(batch_size >= LEAST, "batch_size", f"at least {LEAST}, which the unbiased estimator needs", batch_size)
+    expect(
+        isinstance(batch_size, int) and batch_size >= LEAST,
+        "batch_size",
+        f"at least {LEAST}, which the unbiased estimator needs",
+        batch_size,
+    )
     count = min(-(-n // batch_size), n // LEAST)
     return [n // count + (i < n % count) for i in range(count)]
 
@@ -212,23 +246,26 @@ def similarity(
     sizes = batches(n, batch_size)
     generator = torch.Generator().manual_seed(seed)
     on = next((where(source.model) for source in sources if source.model is not None), sources[0].inputs.device)
-    products, nulls, layers = [], 0, {}
-    parts = [source.inputs.split(sizes) for source in sources]
+    products, least, nulls, layers = [], [], 0, {}
+    # CKA does not depend on the scale of fixed features, but its products may overflow.
+    whole = [source.inputs if source.model is not None else scaled(source.inputs) for source in sources]
+    parts = [inputs.split(sizes) for inputs in whole]
     for b in tqdm(range(len(sizes)), desc="layer similarity", leave=False, delay=1):
         grams_of = [_grams(source, part[b], unbiased) for source, part in zip(sources, parts, strict=True)]
         names = {source.name: tuple(grams) for source, grams in zip(sources, grams_of, strict=True)}
         layers = layers or names
         expect(names == layers, "layers", f"the calls of the first batch, {layers}", names)
         first = len(grams_of[0])
-        rows = torch.stack([gram.to(on) for grams in grams_of for gram in grams.values()])
+        rows = torch.stack([gram.to(on) for grams in grams_of for gram, _ in grams.values()])
+        least.append(torch.stack([smallest.cpu() for grams in grams_of for _, smallest in grams.values()]))
         del grams_of  # as much memory again
         products.append((rows.flatten(1) @ rows.flatten(1).T).cpu())
         nulls += _shuffled(rows, first, permutations, generator)
     null = None
     if permutations:
-        own = torch.stack(products).sum(0).diagonal()
+        own = _resolved(torch.stack(products).sum(0).diagonal(), torch.stack(least).sum(0))
         null = _normalised(nulls, own[:first, None], own)
-    return Similarity(torch.stack(products), layers, null)
+    return Similarity(torch.stack(products), layers, null, torch.stack(least))
 
 
 def _checked(sources: Sequence[Source]) -> int:
@@ -236,6 +273,10 @@ def _checked(sources: Sequence[Source]) -> int:
     expect(len(sources) > 0, "sources", "at least one", "none")
     names = [source.name for source in sources]
     expect(len(set(names)) == len(names), "sources", "distinct names", names)
+    for source in sources:
+        expect_tensor(source.inputs, "images" if source.model is not None else source.name)
+        shape = f"shape {list(source.inputs.shape)}"
+        expect(source.inputs.ndim >= 2, "images" if source.model is not None else source.name, "shape [N, …]", shape)
     counts = {source.name: len(source.inputs) for source in sources}
     expect(len(set(counts.values())) == 1, "sources", "as many inputs in each", counts)
     for source in sources:
@@ -243,16 +284,16 @@ def _checked(sources: Sequence[Source]) -> int:
     return next(iter(counts.values()))
 
 
-def _grams(source: Source, inputs: Tensor, unbiased: bool) -> dict[str, Tensor]:
-    """Centred Gram matrices of a minibatch, by layer, in the order in which the layers were named."""
+def _grams(source: Source, inputs: Tensor, unbiased: bool) -> dict[str, tuple[Tensor, Tensor]]:
+    """What :func:`_gram` gives of a minibatch, by layer, in the order in which the layers were named."""
     if source.model is None:
-        return {source.name: centred_gram(inputs, unbiased=unbiased)}
-    grams: dict[str, Tensor] = {}
+        return {source.name: _gram(inputs, unbiased)}
+    grams: dict[str, tuple[Tensor, Tensor]] = {}
 
     def see(name: str, output: Tensor) -> None:
         expect(len(output) == len(inputs), f"layer {name!r}", "one row per image", f"{len(output)} rows")
         try:
-            grams[name] = centred_gram(output, unbiased=unbiased)
+            grams[name] = _gram(output, unbiased)
         except ValueError as error:
             raise ValueError(f"layer {name!r} of {source.name!r}: {error}") from error
 
@@ -288,7 +329,7 @@ def cka_matrix(
 
     Layers are an encoder's own list unless named; one that runs twice in a pass is there twice, the second time as
     ``name#2``. Minibatches are of about equal size, their unbiased estimates of HSIC are added in float64; memory does
-    not grow with N. 0 for a layer that does not vary. Errors as in :func:`similarity`.
+    not grow with N. 0 for a layer that does not vary, NaN as in :func:`linear_cka`. Errors as in :func:`similarity`.
     """
     a = Source("a", images, encoder_a, layers_a)
     if encoder_b is encoder_a and layers_a == layers_b:

@@ -9,11 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import (
+    expect,
+    expect_count,
+    expect_finite,
+    expect_floats,
+    expect_labels,
+    expect_one_device,
+    expect_real,
+    expect_shape,
+)
+from sslnb.core.numerics import gradients, rows_scaled
 from sslnb.data.images import ImageSet
-from sslnb.encoders.encoder import Encoder, evaluating
+from sslnb.encoders.encoder import Encoder, called, evaluating
 from sslnb.encoders.resnet import ResNet
-from sslnb.features.extract import as_float, watching
+from sslnb.features.extract import as_input, expect_images, watching
 from sslnb.features.layers import channels_first
 
 EXTRA_TOKENS = 8  # of a transformer, at most, that stand for no patch
@@ -39,10 +49,13 @@ def feature_heatmaps(
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
     images = images.images if isinstance(images, ImageSet) else images
-    chosen = torch.as_tensor(features)
+    expect_images(images)
+    expect_count(batch_size, "batch_size")
+    expect_finite(images, "images")
+    chosen = _indices(features)
     expect_shape(chosen, "features", "F")
     expect(len(chosen) > 0, "features", "at least one", "none")
-    expect_labels(chosen, encoder.feature_dim, "features")
+    chosen = expect_labels(chosen, encoder.feature_dim, "features")
     pooled = isinstance(encoder, ResNet) and layer is None
     expect(pooled or layer is not None, "layer", "the path of a module, for other encoders than our ResNets", layer)
     name = layer or "layer4"
@@ -52,12 +65,19 @@ def feature_heatmaps(
     done = 0
     with evaluating(encoder):
         for part in tqdm(images.split(batch_size), desc="heatmaps", leave=False, delay=1):
-            x = as_float(part.to(on, memory_format=torch.channels_last))
+            x = as_input(part, encoder, on)
             make = _of_pooled if pooled else _by_gradient
             maps = make(encoder, name, x, chosen.to(on))
             _enlarge(maps, heatmaps[done : done + len(x)])
             done += len(x)
     return heatmaps
+
+
+def _indices(features: object) -> Tensor:
+    try:
+        return torch.as_tensor(features)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"features: expected indices, got {type(features).__name__}") from error
 
 
 @torch.no_grad()
@@ -67,8 +87,8 @@ def _of_pooled(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Ten
 
 
 def _by_gradient(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Tensor:
-    with torch.enable_grad():
-        maps, outputs = _outputs(encoder, layer, x.requires_grad_())
+    with gradients():
+        maps, outputs = _outputs(encoder, layer, x.clone().requires_grad_())
         return torch.stack([_cam(maps, outputs[:, feature].sum()) for feature in features.tolist()], 1)
 
 
@@ -104,7 +124,7 @@ def map_layer(encoder: Encoder, images: Tensor, *, least: int = 4) -> str | None
             sides[name] = min(as_maps(output).shape[-2:])
 
     with evaluating(encoder), watching(encoder, encoder.layer_names, see):
-        encoder(as_float(images[:2].to(encoder.mean.device)))
+        encoder(as_input(images[:2], encoder, encoder.mean.device))
     return next((name for name in reversed(encoder.layer_names) if sides.get(name, 0) >= least), None)
 
 
@@ -122,7 +142,7 @@ def _outputs(encoder: Encoder, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
         return output.clone()  # an in-place activation right behind the layer would overwrite what it gave
 
     with watching(encoder, [layer], keep):
-        outputs = encoder(x)
+        outputs = called(encoder, x, "images")
     expect(len(captured) == 1, "layer", "a module that runs once", f"one that ran {len(captured)} times")
     return captured[0], outputs
 
@@ -143,16 +163,20 @@ def direction_heatmaps(
     Source: Selvaraju et al. 2017, equations 1 and 2, of a weighted sum of features instead of a class's score.
     """
     images = images.images if isinstance(images, ImageSet) else images
+    expect_images(images)
+    expect_count(batch_size, "batch_size")
+    expect_finite(images, "images")
+    expect_floats(directions, "directions")
     wanted = (encoder.feature_dim,) if directions.ndim == 1 else (len(images), encoder.feature_dim)
     expect_shape(directions, "directions", *wanted)
     expect_finite(directions, "directions")
     _expect_module(encoder, layer)
     on = next(encoder.parameters()).device
     heatmaps = torch.empty(len(images), *images.shape[-2:])
-    with evaluating(encoder), torch.enable_grad():
+    with evaluating(encoder), gradients():
         for start in tqdm(range(0, len(images), batch_size), desc="heatmaps", leave=False, delay=1):
             part = slice(start, start + batch_size)
-            x = as_float(images[part].to(on, memory_format=torch.channels_last)).requires_grad_()
+            x = as_input(images[part], encoder, on).clone().requires_grad_()
             maps, outputs = _outputs(encoder, layer, x)
             along = (directions if directions.ndim == 1 else directions[part]).to(on, outputs.dtype)
             _enlarge(_cam(maps, (outputs * along).sum())[:, None], heatmaps[part][:, None])
@@ -184,12 +208,15 @@ def mask_iou(heatmaps: Tensor, masks: Tensor) -> Tensor:
     expect_shape(heatmaps, "heatmaps", "N", "H", "W")
     expect_shape(masks, "masks", *heatmaps.shape)
     expect_finite(heatmaps, "heatmaps")
-    weights = masks.to(heatmaps.dtype)
+    for tensor, name in ((heatmaps, "heatmaps"), (masks, "masks")):
+        expect_real(tensor, name)
+    expect_one_device(heatmaps=heatmaps, masks=masks)
+    weights = masks.double()
     expect_finite(weights, "masks")
-    expect(not heatmaps.numel() or float(heatmaps.min()) >= 0, "heatmaps", "values of at least 0", "negative ones")
-    within = not weights.numel() or (float(weights.min()) >= 0 and float(weights.max()) <= 1)
+    expect(bool((heatmaps >= 0).all()), "heatmaps", "values of at least 0", "negative ones")
+    within = bool(((weights >= 0) & (weights <= 1)).all())
     expect(within, "masks", "bool, or weights in [0, 1]", "others")
     empty = (weights.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
     expect(not empty, "masks", "at least one pixel in every mask", f"{len(empty)} empty, the first at {empty[:1]}")
-    heat = heatmaps.flatten(1).double()
+    heat, _ = rows_scaled(heatmaps.flatten(1).double())
     return ((heat * weights.flatten(1)).sum(1) / heat.sum(1).clamp(min=torch.finfo(torch.double).tiny)).float()

@@ -11,7 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import (
+    as_values,
+    expect,
+    expect_finite,
+    expect_floats,
+    expect_labels,
+    expect_one_device,
+    expect_shape,
+)
+from sslnb.core.numerics import floats, scale_of
 
 NORMS = (1, 2, math.inf)
 DUAL = {1: math.inf, 2: 2.0, math.inf: 1.0}  # 1/p + 1/q = 1
@@ -33,13 +42,17 @@ def margins(weight: Tensor, bias: Tensor, features: Tensor, *, p: float, labels:
     features [N,d] and 1/p + 1/q = 1. With ``labels`` [N], NaN where the prediction is wrong. A class whose weights
     equal the predicted one's is never reached, so it does not count; where none can be reached the margin is infinite,
     and where one is tied with the predicted class it is 0. Memory: a few times K² + 1024 · K values besides the input.
-    Float32 logits, distances between weights exact to float32 (no cancellation). ``ValueError`` for p outside
+    Float32 logits, distances between weights exact to float32 (no cancellation); float64 where an argument is, and
+    where magnitudes are extreme. ``ValueError`` for p outside
     {1, 2, inf}, fewer than two classes, shapes that do not fit, and values that are not finite.
     """
     _check_classifier(weight, bias, features, p)
     if labels is not None:
         expect_shape(labels, "labels", len(features))
-        expect_labels(labels, len(weight))
+        expect_one_device(features=features, labels=labels)
+        labels = expect_labels(labels, len(weight))
+    result_type = floats(features).dtype
+    weight, bias, features = _in_one_type(weight, bias, features)
     distance = _class_distances(weight, p)  # K×K
     out = torch.empty(len(features), dtype=features.dtype, device=features.device)
     for start in range(0, len(features), CHUNK):
@@ -55,7 +68,13 @@ def margins(weight: Tensor, bias: Tensor, features: Tensor, *, p: float, labels:
         out[part] = ratio.amin(1)
         if labels is not None:
             out[part][predicted != labels[part]] = math.nan
-    return out
+    return out.to(result_type)
+
+
+def _in_one_type(*tensors: Tensor) -> list[Tensor]:
+    """All in float32; in float64 where one is, or where products of their magnitudes may leave float32."""
+    double = any(tensor.dtype == torch.float64 or scale_of(tensor) != 1 for tensor in tensors)
+    return [tensor.double() if double else tensor.float() for tensor in tensors]
 
 
 def _class_distances(weight: Tensor, p: float) -> Tensor:
@@ -70,7 +89,9 @@ def _check_classifier(weight: Tensor, bias: Tensor, features: Tensor, p: float) 
     expect_shape(bias, "bias", len(weight))
     expect_shape(features, "features", "N", weight.shape[1])
     for tensor, name in ((weight, "weight"), (bias, "bias"), (features, "features")):
+        expect_floats(tensor, name)
         expect_finite(tensor, name)
+    expect_one_device(features=features, weight=weight, bias=bias)
 
 
 def robust_accuracy(
@@ -99,12 +120,15 @@ def accuracy_at(margin: Tensor, budgets: Tensor | Sequence[float], *, groups: Te
 
     With ``groups`` [N] (class labels, say) the mean over groups of each group's own share.
     """
-    budgets = torch.as_tensor(budgets, dtype=margin.dtype, device=margin.device)
+    expect_floats(margin, "margin")
+    budgets = as_values(budgets, "budgets").to(margin)
     expect_shape(budgets, "budgets", "B")
+    expect_shape(margin, "margin", "N")
     expect(len(budgets) > 0 and len(margin) > 0, "budgets and margins", "at least one each", "none")
     expect_finite(budgets, "budgets")
     expect(bool((budgets >= 0).all()), "budgets", "values of at least 0", float(budgets.min()))
     if groups is not None:
+        expect_shape(groups, "groups", len(margin))
         curves = [accuracy_at(margin[groups == group], budgets) for group in groups.unique()]
         return torch.stack(curves).mean(0)
     right = margin[~margin.isnan()].sort().values
@@ -120,8 +144,7 @@ def effective_accuracy(accuracies: Tensor | Sequence[float], budgets: Tensor | S
     benign accuracy times norm-AUC. A classifier that is never right has both 0. ``ValueError`` for budgets that are
     unsorted, repeated, negative or don't start at 0, and for accuracies outside [0, 1].
     """
-    accuracies = torch.as_tensor(accuracies, dtype=torch.float64).cpu()
-    budgets = torch.as_tensor(budgets, dtype=torch.float64).cpu()
+    accuracies, budgets = as_values(accuracies, "accuracies").cpu(), as_values(budgets, "budgets").cpu()
     expect_shape(budgets, "budgets", "B")
     expect(len(budgets) >= 2, "budgets", "at least two", len(budgets))
     expect_shape(accuracies, "accuracies", len(budgets))

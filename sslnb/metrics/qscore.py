@@ -6,6 +6,7 @@ time. Mean μ_i and deviation σ_i (of the population) of a sample are over its 
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_shape
+from sslnb.core.checks import expect, expect_finite, expect_floats, expect_shape, expect_tensor
+from sslnb.core.numerics import floats, rounding, rows_scaled
 
 Features = Tensor | np.ndarray
 CHUNK_BYTES = 2**20  # of features worked on at a time: they stay in a processor's cache
@@ -28,11 +30,14 @@ def highly_activating(h: Tensor, epsilon: float = 4.0) -> Tensor:
     Source: section "Understanding Representations and their Failure Modes".
     """
     _expect_features(h, epsilon)
+    expect(h.shape[0] > 0, "h", "at least one sample", "none")
+    h, _ = rows_scaled(floats(h))
     return h > _threshold(h, epsilon)[1]
 
 
 def activation_rate(h: Features, epsilon: float = 4.0) -> Tensor:
     """A_j, the percentage [d] of samples in which each feature is highly activating; float64. Reads h in parts."""
+    _expect_matrix(h)
     counts = torch.zeros(h.shape[1], dtype=torch.double, device=_device(h))
     for part, room in _parts(h, epsilon):
         counts += _above(part, _threshold(part, epsilon)[1], room).sum(0)
@@ -46,6 +51,7 @@ def discriminative(rate: Tensor, low: float = 50, high: float = 95) -> Tensor:
     Source: figure 1 and section "Discriminative Features".
     """
     expect_shape(rate, "rate", "d")
+    expect_floats(rate, "rate")
     expect_finite(rate, "rate")
     expect(0 <= low < high <= 100, "low, high", "percentiles 0 <= low < high <= 100", (low, high))
     expect(bool((rate > 0).any()), "rate", "at least one feature that is highly activating in some sample", "none")
@@ -63,12 +69,11 @@ def q_score(h: Features, mask: Tensor, epsilon: float = 4.0) -> Tensor:
     The mean of h_ij − μ_i over L_i ∩ D, of h scaled to unit length; 0 where L_i ∩ D is empty. Differentiable where h
     is a tensor that asks for it; otherwise h is read in parts. ``mask`` D is bool [d]. Source: equation 1.
     """
-    expect_shape(mask, "mask", h.shape[1])
-    expect(mask.dtype == torch.bool and bool(mask.any()), "mask", "bool, at least one feature", mask.dtype)
-    mask = mask.to(_device(h))
+    _expect_matrix(h)
+    mask = _checked_mask(mask, h)
     if isinstance(h, Tensor) and h.requires_grad:
         _expect_features(h, epsilon)
-        return _q_score(h, mask, epsilon)
+        return _q_score(rows_scaled(floats(h))[0], mask, epsilon)
     scores = torch.empty(len(h), device=_device(h))
     done = 0
     for part, room in _parts(h, epsilon):
@@ -102,11 +107,13 @@ def q_score_penalty(
     −weight · mean_i 1[Q_i < α] Q_i + norm_weight · Σ_k 1[‖H_k‖₁ > β] ‖H_k‖₁, with α and β the batch means of Q_i and of
     the columns' l1 norms, which take no gradient; H is h [N,d] with rows of unit length. Scalar. Source: equation 3.
     """
-    expect(weight >= 0 and norm_weight >= 0, "weight, norm_weight", "values of at least 0", (weight, norm_weight))
-    h = h.float()
-    expect_shape(mask, "mask", h.shape[1])
+    sound = 0 <= weight < math.inf and 0 <= norm_weight < math.inf
+    expect(sound, "weight, norm_weight", "values of at least 0", (weight, norm_weight))
     _expect_features(h, epsilon)
-    quality = _q_score(h, mask.to(h.device), epsilon)
+    expect(h.shape[0] > 0, "h", "at least one sample", "none")
+    mask = _checked_mask(mask, h)
+    h, _ = rows_scaled(h.float())
+    quality = _q_score(h, mask, epsilon)
     norms = torch.nn.functional.normalize(h, dim=1).abs().sum(0)
     low = quality < quality.detach().mean()
     common = norms > norms.detach().mean()
@@ -121,7 +128,10 @@ def _threshold(h: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     unsteady = (variance < STEADY * mean**2)[:, 0]
     if bool(unsteady.any()):  # nearly equal features: the difference of two large numbers says nothing
         variance = variance.masked_scatter(unsteady[:, None], h[unsteady].var(1, correction=0, keepdim=True))
-    return mean, mean + epsilon * variance.clamp(min=0).sqrt(), square.clamp(min=TINY).sqrt()
+    deviation = variance.clamp(min=0).sqrt()
+    # Where all features are equal none stands out, whatever rounding makes of their mean.
+    deviation = torch.where(deviation > rounding(h.dtype) * mean.abs(), deviation, torch.inf)
+    return mean, mean + epsilon * deviation, square.clamp(min=TINY).sqrt()
 
 
 def _device(h: Features) -> torch.device:
@@ -133,22 +143,22 @@ def _parts(h: Features, epsilon: float) -> Iterator[tuple[Tensor, Tensor]]:
 
     All parts share one place, as all rooms do: whoever wants to keep one has to copy it.
     """
-    expect(h.ndim == 2 and len(h) > 0, "h", "shape [N, d] with at least one sample", list(h.shape))
     rows, d = min(len(h), max(1, CHUNK_BYTES // (4 * h.shape[1]))), h.shape[1]
-    room = torch.empty(rows, d, device=_device(h))
+    double = h.dtype in (torch.float64, np.float64)
+    room = torch.empty(rows, d, device=_device(h), dtype=torch.float64 if double else torch.float32)
     if isinstance(h, Tensor):
         for part in h.split(rows):
             _expect_features(part, epsilon)
-            yield part.float(), room[: len(part)]
+            yield rows_scaled(floats(part.detach()))[0], room[: len(part)]
         return
-    buffer = np.empty((rows, d), np.float32)
+    buffer = np.empty((rows, d), np.float64 if double else np.float32)
     with _rows_into(h) as read:
         for start in range(0, len(h), len(buffer)):
             part = buffer[: len(h) - start]
             read(start, part)
             tensor = torch.from_numpy(part)
             _expect_features(tensor, epsilon)
-            yield tensor, room[: len(part)]
+            yield rows_scaled(tensor)[0], room[: len(part)]
 
 
 @contextlib.contextmanager
@@ -168,6 +178,24 @@ def _rows_into(h: np.ndarray) -> Iterator[Callable[[int, np.ndarray], None]]:
                 view = view[got:]
 
         yield read
+
+
+def _expect_matrix(h: Features) -> None:
+    """Refuse what is no matrix of floats with at least one sample, by its description alone."""
+    if isinstance(h, np.ndarray):
+        kind = np.issubdtype(h.dtype, np.floating)
+    else:
+        expect_tensor(h, "h")
+        kind = h.is_floating_point()
+    expect(h.ndim == 2 and len(h) > 0, "h", "shape [N, d] with at least one sample", list(h.shape))
+    expect(kind and h.shape[1] >= 2, "h", "floats, at least two features", f"{h.dtype} {list(h.shape)}")
+
+
+def _checked_mask(mask: Tensor, h: Features) -> Tensor:
+    """The mask where h is."""
+    expect_shape(mask, "mask", h.shape[1])
+    expect(mask.dtype == torch.bool and bool(mask.any()), "mask", "bool, at least one feature", mask.dtype)
+    return mask.to(_device(h))
 
 
 def _expect_features(h: Tensor, epsilon: float) -> None:

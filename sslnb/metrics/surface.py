@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 
 from sslnb.core import device
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.encoders.encoder import called
 from sslnb.encoders.resnet import Conv
-from sslnb.features.extract import as_float
+from sslnb.features.extract import as_input, expect_images
 
 # Values of a batch's largest layer output. A CPU works fastest on what stays in its cache; a GPU wants much at once.
 LAYER_VALUES = {"cpu": 2**21, "accelerator": 2**27}
@@ -135,23 +136,27 @@ def evaluation_copy(
     model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None
 ) -> tuple[nn.Module, Batches]:
     """A private copy of a model in evaluation mode, and the data on its device in batches."""
+    expect(isinstance(model, nn.Module), "model", "a module", type(model).__name__)
     expect(any(True for _ in model.parameters()), "model", "at least one parameter", "none")
     expect_shape(images, "images", "N", "C", "H", "W")
     expect(len(images) > 0, "images", "at least one", "none")
-    kind = images.dtype == torch.uint8 or images.is_floating_point()
-    expect(kind, "images", "uint8, or float in [0, 1]", images.dtype)
+    expect_images(images)
     expect_finite(images, "images")
     expect_shape(labels, "labels", len(images))
-    expect(batch_size is None or batch_size >= 1, "batch_size", "at least 1", batch_size)
+    expect(
+        batch_size is None or (isinstance(batch_size, int) and batch_size >= 1), "batch_size", "at least 1", batch_size
+    )
     model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     on = next(model.parameters()).device
-    x = as_float(images.to(on, memory_format=torch.channels_last))
+    x = as_input(images, model, on)
+    x = x.clone() if x.is_inference() else x  # which could not be differentiated through
     shape, largest = _tried(model, x[:1])
     expect(len(shape) == 2 and shape[0] == 1, "model", "logits of shape [N, K]", f"{shape} for N = 1")
-    expect_labels(labels, shape[1])
+    labels = expect_labels(labels, shape[1]).to(on)
+    labels = labels.clone() if labels.is_inference() else labels
     fast = max(1, LAYER_VALUES["cpu" if on.type == "cpu" else "accelerator"] // largest)
     size = batch_size or fast
-    return model, list(zip(x.split(size), labels.to(on).split(size), strict=True))
+    return model, list(zip(x.split(size), labels.split(size), strict=True))
 
 
 @torch.no_grad()
@@ -159,7 +164,7 @@ def _tried(model: nn.Module, image: Tensor) -> tuple[list[int], int]:
     """The shape of what a model gives for one image, and how many values its largest layer gives."""
     shapes: list[list[int]] = []
     with register_module_forward_hook(lambda m, given, output: shapes.append(list(getattr(output, "shape", [])))):
-        model(image)
+        called(model, image, "images")
     return shapes[-1], max(map(math.prod, shapes))
 
 

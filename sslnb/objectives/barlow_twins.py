@@ -8,10 +8,10 @@ benchmark table); linear 92.1 after 1,000 epochs (solo-learn's table, online pro
 
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.parts import in_float32, mlp
+from sslnb.objectives.parts import expect_embeddings, in_float32, mlp
 from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["BarlowTwins", "barlow_twins"]
@@ -24,8 +24,8 @@ def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float = 0.005) -> 
     Dimensions are standardized over the batch (with 1e-5 added to the variance, so that a constant one counts as
     uncorrelated). ``ValueError`` for other shapes or fewer than 2 samples. Source: Zbontar et al. 2021, equations 1, 2.
     """
-    expect_shape(z1, "z1", "N", "d")
-    expect_shape(z2, "z2", *z1.shape)
+    expect_embeddings(z1, "z1", "N", "d")
+    expect_embeddings(z2, "z2", *z1.shape, like=z1)
     expect(len(z1) >= 2, "z1", "at least 2 samples for a correlation", f"{len(z1)}")
     a, b = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt() for z in (z1, z2))
     c = a.T @ b / len(z1)  # d×d

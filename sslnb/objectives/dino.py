@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.parts import Momentum, by_size, in_float32, mlp, rising
+from sslnb.objectives.parts import Momentum, by_size, expect_embeddings, expect_views, in_float32, mlp, rising
 from sslnb.objectives.two_views import MultiCropViews
 
 __all__ = ["DINO", "dino"]
@@ -37,14 +37,10 @@ def dino(
     the student alone. ``ValueError`` for other shapes, an empty batch, fewer than two student views or no teacher's,
     or temperatures that are not positive. Source: Caron et al. 2021, equations 1–4 and algorithm 1.
     """
-    expect(len(student) >= 2, "student", "at least 2 views", len(student))
-    expect(len(teacher) >= 1, "teacher", "at least 1 view", len(teacher))
-    for name, views in {"student": student, "teacher": teacher}.items():
-        for i, student_view in enumerate(views):
-            first = name == "student" and i == 0
-            expect_shape(student_view, f"{name}[{i}]", *(("N", "K") if first else student[0].shape))
-    expect_shape(center, "center", student[0].shape[1])
-    expect(len(student[0]) > 0, "student", "at least one image", "an empty batch")
+    expect_views(student, "student", 2)
+    expect_views(teacher, "teacher", 1, like=student[0])
+    expect_embeddings(center, "center", student[0].shape[1], like=student[0])
+    expect(student[0].numel() > 0, "student", "at least one image", "an empty batch")
     for name, value in {"student_temperature": student_temperature, "teacher_temperature": teacher_temperature}.items():
         expect(value > 0, name, "a positive value", value)
     terms = []

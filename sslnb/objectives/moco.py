@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
-from sslnb.objectives.parts import Momentum, in_float32
+from sslnb.core.numerics import unit
+from sslnb.objectives.parts import Momentum, expect_embeddings, expect_left_out, in_float32
 from sslnb.objectives.two_views import ContrastiveViews
 
 __all__ = ["MoCo", "info_nce"]
@@ -27,12 +28,13 @@ def info_nce(
     Vectors are of any length. ``leave_out`` [N,M] marks negatives that are none for a query. ``ValueError`` for other
     shapes, an empty batch, or a temperature that is not positive. Source: He et al. 2020, equation 1.
     """
-    expect_shape(query, "query", "N", "d")
-    expect_shape(positive, "positive", *query.shape)
-    expect_shape(negatives, "negatives", "M", query.shape[1])
+    expect_embeddings(query, "query", "N", "d")
+    expect_embeddings(positive, "positive", *query.shape, like=query)
+    expect_embeddings(negatives, "negatives", "M", query.shape[1], like=query)
+    expect_left_out(leave_out, query, negatives)
     expect(len(query) > 0, "query", "at least one", "an empty batch")
     expect(temperature > 0, "temperature", "a positive value", temperature)
-    query, positive, negatives = (F.normalize(x, dim=1) for x in (query, positive, negatives))
+    query, positive, negatives = (unit(x) for x in (query, positive, negatives))
     others = query @ negatives.T
     if leave_out is not None:
         others = others.masked_fill(leave_out, float("-inf"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, expect_floats, expect_one_device, expect_shape
 
 
 def by_size(model: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
@@ -22,7 +22,10 @@ def by_size(model: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[
 
 
 def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A loss that computes in float32 whatever it is given, and whatever autocast is on around it."""
+    """A loss that computes in float32, or float64, whatever it is given, and whatever autocast is on around it.
+
+    Embeddings that are not finite give a loss that is not: training watches for it, and stops.
+    """
 
     def raised(value: object) -> object:
         if isinstance(value, list | tuple):
@@ -34,10 +37,39 @@ def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def run(*args: object, **kwargs: object) -> Tensor:
         first = next(iter((*args, *kwargs.values())), None)
         first = first[0] if isinstance(first, list | tuple) and first else first
-        with torch.autocast(first.device.type if isinstance(first, Tensor) else "cpu", enabled=False):
+        on = first.device.type if isinstance(first, Tensor) and not first.is_meta else "cpu"
+        with torch.autocast(on, enabled=False):
             return loss(*map(raised, args), **{name: raised(value) for name, value in kwargs.items()})
 
     return run
+
+
+def expect_embeddings(z: Tensor, argument: str, *shape: int | str, like: Tensor | None = None) -> None:
+    """Refuse what is no tensor of floats of a shape, or of another type or device than ``like``."""
+    expect_shape(z, argument, *shape)
+    expect_floats(z, argument)
+    expect(z.shape[-1] > 0, argument, "at least one dimension", f"shape {list(z.shape)}")
+    if like is not None:
+        same = f"dtype {like.dtype} on {like.device}, as the first"
+        expect((z.dtype, z.device) == (like.dtype, like.device), argument, same, f"{z.dtype} on {z.device}")
+
+
+def expect_views(views: Sequence[Tensor], argument: str, least: int, *, like: Tensor | None = None) -> None:
+    """Refuse what is no list of at least so many outputs [N,K], all alike."""
+    expect(isinstance(views, list | tuple), argument, "a list of tensors", type(views).__name__)
+    expect(len(views) >= least, argument, f"at least {least} view{'s' * (least > 1)}", len(views))
+    for i, view in enumerate(views):
+        shape = ("N", "K") if like is None else like.shape
+        expect_embeddings(view, f"{argument}[{i}]", *shape, like=like)
+        like = view if like is None else like
+
+
+def expect_left_out(mask: Tensor | None, z: Tensor, negatives: Tensor) -> None:
+    """Refuse a mask of negatives that is not bool [N,M]."""
+    if mask is not None:
+        expect_shape(mask, "leave_out", len(z), len(negatives))
+        expect(mask.dtype == torch.bool, "leave_out", "bool", f"dtype {mask.dtype}")
+        expect_one_device(z=z, leave_out=mask)
 
 
 def mlp(widths: Sequence[int], *, norm: bool = False, last_norm: bool = False) -> nn.Sequential:

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
+from sslnb.core.numerics import unit
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.parts import MemoryBank, in_float32
+from sslnb.objectives.parts import MemoryBank, expect_embeddings, expect_left_out, in_float32
 from sslnb.objectives.two_views import TwoViews
 from sslnb.views.patches import jigsaw, joined
 
@@ -33,12 +34,13 @@ def nce(
     none for a sample. ``ValueError`` for other shapes, an empty batch, or a temperature that is not positive. Source:
     Misra and van der Maaten 2020, equations 2 and 3.
     """
-    expect_shape(z, "z", "N", "d")
-    expect_shape(positive, "positive", *z.shape)
-    expect_shape(negatives, "negatives", "M", z.shape[1])
+    expect_embeddings(z, "z", "N", "d")
+    expect_embeddings(positive, "positive", *z.shape, like=z)
+    expect_embeddings(negatives, "negatives", "M", z.shape[1], like=z)
+    expect_left_out(leave_out, z, negatives)
     expect(len(z) > 0, "z", "at least one", "an empty batch")
     expect(temperature > 0, "temperature", "a positive value", temperature)
-    z, positive, negatives = (F.normalize(x, dim=1) for x in (z, positive, negatives))
+    z, positive, negatives = (unit(x) for x in (z, positive, negatives))
     others = z @ negatives.T
     if leave_out is not None:
         others = others.masked_fill(leave_out, float("-inf"))

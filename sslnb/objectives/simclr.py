@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
-from sslnb.objectives.parts import in_float32
+from sslnb.core.numerics import unit
+from sslnb.objectives.parts import expect_embeddings, in_float32
 from sslnb.objectives.two_views import ContrastiveViews
 
 __all__ = ["SimCLR", "nt_xent"]
@@ -25,12 +26,12 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
     partner is the only choice and the loss is 0. ``ValueError`` for other shapes or a temperature that is not
     positive. Source: Chen et al. 2020, equation 1 and algorithm 1.
     """
-    expect_shape(z1, "z1", "N", "d")
-    expect_shape(z2, "z2", *z1.shape)
+    expect_embeddings(z1, "z1", "N", "d")
+    expect_embeddings(z2, "z2", *z1.shape, like=z1)
     expect(len(z1) > 0, "z1", "at least one pair", "an empty batch")
     expect(temperature > 0, "temperature", "a positive value", temperature)
     n = len(z1)
-    z = F.normalize(torch.cat([z1, z2]), dim=1)  # 2N×d
+    z = unit(torch.cat([z1, z2]))  # 2N×d
     similarity = (z @ z.T / temperature).fill_diagonal_(float("-inf"))  # 2N×2N
     partner = torch.arange(2 * n, device=z.device).roll(n)
     return F.cross_entropy(similarity, partner)

@@ -9,10 +9,11 @@ after 800 epochs (figure D.1); kNN 76.4 after 200 (lightly's benchmark table).
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
+from sslnb.core.numerics import rows_scaled
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.parts import in_float32, mlp
+from sslnb.objectives.parts import expect_embeddings, in_float32, mlp
 from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["SimSiam", "negative_cosine"]
@@ -25,10 +26,11 @@ def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     Gradients flow to both: callers stop that of z. ``ValueError`` for other shapes or an empty batch. Source: Chen
     and He 2021, equation 1.
     """
-    expect_shape(p, "p", "N", "d")
-    expect_shape(z, "z", *p.shape)
+    expect_embeddings(p, "p", "N", "d")
+    expect_embeddings(z, "z", *p.shape, like=p)
     expect(len(p) > 0, "p", "at least one", "an empty batch")
-    return -F.cosine_similarity(p, z, dim=1).mean()
+    # torch's cosine counts lengths below 1e-8 as that.
+    return -F.cosine_similarity(rows_scaled(p)[0], rows_scaled(z)[0], dim=1).mean()
 
 
 class SimSiam(TwoViews):

@@ -6,12 +6,12 @@ epochs (solo-learn's table, online probe).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect, expect_one_device, expect_shape
 from sslnb.core.distributed import gather
-from sslnb.objectives.parts import in_float32
+from sslnb.core.numerics import unit
+from sslnb.objectives.parts import expect_embeddings, in_float32
 from sslnb.objectives.two_views import ContrastiveViews
 
 __all__ = ["SupCon", "sup_con"]
@@ -25,12 +25,13 @@ def sup_con(z: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     have nothing to pick and are left out. ``ValueError`` when no view has one, for other shapes, or a temperature
     that is not positive. Source: Khosla et al. 2020, equation 2.
     """
-    expect_shape(z, "z", "N", "V", "d")
+    expect_embeddings(z, "z", "N", "V", "d")
     expect_shape(labels, "labels", len(z))
+    expect_one_device(z=z, labels=labels)
     expect(temperature > 0, "temperature", "a positive value", temperature)
     n, v, _ = z.shape
     expect(n > 0, "z", "at least one image", "an empty batch")
-    z = F.normalize(z.flatten(0, 1), dim=1)  # NV×d
+    z = unit(z.flatten(0, 1))  # NV×d
     labels = labels.repeat_interleave(v)
     self_pair = torch.eye(n * v, dtype=torch.bool, device=z.device)
     log_probability = (z @ z.T / temperature).masked_fill(self_pair, float("-inf")).log_softmax(1)  # NV×NV

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect, expect_count, expect_floats, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.parts import by_size, in_float32, mlp
+from sslnb.objectives.parts import by_size, expect_views, in_float32, mlp
 from sslnb.objectives.two_views import MultiCropViews
 
 __all__ = ["SwAV", "sinkhorn", "swav"]
@@ -32,8 +32,9 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
     """
     expect_shape(scores, "scores", "N", "K")
     expect(scores.numel() > 0, "scores", "at least one sample and prototype", f"shape {list(scores.shape)}")
+    expect_floats(scores, "scores")
     expect(epsilon > 0, "epsilon", "a positive value", epsilon)
-    expect(iterations >= 1, "iterations", "at least 1", iterations)
+    expect_count(iterations, "iterations")
     codes = scores / epsilon
     for _ in range(iterations):
         codes = codes.log_softmax(0).log_softmax(1)
@@ -47,10 +48,8 @@ def swav(scores: Sequence[Tensor], temperature: float = 0.1, epsilon: float = 0.
     ``scores``: per view the cosines [N,K] with the prototypes. ``ValueError`` for fewer than two views, other shapes,
     an empty batch, or temperatures that are not positive. Source: Caron et al. 2020, equations 1, 2 and 6.
     """
-    expect(len(scores) >= 2, "scores", "at least 2 views", len(scores))
-    for i, view in enumerate(scores):
-        expect_shape(view, f"scores[{i}]", *(("N", "K") if i == 0 else scores[0].shape))
-    expect(len(scores[0]) > 0, "scores", "at least one image", "an empty batch")
+    expect_views(scores, "scores", 2)
+    expect(scores[0].numel() > 0, "scores", "at least one image", "an empty batch")
     expect(temperature > 0, "temperature", "a positive value", temperature)
     terms = []
     for i in (0, 1):

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.parts import in_float32, mlp
+from sslnb.objectives.parts import expect_embeddings, in_float32, mlp
 from sslnb.objectives.two_views import TwoViews
 
 __all__ = ["VICReg", "vicreg"]
@@ -27,8 +27,8 @@ def vicreg(z1: Tensor, z2: Tensor, invariance: float = 25.0, variance: float = 2
     covariances off the diagonal are squared, divided by d, and summed over both. ``ValueError`` for other shapes or
     fewer than 2 samples. Source: Bardes et al. 2022, equations 1–6, with the scales of the paper's algorithm 1.
     """
-    expect_shape(z1, "z1", "N", "d")
-    expect_shape(z2, "z2", *z1.shape)
+    expect_embeddings(z1, "z1", "N", "d")
+    expect_embeddings(z2, "z2", *z1.shape, like=z1)
     expect(len(z1) >= 2, "z1", "at least 2 samples for a variance", f"{len(z1)}")
     loss = invariance * F.mse_loss(z1, z2)
     for z in (z1, z2):

@@ -93,7 +93,7 @@ def test_what_a_layer_gave_is_not_overwritten_by_an_in_place_relu_after_it(encod
 
 def test_hooks_and_modes_are_cleared_after_an_error(encoder, images):
     encoder.train()
-    with pytest.raises(ValueError, match="x: expected shape"):
+    with pytest.raises(ValueError, match="images: expected shape"):
         extract(encoder, images[:, :2], layers=["stem"])
     assert encoder.training and not any(module._forward_hooks for module in encoder.modules())
     encoder.eval()
@@ -140,8 +140,8 @@ def test_features_that_are_not_finite_are_refused_by_layer(encoder, images):
     [
         (lambda x: x.float(), r"floats from 0 to 2\d\d"),
         (lambda x: x.float() / 127.5 - 1, r"floats from -1 to"),
-        (lambda x: x.long(), "torch.int64"),
-        (lambda x: x > 100, "torch.bool"),
+        (lambda x: x.long(), "dtype torch.int64"),
+        (lambda x: x > 100, "dtype torch.bool"),
     ],
 )
 def test_images_on_another_scale_are_refused_wherever_they_come_in(encoder, images, change, message):

@@ -192,7 +192,7 @@ def test_the_model_comes_back_bit_identical_with_its_modes_and_gradients(name):
 def test_modes_come_back_after_an_error():
     net = network(2).train()
     x, y = pictures(8, 7)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="x: expected what the model takes"):
         pgd(net, x[:, :2], y, 0.1)  # two channels where the network wants three
     assert all(module.training for module in net.modules())
 
