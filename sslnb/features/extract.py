@@ -116,7 +116,7 @@ def as_float(images: Tensor) -> Tensor:
     """Images in [0, 1]: uint8 divided by 255, floats as they are; ``ValueError`` for other values."""
     if images.dtype == torch.uint8:
         return images.float() / 255
-    expect(images.is_floating_point(), "images", "uint8, or floats in [0, 1]", images.dtype)
+    expect(images.is_floating_point(), "images", "uint8, or floats in [0, 1]", f"dtype {images.dtype}")
     if images.numel():
         low, high = (float(bound) for bound in images.detach().aminmax())
         wanted = "uint8, or floats in [0, 1]: an encoder normalises them itself"
