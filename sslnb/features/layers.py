@@ -34,7 +34,7 @@ def run(model: nn.Module, images: Tensor) -> None:
     expect(isinstance(model, nn.Module), "model", "a module", type(model).__name__)
     expect_tensor(images, "images")
     kind = images.dtype == torch.uint8 or images.is_floating_point()
-    expect(kind, "images", "uint8, or float in [0, 1]", f"dtype {images.dtype}")
+    expect(kind, "images", "uint8, or floats in [0, 1]", f"dtype {images.dtype}")
     called(model, as_input(images, model, where(model)), "images")
 
 
