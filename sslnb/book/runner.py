@@ -22,7 +22,7 @@ from sslnb.pool import train as pool_training
 from sslnb.pool.scales import QUICK_POOLS
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
-PAGES = ("data", "status")  # the book's own pages with code in them, executed last: they report on the rest
+PAGES = ("data", "encoder", "status")  # the book's own pages with code in them, executed last: they report on the rest
 
 QUIET = "--IPKernelApp.log_level=40"  # errors alone: a kernel warns that its messages on this machine are not encrypted
 

@@ -1,5 +1,6 @@
 """Encoders: images in, features out, every layer with a name."""
 
+import importlib.util
 import pickle
 import pkgutil
 import re
@@ -28,15 +29,17 @@ def load_encoder(spec: str) -> Encoder:
 
     ``resnetNN`` starts at random; torchvision and timm bring their default pretrained weights, which they download
     on first use; a checkpoint is one that ``sslnb pretrain`` or :func:`save_encoder` wrote, or another project's ResNet
-    (``checkpoint:PATH?prefix=…&arch=…&stem=…&normalisation=…``, where the file does not tell); a pool's encoder is
-    named by scale, variant, seed, and ``@STEP`` for an early one. Raises ``ValueError`` for anything else, naming the
-    forms.
+    (``checkpoint:PATH?prefix=…&arch=…&stem=…&normalisation=…``, where the file does not tell); ``python:FILE.py:NAME``
+    is what NAME() gives in a file of one's own, which is executed; a pool's encoder is named by scale, variant, seed,
+    and ``@STEP`` for an early one. Raises ``ValueError`` for anything else, naming the forms.
     """
     kind, _, rest = spec.partition(":")
     if not rest and kind in ("resnet18", "resnet34", "resnet50"):
         return resnet(int(kind.removeprefix("resnet")))
-    loaders = {"torchvision": torchvision_encoder, "timm": timm_encoder, "checkpoint": _of_file, "pool": _of_pool}
-    forms = "'resnet18', 'resnet34', 'resnet50', 'torchvision:NAME', 'timm:NAME', 'checkpoint:PATH' or 'pool:NAME'"
+    libraries = {"torchvision": torchvision_encoder, "timm": timm_encoder}
+    loaders = libraries | {"checkpoint": _of_file, "python": _of_code, "pool": _of_pool}
+    forms = "'resnet18', 'resnet34', 'resnet50', 'torchvision:NAME', 'timm:NAME', 'checkpoint:PATH', "
+    forms += "'python:FILE.py:NAME' or 'pool:NAME'"
     expect(kind in loaders and bool(rest), "spec", forms, repr(spec))
     return loaders[kind](rest)
 
@@ -50,6 +53,21 @@ def _of_file(name: str) -> Encoder:
     state = read_checkpoint(path)
     ours = {"spec", "encoder"} <= set(state) and not options
     return _ours(state, path) if ours else foreign.encoder_from(state, **options)[0]
+
+
+def _of_code(name: str) -> Encoder:
+    """What a class or function of the user's own file gives, called without arguments."""
+    path, _, attribute = name.rpartition(":")
+    whole = home(path).is_file() and attribute.isidentifier()
+    expect(whole, "spec", "python:FILE.py:NAME with a file that exists", f"'python:{name}'")
+    module_spec = importlib.util.spec_from_file_location(home(path).stem, home(path))
+    expect(module_spec is not None, "spec", "a file of Python code", repr(path))
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    expect(hasattr(module, attribute), "spec", f"a name that {path} defines", repr(attribute))
+    encoder = getattr(module, attribute)()
+    expect(isinstance(encoder, Encoder), "spec", f"an Encoder from {attribute}()", type(encoder).__name__)
+    return encoder.eval()
 
 
 def _of_pool(name: str) -> Encoder:

@@ -22,7 +22,7 @@ from sslnb.core.files import digest, home
 from sslnb.pool.scales import SCALES
 
 PROFILES = ("quick", "small", "paper", "published")
-PATHS = ("folder", "npz", "hf", "checkpoint")  # what begins a name that goes on with a path
+PATHS = ("folder", "npz", "hf", "checkpoint", "python")  # what begins a name that goes on with a path
 NONE = ("all", "null", "none")  # how text asks for no limit or no choice
 
 
@@ -44,7 +44,8 @@ def listed(value: object) -> object:
 def _path(value: object) -> Path | None:
     """The path in a value such as ``folder:PATH`` or ``checkpoint:PATH?arch=…``; None where there is none."""
     kind, _, path = value.partition(":") if isinstance(value, str) else ("", "", "")
-    return home(path.partition("?")[0] if kind in ("checkpoint", "hf") else path) if kind in PATHS else None
+    ends = {"checkpoint": path.partition("?")[0], "hf": path.partition("?")[0], "python": path.rpartition(":")[0]}
+    return home(ends.get(kind, path)) if kind in PATHS else None
 
 
 def distinct(values: tuple) -> tuple:

@@ -20,6 +20,7 @@ from sslnb.core.result import Result
 from sslnb.data import ImageSet
 from sslnb.data.images import at_most
 from sslnb.encoders import Encoder, load_encoder
+from sslnb.encoders.encoder import weights_checksum
 from sslnb.encoders.wrapped import expect_takes
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.pool import Pool
@@ -227,6 +228,8 @@ class Run:
         if "names" in vars(self.context):  # a study need not ask for encoders
             members = [f"{name}/{seed}" for name, seed in self.context.names if name not in (UNTRAINED, OWN)]
             facts["provenance"]["encoders"] = {name: self.context.pool.entry(name).sha256 for name in members}
+        if self.context.own is not None:
+            facts["provenance"]["encoder"] = weights_checksum(self.context.own)
 
     def all(self) -> Result:
         """Every step, then the claims."""
