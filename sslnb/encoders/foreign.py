@@ -104,10 +104,34 @@ def _tensors(state: Mapping[str, object]) -> tuple[str, str, State]:
         for key in path:
             inner = inner.get(key) if isinstance(inner, Mapping) else None
         tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
+        tensors = _as_torchvision_names(tensors)
         if _prefixes(tensors):
             return ".".join(path), project, tensors
     known = ", ".join(".".join(path) for path, _ in PLACES if path)
     expect(False, "checkpoint", f"a ResNet's parameters, alone or under one of {known}", sorted(map(str, state))[:8])
+
+
+def _as_torchvision_names(tensors: State) -> State:
+    """Tensors with the names that torchvision's ResNet gives its own, wherever others stand.
+
+    SupContrast and lightly call ``downsample`` a shortcut; a ResNet cut open, ``nn.Sequential(*children)``, as lightly's
+    examples have it, numbers its parts, with the activation and pooling (4 is the first stage) or without (2).
+    """
+    shortcut = re.compile(r"(\b(?:layer)?\d\.\d+\.)shortcut\.")
+    tensors = {shortcut.sub(r"\1downsample.", name): value for name, value in tensors.items()}
+    for first in (2, 4):
+        parts = {"0": "conv1", "1": "bn1"} | {str(first + k): f"layer{k + 1}" for k in range(4)}
+        ends = ("0.weight", "1.running_mean", f"{first}.0.conv1.weight", f"{first + 3}.0.conv1.weight")
+        starts = [name.removesuffix(ends[-1]) for name in tensors if name.endswith(ends[-1])]
+        for start in (start for start in starts if all(start + end in tensors for end in ends)):
+            renamed = {f"{start}{number}.": f"{start}{part}." for number, part in parts.items()}
+            tensors = {_with_start_of(name, renamed): value for name, value in tensors.items()}
+    return tensors
+
+
+def _with_start_of(name: str, renamed: Mapping[str, str]) -> str:
+    """A name whose beginning has another name now."""
+    return next((new + name.removeprefix(old) for old, new in renamed.items() if name.startswith(old)), name)
 
 
 def _prefixes(tensors: State) -> list[str]:

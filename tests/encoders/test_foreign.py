@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 import torchvision
+from lightly.models import ResNetGenerator
 from torch import Tensor, nn
 
 from sslnb.encoders import load_encoder, save_encoder
@@ -40,7 +42,11 @@ LAYOUTS: dict[str, tuple[dict[str, object], Callable[[nn.Module], dict]]] = {
             "state_dict": prefixed(b, "backbone.") | prefixed(b, "momentum_backbone.") | HEAD,
         },
     ),
-    "lightly": ({}, lambda b: {"state_dict": prefixed(b, "backbone."), "epoch": 3}),
+    "lightly": (
+        {},
+        lambda b: {"state_dict": prefixed(nn.Sequential(*list(b.children())[:-1]), "backbone."), "epoch": 3},
+    ),
+    "Lightning, named": ({}, lambda b: {"state_dict": prefixed(b, "backbone."), "epoch": 3}),
     "MoCo": (
         {"name": "resnet50"},
         lambda b: {
@@ -60,7 +66,10 @@ LAYOUTS: dict[str, tuple[dict[str, object], Callable[[nn.Module], dict]]] = {
     ),
     "SupContrast": (
         {"stem": "cifar"},
-        lambda b: {"model": prefixed(b, "encoder.module.") | {"head.0.w": HEAD["projector.0.weight"]}},
+        lambda b: {
+            "model": {k.replace("downsample", "shortcut"): v for k, v in prefixed(b, "encoder.module.").items()}
+            | {"head.0.w": HEAD["projector.0.weight"]}
+        },
     ),
     "DINO": (
         {"name": "resnet50"},
@@ -92,6 +101,38 @@ def test_a_projects_layout_gives_the_features_of_its_own_network(name: str, tmp_
     x = torch.rand(2, 3, 40, 40)
     with torch.no_grad():
         assert torch.equal(encoder(x), body(x)) and encoder.feature_dim == body(x).shape[1]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("name", ["resnet-18", "resnet-50"])
+def test_lightlys_own_networks_give_their_features(name: str, cut: bool, tmp_path) -> None:
+    """Whole, and cut open as its examples do; its stem is CIFAR's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = ResNetGenerator(name)
+        theirs.train()(torch.rand(8, 3, 32, 32))
+    theirs.linear = nn.Identity()
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = theirs.eval()(x)
+    backbone = nn.Sequential(*list(theirs.children())[:-1], nn.AdaptiveAvgPool2d(1)) if cut else theirs
+    torch.save({"state_dict": prefixed(backbone, "backbone.")}, tmp_path / "theirs.ckpt")
+    encoder = load_encoder(f"checkpoint:{tmp_path / 'theirs.ckpt'}?normalisation=none")
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_timms_state_dicts_give_timms_features(name: str, tmp_path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = timm.create_model(name).eval()
+    torch.save(theirs.state_dict(), tmp_path / "timm.pth")
+    encoder = load_encoder(f"checkpoint:{tmp_path / 'timm.pth'}?normalisation=none")
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs.forward_head(theirs.forward_features(x), pre_logits=True)
+        torch.testing.assert_close(encoder(x), expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["MoCo", "torchvision", "solo-learn"])
