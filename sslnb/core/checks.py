@@ -6,6 +6,8 @@ from numbers import Integral
 
 import torch
 
+LONGEST = 300  # characters of what another library says, in a message of ours
+
 
 def expect(condition: bool, argument: str, expected: str, got: object) -> None:
     """Raise ``ValueError`` naming the argument unless the condition holds."""
@@ -39,6 +41,12 @@ def expect_one_device(**tensors: torch.Tensor) -> None:
     for name in others:
         have, want = tensors[name].device, tensors[first].device
         expect(have == want, name, f"the device of {first}, {want}", have)
+
+
+def one_line(error: Exception) -> str:
+    """What somebody else's exception says, in one line of moderate length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 class NonFiniteError(ValueError):

@@ -35,6 +35,7 @@ _OTHER_PICTURES = (
 )
 # fmt: on
 _DECODER = 2  # part of the cache's key: count up when the same bytes come to give other pixels
+MOST_PIXELS = 2**26  # of a picture: 200 MB decoded, where a damaged header may ask for all memory
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
@@ -116,7 +117,7 @@ def read(picture: Picture, size: int | None) -> np.ndarray:
     """One picture as uint8 [3,H,W], upright, on white where it is transparent, scaled as ``data.resize`` does.
 
     Of 16 bits the upper 8 are kept. Of an animation the first frame is read. Colour profiles are not applied. Raises
-    ``ValueError`` naming a picture that is damaged, too large to be safe (Pillow's limit), has several pages, or
+    ``ValueError`` naming a picture that is damaged, too large to be safe (:data:`MOST_PIXELS`), has several pages, or
     values without a defined white (32-bit integers, floats).
     """
     content = picture.content
@@ -139,6 +140,8 @@ def read(picture: Picture, size: int | None) -> np.ndarray:
 
 def _problem(image: Image.Image) -> tuple[str, str] | None:
     """What is expected of a picture, and what it has instead, if that can't be read without a guess."""
+    if image.width * image.height > MOST_PIXELS:
+        return f"at most {MOST_PIXELS / 1e6:.0f} million pixels", f"{image.width}×{image.height}"
     if image.format == "TIFF" and image.n_frames > 1:  # pages are pictures of their own, unlike an animation's frames
         return "one picture per file", f"a TIFF of {image.n_frames} pages"
     if image.mode[0] in "IF" and not _sixteen_bits(image):

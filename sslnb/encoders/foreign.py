@@ -114,8 +114,8 @@ def _tensors(state: Mapping[str, object]) -> tuple[str, str, State]:
 def _as_torchvision_names(tensors: State) -> State:
     """Tensors with the names that torchvision's ResNet gives its own, wherever others stand.
 
-    SupContrast and lightly call ``downsample`` a shortcut; a ResNet cut open, ``nn.Sequential(*children)``, as lightly's
-    examples have it, numbers its parts, with the activation and pooling (4 is the first stage) or without (2).
+    SupContrast and lightly call ``downsample`` a shortcut; a ResNet cut open, ``nn.Sequential(*children)``, as it is in
+    lightly's examples, numbers its parts, with the activation and pooling (4 is the first stage) or without (2).
     """
     shortcut = re.compile(r"(\b(?:layer)?\d\.\d+\.)shortcut\.")
     tensors = {shortcut.sub(r"\1downsample.", name): value for name, value in tensors.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from sslnb.core.checks import expect, expect_known
+from sslnb.core.checks import expect, expect_known, one_line
 from sslnb.core.files import atomic, home
 from sslnb.encoders import foreign
 from sslnb.encoders.color_streams import color_streams
@@ -21,6 +21,7 @@ from sslnb.encoders.wrapped import noise, timm_encoder, torchvision_encoder
 
 SIDE = 32  # px, of the images on which a saved encoder is compared with itself
 SAME = 1e-3  # relative difference of features, above which two networks differ by more than rounding
+OWN = {"resnet": resnet, "color_streams": color_streams}  # families of this package
 OPTIONS = ("prefix", "arch", "stem", "normalisation")  # of another project's checkpoint
 
 
@@ -98,12 +99,19 @@ def read_encoder(path: Path | str) -> Encoder:
 
 def _ours(state: dict, path: Path | str) -> Encoder:
     """The encoder of a checkpoint that this package wrote."""
-    encoder = build(state["spec"])
+    spec, weights = state["spec"], state["encoder"]
+    for name, value in (("spec", spec), ("encoder", weights)):
+        expect(isinstance(value, dict), f"checkpoint {path}", f"names and values as its {name}", type(value).__name__)
+    if spec.get("family") in OWN:  # before a number in the file takes memory
+        with torch.device("meta"):
+            wanted = {name: value.shape for name, value in build(spec).state_dict().items()}
+        wrong = [name for name, shape in wanted.items() if getattr(weights.get(name), "shape", None) != shape]
+        expect(not wrong, f"checkpoint {path}", f"weights of {spec}", f"none or others for {wrong[:3]}")
+    encoder = build(spec)
     try:
-        encoder.load_state_dict(state["encoder"])
+        encoder.load_state_dict(weights)
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()  # the first line says for which class, and every other one problem
-        raise ValueError(f"checkpoint {path}: expected weights of {state['spec']}, got others: {first}") from error
+        raise ValueError(f"checkpoint {path}: expected weights of {spec}, got others: {one_line(error)}") from error
     return encoder.eval()
 
 
@@ -122,7 +130,8 @@ def read_checkpoint(path: Path | str) -> dict:
         got = f"one that holds {foreigner[1]}, which loading would execute" if foreigner else "a damaged one"
         raise ValueError(f"checkpoint {path}: expected {wanted}, got {got}") from error
     except Exception as error:  # torch raises half a dozen kinds for a file that is cut short
-        raise ValueError(f"checkpoint {path}: expected a whole file of plain tensors, got: {error}") from error
+        wanted = "a whole file of plain tensors"
+        raise ValueError(f"checkpoint {path}: expected {wanted}, got: {one_line(error)}") from error
     expect(isinstance(state, dict), f"checkpoint {path}", "a dictionary", type(state).__name__)
     return state
 
@@ -133,13 +142,16 @@ def build(spec: dict) -> Encoder:
     Its family is one of this package, or the name of a class of encoders that the program has defined.
     """
     options = {key: value for key, value in spec.items() if key != "family"}
-    ours = {"resnet": resnet, "color_streams": color_streams, "foreign": foreign.rebuilt}
+    ours = OWN | {"foreign": foreign.rebuilt}
     libraries = {"torchvision": torchvision_encoder, "timm": timm_encoder}
     defined = {kind.__name__: kind for kind in _subclasses(Encoder)}
     makers, family = defined | ours | libraries, spec.get("family")
     wanted = f"a family of {sorted(ours | libraries)}, or a class of encoders that is defined or imported before"
     expect(family in makers, "spec", wanted, repr(family))
-    return makers[family](**options, **({"pretrained": False} if family in libraries else {}))
+    try:
+        return makers[family](**options, **({"pretrained": False} if family in libraries else {}))
+    except TypeError as error:  # of names and values that it does not have
+        raise ValueError(f"spec: expected the options of {family}, got {options}: {one_line(error)}") from error
 
 
 def _subclasses(kind: type) -> Iterator[type]:
