@@ -75,8 +75,10 @@ LAYOUTS: dict[str, tuple[dict[str, object], Callable[[nn.Module], dict]]] = {
     ),
     "SwAV": (
         {"name": "resnet50"},
-        lambda b: prefixed(b, "module.")
-        | {"module.projection_head.0.weight": torch.zeros(4, 2048), "module.prototypes.weight": torch.zeros(9, 4)},
+        lambda b: (
+            prefixed(b, "module.")
+            | {"module.projection_head.0.weight": torch.zeros(4, 2048), "module.prototypes.weight": torch.zeros(9, 4)}
+        ),
     ),
     "PyContrast": (
         {"name": "resnet50"},
