@@ -193,13 +193,17 @@ def encoder_from(
     normalisation = normalisation or {"imagenet": "imagenet", "cifar": "cifar"}[layout.stem]
     expect(normalisation in NORMALISATIONS, "normalisation", f"one of {list(NORMALISATIONS)}", normalisation)
     encoder = rebuilt(dataclasses.asdict(layout) | {"aside": ()}, normalisation)
-    body = encoder.model.body
+    fill(encoder.model.body, own, layout.architecture)
+    return encoder.eval(), layout
+
+
+def fill(body: nn.Module, own: State, architecture: str) -> None:
+    """Give a network its parameters; ``ValueError`` where one is missing, too many, or of another shape."""
     known = body.state_dict()
     missing, extra = sorted(set(known) - set(own)), sorted(set(own) - set(known))
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # which older torch did not count
-    expect(not missing, "checkpoint", f"all parameters of {layout.architecture}", f"none for {missing[:4]}")
-    expect(not extra, "checkpoint", f"parameters of {layout.architecture} alone", f"also {extra[:4]}")
+    expect(not missing, "checkpoint", f"all parameters of {architecture}", f"none for {missing[:4]}")
+    expect(not extra, "checkpoint", f"parameters of {architecture} alone", f"also {extra[:4]}")
     wrong = [name for name in own if own[name].shape != known[name].shape]
-    expect(not wrong, "checkpoint", f"the shapes of {layout.architecture}", f"others for {wrong[:4]}")
+    expect(not wrong, "checkpoint", f"the shapes of {architecture}", f"others for {wrong[:4]}")
     body.load_state_dict(known | dict(own))
-    return encoder.eval(), layout

@@ -13,6 +13,7 @@ import torch
 from sslnb.core.checks import expect, expect_known
 from sslnb.core.files import atomic, home
 from sslnb.encoders import foreign
+from sslnb.encoders.cmc import CMC
 from sslnb.encoders.color_streams import color_streams
 from sslnb.encoders.encoder import Encoder, evaluating
 from sslnb.encoders.resnet import resnet
@@ -115,7 +116,7 @@ def build(spec: dict) -> Encoder:
     Its family is one of this package, or the name of a class of encoders that the program has defined.
     """
     options = {key: value for key, value in spec.items() if key != "family"}
-    ours = {"resnet": resnet, "color_streams": color_streams, "foreign": foreign.rebuilt}
+    ours = {"resnet": resnet, "color_streams": color_streams, "foreign": foreign.rebuilt, "cmc": CMC}
     libraries = {"torchvision": torchvision_encoder, "timm": timm_encoder}
     defined = {kind.__name__: kind for kind in _subclasses(Encoder)}
     makers, family = defined | ours | libraries, spec.get("family")
