@@ -5,19 +5,20 @@ the publisher's own digits. Where none are given, the first file that comes is t
 the same. Nothing here could be fetched where this was written: addresses, digits and layouts are those of the pages
 named.
 
-Of the five methods of sehwag2020separability, CMC is missing: its file holds two networks of half the width for the
-channels of Lab, which no reader here knows. SimCLR's own weights are for TensorFlow; OpenMMLab trained it anew. BYOL's
-file is a pickle, which would have to be executed.
+All five methods of sehwag2020separability are here, though SimCLR's own weights are for TensorFlow: these are
+OpenMMLab's, trained anew. BYOL is missing: its file is a pickle, which would have to be executed.
 """
 
+from sslnb.encoders.cmc import cmc_from
 from sslnb.pool.published import PublicPlan, Published
 
 _FAIR, _DROPBOX = "https://dl.fbaipublicfiles.com", "https://www.dropbox.com/sh/87d24jqsl6ra7t2"
 _MMLAB = "https://download.openmmlab.com/mmselfsup/1.x/simclr/simclr_resnet50_16xb256-coslr-800e_in1k"
 _GITHUB = "https://github.com"
 _NC, _UNSTATED = "CC BY-NC 4.0", "none stated"
-# PyContrast's list of models names its files in one folder; its own later code gives the address of each.
-_PYCONTRAST = f"{_GITHUB}/HobbitLong/PyContrast (pycontrast/docs/MODEL_ZOO.md, README.md)"
+# PyContrast's list of models names the files of one folder; a copy of it has the address of each.
+_PYCONTRAST = f"{_GITHUB}/HobbitLong/PyContrast (pycontrast/docs/MODEL_ZOO.md, pycontrast/README.md)"
+_PYCONTRAST += f"; addresses: {_GITHUB}/kantharajucn/PyContrast (hubconf.py)"
 
 PUBLIC = PublicPlan(
     "public",
@@ -49,6 +50,9 @@ PUBLIC = PublicPlan(
         ),
         "pirl": Published(  # 200 epochs, PyContrast's own training
             f"{_DROPBOX}/AADN4jKnvTI0U5oT6hTmQZz8a/PIRL.pth?dl=1", 0.617, _UNSTATED, _PYCONTRAST
+        ),
+        "cmc": Published(  # 200 epochs, PyContrast's own training; two networks with 12 million parameters
+            f"{_DROPBOX}/AACYcqgM-lcG3__QIbxuM2Koa/CMC.pth?dl=1", 0.586, _UNSTATED, _PYCONTRAST, read=cmc_from
         ),
         "swav": Published(
             f"{_FAIR}/deepcluster/swav_800ep_pretrain.pth.tar",

@@ -4,9 +4,9 @@ import datetime
 import fcntl
 import math
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -40,8 +40,7 @@ class Published:
     source: str  # the page or code that states address, accuracy and checksum
     checksum: str = ""  # kind and first digits, such as "md5:a04e12f8"; the first file is trusted where it is empty
     megabytes: float | None = None  # where it is known before the file is there
-    prefix: str | None = None  # of the encoder's parameters; found unless given, as in checkpoint:PATH?prefix=…
-    normalisation: str = "imagenet"
+    read: Callable[[Mapping[str, object]], Encoder] | None = None  # makes the encoder where it is not a plain ResNet
     objective: str = ""  # the variant's own name unless given
     dataset: str = "imagenet"
     seeds: int = 1
@@ -146,7 +145,8 @@ class PublicPool(Pool):
             config={},
             step=0,
             data={"name": published.dataset},
-            provenance=asdict(published) | {"fetched": record.fetched},
+            provenance={field: getattr(published, field) for field in ("address", "licence", "source", "checksum")}
+            | {"fetched": record.fetched},
             seconds=math.nan,
             history={"loss": [], "knn": [], "probe": []},
             accuracy={"linear": published.linear_accuracy},
@@ -199,12 +199,14 @@ class PublicPool(Pool):
         try:
             self._encoder(published, path)
         except ValueError as error:
-            wanted = f"a {self.scale.architecture} from {published.address}"
+            wanted = f"the encoder, a {self.scale.architecture}, from {published.address}"
             raise ValueError(f"{argument}: expected {wanted}, got {str(error).partition(chr(10))[0]}") from error
 
     def _encoder(self, published: Published, path: Path) -> Encoder:
-        options = {"arch": self.scale.architecture, "prefix": published.prefix}
-        return foreign.encoder_from(read_checkpoint(path), normalisation=published.normalisation, **options)[0]
+        state = read_checkpoint(path)
+        if published.read is not None:
+            return published.read(state)
+        return foreign.encoder_from(state, normalisation="imagenet", arch=self.scale.architecture)[0]
 
     def _read(self, folder: Path, name: str, entry: Entry) -> Encoder:
         path = folder / entry.file

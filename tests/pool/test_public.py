@@ -128,16 +128,20 @@ def checksum_of(content: bytes, folder: Path, kind: str) -> str:
 
 HTML = b"<!doctype html><title>This link has expired</title>"
 BAD = {
-    "a page instead": (lambda s: s.files.update({"/resnet50.pth": HTML}), {}, "expected a resnet18 from .*got checkp"),
+    "a page instead": (
+        lambda s: s.files.update({"/resnet50.pth": HTML}),
+        {},
+        "expected the encoder, a resnet18, from .*got checkp",
+    ),
     "another network": (
         lambda s: s.files.update({"/resnet50.pth": saved(light("resnet34"))}),
         {},
-        "expected a resnet18 from .*got arch: expected resnet34, as the weights are, got resnet18",
+        "expected the encoder, a resnet18, from .*got arch: expected resnet34, as the weights are, got resnet18",
     ),
     "no weights": (
         lambda s: s.files.update({"/resnet50.pth": saved({"a": torch.zeros(2)})}),
         {},
-        "expected a resnet18 from .*got checkpoint: expected a ResNet's parameters",
+        "expected the encoder, a resnet18, from .*got checkpoint: expected a ResNet's parameters",
     ),
     "cut short": (
         lambda s: s.announced.update({"/resnet50.pth": len(s.files["/resnet50.pth"]) + 1000}),
@@ -147,7 +151,7 @@ BAD = {
     "cut short, unannounced": (
         lambda s: s.files.update({"/resnet50.pth": s.files["/resnet50.pth"][:-1000]}),
         {},
-        "expected a resnet18",
+        "expected the encoder, a resnet18",
     ),
     "another checksum": (lambda s: None, {"checksum": "sha256:0676ba61"}, r"expected sha256 0676ba61…, got \w{8}…"),
     "another MD5": (lambda s: None, {"checksum": "md5:a04e12f8"}, r"expected md5 a04e12f8…, got \w{8}…"),
@@ -215,7 +219,7 @@ def test_a_file_that_somebody_put_there_is_taken_when_it_is_the_right_one(places
     path = Pool("public").path("dino/0")
     path.parent.mkdir(parents=True)
     path.write_bytes(HTML)
-    with pytest.raises(ValueError, match="pool: public/dino/0: expected a resnet18"):
+    with pytest.raises(ValueError, match="pool: public/dino/0: expected the encoder"):
         Pool("public").encoder("dino")
     assert path.read_bytes() == HTML  # not this package's to remove
     path.write_bytes(site.files["/resnet50.pth"])
@@ -288,7 +292,7 @@ def test_every_published_encoder_says_where_it_comes_from() -> None:
         assert name in OBJECTIVES and published.source and published.licence
         assert published.address.startswith("https://") and 0.5 < published.linear_accuracy < 0.8
         assert re.fullmatch(r"|sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{8,32}", published.checksum)
-    assert {"supervised", "infomin", "moco", "simclr", "pirl"} <= set(PUBLIC.variants)
+    assert {"supervised", "infomin", "moco", "simclr", "pirl", "cmc"} <= set(PUBLIC.variants)
 
 
 def test_torchvisions_own_list_says_the_same_of_its_weights() -> None:

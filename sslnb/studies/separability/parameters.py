@@ -36,7 +36,7 @@ class SeparabilityParameters(Parameters):
         "paper": Preset(
             240,
             "one data-centre GPU, 128 GB of memory",
-            "Table 1 and figures 2 to 8 on the paper's seven sets, for four of its five methods and five later ones; S2"
+            "Table 1 and figures 2 to 8 on the paper's seven sets, for its five methods and five later ones; S2"
             " and S4, which need three seeds, stay untested: one encoder of each method is public",
             {
                 "pool": "public",
