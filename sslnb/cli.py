@@ -283,7 +283,10 @@ _scale = click.option("--scale", default="small", type=click.Choice(list(SCALES)
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers share this machine's cache.")
 @click.argument("members", nargs=-1)
 def pool_train(scale: str, workers: int | None, scheduler: str | None, members: tuple[str, ...]) -> None:
-    """Train what is missing, or the MEMBERS named as OBJECTIVE/SEED; a killed run goes on where it was."""
+    """Train what is missing, or the MEMBERS named as OBJECTIVE/SEED; a killed run goes on where it was.
+
+    The encoders of the scale public are fetched instead.
+    """
     entries = pool_training.train(scale, workers=workers, scheduler=scheduler, only=members)
     for name, entry in entries.items():
         print(f"{name}: {entry.reason or _percentages(entry.accuracy)}")
@@ -294,12 +297,30 @@ def pool_train(scale: str, workers: int | None, scheduler: str | None, members: 
 @pool.command("status")
 @_scale
 def pool_status(scale: str) -> None:
-    """State of every member, its accuracies on validation images, hours taken or left on one core."""
+    """State of every member, its accuracies on validation images, hours taken or left on one core.
+
+    Of the scale public: which files are there, the published accuracy, size, licence, address and checksum.
+    """
     rows = pool_training.status(scale)
     for row in rows:
-        hours = f"{row['hours']:.2f} h" if "hours" in row else f"{row['hours left']:.2f} h to go"
-        print(f"{row['member']:32} {row['state']:24} {hours:>14}  {_percentages(row)}")
-    print(f"{sum(row.get('hours left', 0) for row in rows):.1f} hours of one core to go")
+        print(_published(row) if "address" in row else _trained(row))
+    if all("address" in row for row in rows):
+        fetched = sum(row["state"] == "fetched" for row in rows)
+        print(f"{fetched} of {len(rows)} fetched; sslnb pool train --scale {scale} fetches the rest, as does first use")
+    else:
+        print(f"{sum(row.get('hours left', 0) for row in rows):.1f} hours of one core to go")
+
+
+def _trained(row: Mapping[str, object]) -> str:
+    hours = f"{row['hours']:.2f} h" if "hours" in row else f"{row['hours left']:.2f} h to go"
+    return f"{row['member']:32} {row['state']:24} {hours:>14}  {_percentages(row)}"
+
+
+def _published(row: Mapping[str, object]) -> str:
+    size = "size not known" if row["megabytes"] is None else f"{row['megabytes']:.0f} MB"
+    verified = row["checksum"] or "no checksum published: the first file is trusted"
+    about = f"{row['member']:16} {row['state']:12} {size:>14}  {_percentages(row)}"
+    return f"{about}  licence: {row['licence']}\n    {row['address']} ({verified})"
 
 
 @pool.command("export")

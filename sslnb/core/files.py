@@ -86,5 +86,10 @@ def digest(path: Path) -> str:
 
 def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
+    return checksum(path, "sha256")
+
+
+def checksum(path: Path | str, kind: str) -> str:
+    """Hexadecimal digest of a file's bytes, of a kind that ``hashlib`` knows."""
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()

@@ -37,6 +37,7 @@ def load(
     root: Path | str | None = None,
     size: int | None = None,
     limit: int | None = None,
+    at_most: int | None = None,
     classes: Sequence[str | int] | None = None,
     seed: int = 0,
 ) -> ImageSet:
@@ -47,7 +48,8 @@ def load(
     ``hf:PATH`` of Hugging Face's ``datasets`` (see ``hf.source``); or the name of a prepared ``<root>/<name>.npz``,
     which is used before anything is downloaded. root: default ``$SSLNB_DATA``, else the user's cache folder.
     classes: keep these, by name or index, then limit: that many images, each class in proportion, chosen by ``seed``
-    (which decides nothing else), then size: side in px, shorter side scaled to it (antialiased), centre cropped.
+    (which decides nothing else), or at_most: that many, or all where there are fewer; no others are read. Then size:
+    side in px, shorter side scaled to it (antialiased), centre cropped.
 
     A val split that the source lacks is a stratified tenth of its train split, and a missing test split another tenth
     taken before it, both constant whatever the seed; train is what remains. Raises ``ValueError`` for bad arguments and
@@ -61,6 +63,8 @@ def load(
         expect(split != "unlabeled", "classes", "None for an unlabeled split", classes)
         selected, labels = relabel(part.labels, part.classes, classes)
         part = part.at(selected, labels, tuple(part.classes[i] for i in class_indices(part.classes, classes)))
+    if at_most is not None and at_most < len(part.labels):
+        part = part.at(stratified(part.labels, at_most, seed, "limit"))
     if limit is not None:
         part = part.at(stratified(part.labels, limit, seed, "limit"))
     images, masks = part.read(torch.arange(len(part.labels)))

@@ -39,6 +39,8 @@ PLACES = (
     ((), "a plain state dict"),
 )
 HABITS = {"module.encoder_q.": "MoCo", "module.encoder.": "SimSiam or SupContrast", "module.backbone.": "Barlow Twins"}
+# What projects put behind the encoder, under the same prefix; the last two are SwAV's.
+HEADS = re.compile(r"(fc|head|linear|classifier|projection_head|prototypes)\b")
 # Encoders that follow another one, or are an earlier state of it: not what a project reports.
 FOLLOWERS = ("encoder_k", "momentum", "target", "teacher_", "key_encoder", "_ema", "ema_")
 
@@ -80,7 +82,7 @@ def describe(
     seen = {7: "imagenet", 3: "cifar"}.get(kernel)
     expect(seen is not None, "checkpoint", "a stem of 7 × 7 or 3 × 3", f"{kernel} × {kernel}")
     expect(stem in (None, seen), "stem", f"{seen}, as the weights are", stem)
-    own = {name: value for name, value in own.items() if not re.match(r"(fc|head|linear|classifier)\b", name)}
+    own = {name: value for name, value in own.items() if not HEADS.match(name)}
     # solo-learn's stem for small images is padded by 2, all others' by 1: the weights do not tell.
     padding = {"imagenet": 3, "cifar": 2 if "pytorch-lightning_version" in state else 1}[seen]
     layout = Layout(
@@ -215,13 +217,17 @@ def encoder_from(
     normalisation = normalisation or {"imagenet": "imagenet", "cifar": "cifar"}[layout.stem]
     expect(normalisation in NORMALISATIONS, "normalisation", f"one of {list(NORMALISATIONS)}", normalisation)
     encoder = rebuilt(dataclasses.asdict(layout) | {"aside": ()}, normalisation)
-    body = encoder.model.body
+    fill(encoder.model.body, own, layout.architecture)
+    return encoder.eval(), layout
+
+
+def fill(body: nn.Module, own: State, architecture: str) -> None:
+    """Give a network its parameters; ``ValueError`` where one is missing, too many, or of another shape."""
     known = body.state_dict()
     missing, extra = sorted(set(known) - set(own)), sorted(set(own) - set(known))
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # which older torch did not count
-    expect(not missing, "checkpoint", f"all parameters of {layout.architecture}", f"none for {missing[:4]}")
-    expect(not extra, "checkpoint", f"parameters of {layout.architecture} alone", f"also {extra[:4]}")
+    expect(not missing, "checkpoint", f"all parameters of {architecture}", f"none for {missing[:4]}")
+    expect(not extra, "checkpoint", f"parameters of {architecture} alone", f"also {extra[:4]}")
     wrong = [name for name in own if own[name].shape != known[name].shape]
-    expect(not wrong, "checkpoint", f"the shapes of {layout.architecture}", f"others for {wrong[:4]}")
+    expect(not wrong, "checkpoint", f"the shapes of {architecture}", f"others for {wrong[:4]}")
     body.load_state_dict(known | dict(own))
-    return encoder.eval(), layout

@@ -14,6 +14,7 @@ import torch
 from sslnb.core.checks import expect, expect_known, one_line
 from sslnb.core.files import atomic, home
 from sslnb.encoders import foreign
+from sslnb.encoders.cmc import CMC
 from sslnb.encoders.color_streams import color_streams
 from sslnb.encoders.encoder import Encoder, evaluating
 from sslnb.encoders.resnet import resnet
@@ -142,7 +143,7 @@ def build(spec: dict) -> Encoder:
     Its family is one of this package, or the name of a class of encoders that the program has defined.
     """
     options = {key: value for key, value in spec.items() if key != "family"}
-    ours = OWN | {"foreign": foreign.rebuilt}
+    ours = OWN | {"foreign": foreign.rebuilt, "cmc": CMC}
     libraries = {"torchvision": torchvision_encoder, "timm": timm_encoder}
     defined = {kind.__name__: kind for kind in _subclasses(Encoder)}
     makers, family = defined | ours | libraries, spec.get("family")

@@ -61,9 +61,25 @@ def _load(dataset: str, split: str, size: int | None, limit: int | None) -> Imag
     return data.load(dataset, split, size=size, limit=limit)
 
 
+class Plan:
+    """What a pool is to hold: ``variants`` that say their objective, data set and seeds, and ``members`` by name."""
+
+    name: str
+    variants: Mapping[str, object]
+    members: Mapping[str, object]
+
+    def member(self, name: str) -> object:
+        """One member; ``ValueError`` names the nearest one."""
+        expect_known(name, tuple(self.members), f"member of the pool {self.name!r}")
+        return self.members[name]
+
+
 @dataclass(frozen=True)
-class Scale:
-    """A pool's plan. All members share ``shared`` (fields of PretrainConfig) and ``view_size``, but for their own."""
+class Scale(Plan):
+    """The plan of a pool that is trained here.
+
+    All members share ``shared`` (fields of PretrainConfig) and ``view_size``, but for their own.
+    """
 
     name: str
     dataset: str
@@ -94,13 +110,8 @@ class Scale:
         source = variant.dataset or self.dataset, self.size, self.limit
         return Member(f"{name}/{seed}", config, *source, tuple(epochs), self.steps, variant.split, initial)
 
-    def member(self, name: str) -> Member:
-        """One member; ``ValueError`` names the nearest one."""
-        expect_known(name, tuple(self.members), f"member of the pool {self.name!r}")
-        return self.members[name]
 
-
-def scale(name: str) -> Scale:
+def scale(name: str) -> Plan:
     """The plan of a pool; ``ValueError`` names the nearest one."""
     from sslnb.pool.scales import SCALES
 

@@ -28,6 +28,12 @@ class Pool:
     it is as accurate as SimCLR of the same seed. Weights are those of the exported files, rounded to float16.
     """
 
+    def __new__(cls, name: str = "small", **_: object) -> "Pool":
+        """The kind of pool that its plan is of, as ``pathlib.Path`` is of the kind of its system."""
+        from sslnb.pool.published import PublicPlan, PublicPool
+
+        return super().__new__(PublicPool if isinstance(scale(name), PublicPlan) else cls)
+
     def __init__(self, name: str = "small", *, folder: Path | str | None = None) -> None:
         self.scale = scale(name)
         self.folder = Path(folder) if folder else store.export_root() / name
@@ -79,14 +85,20 @@ class Pool:
     def encoder(self, variant: str, seed: int = 0, *, step: int | None = None) -> Encoder:
         """A trained encoder, after all of its training or a ``step`` at which it was kept; or one of the controls."""
         if variant == PIXELS:
-            _, channels, side, _ = self.images().images.shape
-            return Pixels(channels, side).eval()
+            return Pixels(*self._shape()).eval()
         if variant == UNTRAINED:
             return self._untrained(seed)
         name = f"{variant}/{seed}" + (f"@{step}" if step is not None else "")
         folder, entry = self.find(name)
         expect(entry.file is not None, f"pool: {name}", "an encoder that has trained to its end", entry.reason)
+        return self._read(folder, name, entry)
+
+    def _read(self, folder: Path, name: str, entry: Entry) -> Encoder:
         return store.read_weights(folder, name, entry)
+
+    def _shape(self) -> tuple[int, int]:
+        """Channels, and the side in pixels, of the images that members are made for."""
+        return tuple(self.images().images.shape[1:3])
 
     def entry(self, name: str) -> Entry:
         """Where the encoder ``VARIANT/SEED[@STEP]`` comes from, and how its training went."""

@@ -1,7 +1,8 @@
 """The pools: one flat block each, with what it costs, what it reaches, and why its values are what they are."""
 
 from sslnb.pool.grids import GRID, QUICK_GRID
-from sslnb.pool.members import Scale, Variant
+from sslnb.pool.members import Plan, Scale, Variant
+from sslnb.pool.public import PUBLIC
 
 # Digit-scenes while the book is built: two minutes on two cores. Eight objectives of all kinds: labels, labels with
 # contrast, contrast in the batch and with a queue, redundancy reduction twice, momentum without negatives, pretext.
@@ -115,4 +116,4 @@ PILOTS = Scale(
 )
 
 QUICK_POOLS = (QUICK.name, QUICK_GRID.name)  # trained where they are needed: minutes
-SCALES = {scale.name: scale for scale in (QUICK, QUICK_GRID, PILOTS, SMALL, GRID)}
+SCALES: dict[str, Plan] = {scale.name: scale for scale in (QUICK, QUICK_GRID, PILOTS, SMALL, GRID, PUBLIC)}

@@ -18,6 +18,7 @@ from sslnb.core.provenance import command
 from sslnb.pool import runs, store
 from sslnb.pool.members import Member, Scale, scale
 from sslnb.pool.pool import MATCH, Pool
+from sslnb.pool.published import PublicPool
 from sslnb.pool.store import Entry, Manifest
 from sslnb.training import cost
 
@@ -33,11 +34,13 @@ def train(
 
     One single-threaded process for each of ``workers`` (by default the cores), or those of the Dask ``scheduler`` at an
     address; with an accelerator and no scheduler, one member after another in this process. A run that diverges is
-    described and the rest goes on. ``ValueError`` when another process trains this pool.
+    described and the rest goes on. ``ValueError`` when another process trains this pool. Published members are fetched.
     """
     pool = Pool(name)
     for wanted in only:
         pool.scale.member(wanted)
+    if isinstance(pool, PublicPool):
+        return pool.fetch(only)
     missing = [pool.scale.members[n] for n in pool.scale.members if pool._find(n) is None and n in (only or (n,))]
     if not missing:
         return {}
@@ -160,8 +163,13 @@ def seconds_per_step(plan: Scale, member: Member) -> float:
 
 
 def status(name: str) -> list[dict[str, object]]:
-    """A row for each planned member: state, validation accuracies, hours that it took or that are left."""
+    """A row for each planned member: state, validation accuracies, hours that it took or that are left.
+
+    Of published ones size, licence, address and checksum instead of hours.
+    """
     pool, rows = Pool(name), []
+    if isinstance(pool, PublicPool):
+        return pool.status()
     for member in pool.scale.members.values():
         place = pool._find(member.name)
         row = {"member": member.name, "state": runs.state(member) if place is None else "finished"}
@@ -182,6 +190,8 @@ def export(name: str, *, folder: Path | None = None, steps: bool = False) -> Man
     Files land one by one, ``pool.json`` last, so that whatever stops it leaves a whole pool behind.
     """
     pool = Pool(name, folder=folder)
+    trained = not isinstance(pool, PublicPool)
+    expect(trained, "scale", "a pool that is trained here", f"{name!r}, whose files others publish")
     entries = dict(pool.manifest.entries) if pool.manifest else {}
     matched = {f"{MATCH[0]}/{seed}": step for seed, step in pool.matched_steps().items()}
     for member in pool.scale.members.values():

@@ -18,14 +18,13 @@ from sslnb.core.claims import Claim, Verdict, gate
 from sslnb.core.provenance import provenance
 from sslnb.core.result import Result
 from sslnb.data import ImageSet
-from sslnb.data.images import at_most
 from sslnb.encoders import Encoder, load_encoder
 from sslnb.encoders.encoder import weights_checksum
 from sslnb.encoders.wrapped import expect_takes
 from sslnb.objectives.registry import OBJECTIVES
 from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
-from sslnb.pool.members import scale
+from sslnb.pool.members import Scale, scale
 from sslnb.pool.pool import MATCHED, UNTRAINED
 from sslnb.pool.scales import QUICK_POOLS
 from sslnb.studies.presets import Parameters
@@ -116,11 +115,16 @@ class Context:
             expect(some, argument, "images of at least two classes", f"{images.name}, whose {split} split has one")
         images = next(iter(splits.values())).images
         expect_takes(self.architecture, images, argument)
+        self._note_size("pool", self.architecture, images.shape[-1])
         if self.own is not None and by_own:
             expect_takes(self.own, images, OWN)
-            made_for, side = self.own.side, images.shape[-1]
-            note = f"encoder: its weights were made for images of {made_for} px, these have {side} px (size={made_for})"
-            self.notes += [note] if made_for and side < made_for and note not in self.notes else []
+            self._note_size("encoder", self.own, images.shape[-1])
+
+    def _note_size(self, argument: str, encoder: Encoder, side: int) -> None:
+        """Say where weights were made for larger images."""
+        made_for = encoder.side
+        note = f"{argument}: its weights were made for images of {made_for} px, these have {side} px (size={made_for})"
+        self.notes += [note] if made_for and side < made_for and note not in self.notes else []
 
     @functools.cache  # noqa: B019 - a context lives as long as its study
     def images(
@@ -132,12 +136,11 @@ class Context:
         side: int | None = None,
     ) -> ImageSet:
         """A set's split at the study's size or another, at most ``limit`` images; a note says where there are fewer."""
-        images = data.load(name, split, size=side or self.parameters.size, classes=classes)
+        images = data.load(name, split, at_most=limit, size=side or self.parameters.size, classes=classes)
         described = f"{name}, {split}" + (f", classes {' '.join(map(str, classes))}" if classes else "")
         described += f", {side} px" if side else ""
         if limit is not None and len(images) < limit:
             self.notes.append(f"{described}: {len(images):,} images, where {limit:,} were asked for")
-        images = at_most(images, limit)
         self.checksums[described] = images.checksum()
         return images
 
@@ -188,6 +191,7 @@ class Study:
     claims: Mapping[str, Claim]
     decide: Callable[[Mapping[str, xr.Dataset]], list[Verdict]]
     check: Callable[[Context], None] = lambda _: None  # refuses what would stop a step, before anything is trained
+    published: bool = False  # whether weights suffice: encoders whose training, with its images, is not at hand
 
     def start(self, parameters: Parameters) -> "Run":
         return Run(self, parameters)
@@ -204,6 +208,8 @@ class Run:
             self.result = Result.load(RECORDED / study.name)
         else:
             self.context = Context(parameters)
+            trained = study.published or isinstance(self.context.plan, Scale)
+            expect(trained, "pool", f"one that was trained here, as {study.name} looks into that", parameters.pool)
             study.check(self.context)
             facts = {"parameters": parameters.as_dict(), "provenance": provenance(seconds={}), "notes": []}
             self.result = Result(study.name, self.context.data, facts)

@@ -215,6 +215,13 @@ def test_classes_come_before_the_limit_and_the_size_last(toy):
     assert part.labels.bincount().tolist() == [8, 12]
 
 
+def test_at_most_is_a_limit_that_takes_all_where_there_are_fewer(toy):
+    whole = load("toy", root=toy)
+    assert load("toy", root=toy, at_most=20).checksum() == whole.take(20).checksum()
+    assert load("toy", root=toy, at_most=len(whole)).checksum() == whole.checksum()
+    assert load("toy", root=toy, at_most=10**9).checksum() == whole.checksum()
+
+
 def test_the_limit_is_decided_by_the_seed(toy):
     once, again, other = (load("toy", root=toy, limit=20, seed=seed).checksum() for seed in (1, 1, 2))
     assert once == again != other

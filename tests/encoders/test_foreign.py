@@ -82,6 +82,29 @@ LAYOUTS: dict[str, tuple[dict[str, object], Callable[[nn.Module], dict]]] = {
         {"name": "resnet50"},
         lambda b: {"model": prefixed(b, "module.backbone.") | {"module.bn.running_mean": torch.zeros(8)}},
     ),
+    "SwAV": (
+        {"name": "resnet50"},
+        lambda b: (
+            prefixed(b, "module.")
+            | {"module.projection_head.0.weight": torch.zeros(4, 2048), "module.prototypes.weight": torch.zeros(9, 4)}
+        ),
+    ),
+    "PyContrast": (
+        {"name": "resnet50"},
+        lambda b: {
+            "model": prefixed(b, "module.encoder.")
+            | {"module.head.0.weight": torch.zeros(4, 2048), "module.head_jig.fc1.0.weight": torch.zeros(4, 2048)},
+            "model_ema": prefixed(b, "encoder."),
+            "epoch": 800,
+        },
+    ),
+    "OpenMMLab": (
+        {"name": "resnet50"},
+        lambda b: {
+            "meta": {"epoch": 800},
+            "state_dict": prefixed(b, "backbone.") | {"neck.fc0.weight": torch.zeros(4, 2048)},
+        },
+    ),
     "VICReg": ({"name": "resnet50"}, lambda b: {"model": prefixed(b, "module.backbone.")}),
     "torchvision": (
         {"name": "resnet34"},

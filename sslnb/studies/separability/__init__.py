@@ -14,4 +14,5 @@ STUDY = Study(
     claims=CLAIMS,
     decide=verdicts,
     check=check,
+    published=True,
 )
