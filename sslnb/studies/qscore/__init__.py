@@ -1,10 +1,10 @@
 """Representation quality by discriminative features (Kalibhat et al. 2024): a score of single images, and a penalty."""
 
+from sslnb.studies.qscore.checks import check
 from sslnb.studies.qscore.claims import CLAIMS, PAPER, verdicts
 from sslnb.studies.qscore.parameters import QScoreParameters
 from sslnb.studies.qscore.steps import (
     ablation,
-    check,
     features,
     heatmaps,
     outcomes,

@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
-from sslnb.core.checks import expect
 from sslnb.data.images import at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.features import prediction
@@ -103,20 +102,6 @@ def representations(context: Context) -> xr.Dataset:
     return results.assign(_magnitudes(context)).assign(
         test_images=("dataset", [len(splits(context, name)["test"]) for name in p.datasets])
     )
-
-
-def check(context: Context) -> None:
-    """Refuse sets that encoders do not take or that lack masks, and a layer that the pool's encoders lack."""
-    p = context.parameters
-    for argument, names in {"datasets": p.datasets, "masked": p.masked, "targets": p.unseen}.items():
-        for name in names:
-            context.expect_usable(argument, splits(context, name))
-    for name, split in itertools.product(p.masked, ("train", "val", "test")):
-        masks = splits(context, name)[split].masks
-        expect(masks is not None, "masked", "sets with masks", f"{name}, whose {split} split has none")
-    known = [path for path, _ in context.architecture.named_children()]
-    there = pictures.layers(context.architecture, p.heatmap_layer)
-    expect(bool(there), "heatmap_layer", f"a layer of the pool's encoders, such as {known}", repr(p.heatmap_layer))
 
 
 def _magnitudes(context: Context) -> dict[str, tuple]:

@@ -26,6 +26,7 @@ from sslnb.metrics import attacks
 from sslnb.pool import grids
 from sslnb.pool.grids import OBJECTIVES, Grid
 from sslnb.pool.pool import PIXELS
+from sslnb.studies.simclr_rotnet.units import normalisation, normalised
 from sslnb.studies.study import OWN, UNTRAINED, Context, empty
 from sslnb.training import cost
 from sslnb.training.finetune import Classifier, fine_tune, label_fraction, with_probe
@@ -240,7 +241,7 @@ def attack(context: Context) -> xr.Dataset:
     for (method, fraction, seed), model in tqdm(context.memory["tuned"].items(), desc="attacks", unit="model"):
         for unit, eps in zip(UNITS, budgets, strict=True):
             plain = (model, x, (0.0, 1.0))
-            attacked, images, bounds = plain if unit == "pixel" else _normalised(model, x, mean, std)
+            attacked, images, bounds = plain if unit == "pixel" else normalised(model, x, mean, std)
             at = {"unit": unit, "begun": method, "fraction": fraction, "seed": seed}
             accuracy.loc[at] = _attacked(context, attacked, images, y, eps, bounds, seed)
     data = {"accuracy": accuracy, "eps": (("unit", "budget"), budgets.numpy())}
@@ -372,33 +373,3 @@ def published_code(context: Context) -> xr.Dataset:
         at = {"begun": method, "fraction": fraction, "seed": seed}
         tuned.loc[at] = _tune(context, made.at(begun[method], seed, step), fraction, seed)[1]
     return xr.Dataset({"accuracy": accuracy, "transfer_cut": cut, "initialised": tuned})
-
-
-def normalisation(images: ImageSet) -> tuple[Tensor, Tensor]:
-    """Mean of each channel [C], and its deviation within an image [C], the mean over the images."""
-    pixels = (as_float(part).flatten(2) for part in images.images.split(2048))
-    mean, std = torch.cat([torch.stack([x.mean(2), x.std(2)]) for x in pixels], 1).mean(1)
-    return mean, std
-
-
-class _Denormalised(torch.nn.Module):
-    """A model of pixels, as a function of normalised images."""
-
-    def __init__(self, model: torch.nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.model = model
-        self.register_buffer("mean", mean.view(1, -1, 1, 1))
-        self.register_buffer("std", std.view(1, -1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x * self.std + self.mean)
-
-
-def _normalised(
-    model: torch.nn.Module, x: Tensor, mean: Tensor, std: Tensor
-) -> tuple[torch.nn.Module, Tensor, tuple[float, float]]:
-    """Model, images and bounds in the report's units; one range for all channels bounds them, as in its code."""
-    on = next(model.parameters()).device
-    scaled = (x - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
-    low, high = float((-mean / std).min()), float(((1 - mean) / std).max())
-    return _Denormalised(model, mean, std).to(on), scaled, (low, high)

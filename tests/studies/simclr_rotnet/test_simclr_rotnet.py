@@ -20,7 +20,8 @@ from sslnb.pool.grids import grid
 from sslnb.pool.members import Scale
 from sslnb.studies.simclr_rotnet import STUDY, explorers, figures, tables
 from sslnb.studies.simclr_rotnet.claims import CLAIMS, knee, slope, verdicts, within
-from sslnb.studies.simclr_rotnet.steps import SCORES, WAYS, _attacked, _features, _normalised, _to_tune
+from sslnb.studies.simclr_rotnet.steps import SCORES, WAYS, _attacked, _features, _to_tune
+from sslnb.studies.simclr_rotnet.units import normalised
 from sslnb.studies.study import Run
 
 TINY = {
@@ -246,7 +247,7 @@ def test_both_units_reach_as_far_on_average(study: Run) -> None:
 def test_the_normalised_model_is_the_model_and_its_bounds_hold_all_channels() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
     mean, std, x = torch.tensor([0.2, 0.5, 0.4]), torch.tensor([0.1, 0.3, 0.2]), torch.rand(5, 3, 2, 2)
-    seen, scaled, (low, high) = _normalised(model, x, mean, std)
+    seen, scaled, (low, high) = normalised(model, x, mean, std)
     torch.testing.assert_close(seen(scaled), model(x))
     assert (low, high) == (pytest.approx(-2.0), pytest.approx(8.0))
     assert low <= scaled.min() and scaled.max() <= high
