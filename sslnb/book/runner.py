@@ -176,6 +176,8 @@ def book(root: Path, *, force: bool = False) -> Path:
     for edition, profile in EDITIONS.items():
         recorded = root / "book" / "results" if profile == "published" else None
         for study in (studies.POOL, *studies.NAMES):
+            if recorded is not None and not (recorded / f"{study}.json").is_file():
+                continue  # a new study has no published page until somebody records it
             source = root / "notebooks" / f"{study}.md"
             target = executed / edition / f"{study}.ipynb"
             chapters.append(Page(source, target, _key(source, recorded, profile), {"profile": profile}, edition))

@@ -82,7 +82,7 @@ def decide(
     a claim says several things. ``replicates`` (dimension ``replicate``, parts or not) are bootstraps over test samples
     of the mean over units, which all units share. NaN marks what was not measured: a unit with a gap in any part is
     left out, so that all parts weigh the same. ``controls`` are the same effects against other encoders: intervals are
-    stated, and decide nothing. Source: CLAIMS, rules.
+    stated, and decide nothing.
     """
     expect(claim.unit in effects.dims, "effects", f"a dimension {claim.unit!r}", list(effects.dims))
     pooled, parts = _pooled(effects, claim.unit, least)

@@ -16,7 +16,7 @@ from sslnb.core.files import atomic, sha256
 class Result:
     """What a study measured: ``data``, an ``xarray.Dataset`` for each step, and ``facts`` (JSON-able).
 
-    Facts hold the study's name, its parameters, verdicts and provenance. ``result.data["margins"]`` is a dataset;
+    Facts hold the study's name, its parameters, verdicts and provenance. ``result.data["separation"]`` is a dataset;
     ``.sel(objective="simclr")`` reads it by name.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from sslnb.core.checks import expect_known
+from sslnb.core.checks import expect, expect_known
 from sslnb.core.labels import METHOD_LABELS
 from sslnb.objectives.objective import Objective
 
@@ -24,8 +24,15 @@ def exported() -> dict[str, object]:
     return {name: getattr(module, name) for module in modules() for name in module.__all__}
 
 
+def _whole(kind: type[Objective]) -> type[Objective]:
+    """An objective that says what all of them have to say of themselves."""
+    missing = [fact for fact in ("name", "label", "compares", "equation", "learning_rate") if not hasattr(kind, fact)]
+    expect(not missing, kind.__module__, f"{kind.__name__} to state its {', '.join(missing)}", "none")
+    return kind
+
+
 OBJECTIVES: dict[str, type[Objective]] = {
-    kind.name: kind for kind in exported().values() if isinstance(kind, type) and issubclass(kind, Objective)
+    _whole(kind).name: kind for kind in exported().values() if isinstance(kind, type) and issubclass(kind, Objective)
 }
 METHOD_LABELS.update({kind.name: kind.label for kind in OBJECTIVES.values()})
 

@@ -50,7 +50,8 @@ class TwoViews(Objective):
 class ContrastiveViews(TwoViews):
     """Two views, a projection head d → d → ``projection_dim``, and the temperature of a loss that compares in it.
 
-    Source of the head: Chen et al. 2020, section 2.1; the others took it over.
+    SimCLR, MoCo v2 and SupCon share it; to change one, set ``self.head`` in its own constructor. Source of the head:
+    Chen et al. 2020, section 2.1; the others took it over.
     """
 
     def __init__(

@@ -23,6 +23,7 @@ from sslnb.pool.scales import SCALES
 
 PROFILES = ("quick", "small", "paper", "published")
 PATHS = ("folder", "npz", "hf", "checkpoint", "python")  # what begins a name that goes on with a path
+PLANNED_LATER = ("paper", "paper-grid")  # pools that presets name for the time when there is a GPU
 NONE = ("all", "null", "none")  # how text asks for no limit or no choice
 
 
@@ -88,7 +89,7 @@ class Parameters(BaseModel):
     @field_validator("pool")
     @classmethod
     def _known_pool(cls, name: str) -> str:
-        if not name.startswith("paper"):  # which is planned where there is a GPU
+        if name not in PLANNED_LATER:
             expect_known(name, tuple(SCALES), "pool")
         return name
 
@@ -111,17 +112,28 @@ class Parameters(BaseModel):
         ``ValueError`` for an unknown profile or name (with the nearest valid one) or a value of the wrong kind.
         """
         expect_known(profile, PROFILES, "profile")
+        expect(
+            not {"dataset", cls.IMAGES} <= set(changes) or cls.IMAGES == "dataset",
+            "dataset",
+            f"either this or {cls.IMAGES}",
+            "both",
+        )
         changes = {cls.IMAGES if name == "dataset" else name: value for name, value in changes.items()}
         for name in changes:
             expect_known(name, tuple(cls.model_fields), "parameter")
         changed = {name: cls._value(name, value) for name, value in changes.items() if value is not None}
         expect(profile != "published" or not changed, "profile", "no other parameter with 'published'", [*changed])
-        preset = cls.PRESETS["small" if profile == "published" else profile].values
+        which = "small" if profile == "published" else profile
+        expect_known(which, tuple(cls.PRESETS), "profile")
+        preset = cls.PRESETS[which].values
         try:
             made = cls(**{"profile": profile} | dict(preset) | changed)
         except ValidationError as error:
             raise ValueError(_in_one_line(error)) from error
         made._asked = frozenset(changed)
+        for name in made._asked & {"compared", "regularized"}:
+            for objective in getattr(made, name):
+                expect_known(objective, sorted(SCALES[made.pool].variants), name)
         return made
 
     @classmethod

@@ -1,6 +1,6 @@
 """What every study is: checked parameters, steps from a Context to named data, claims decided by one rule.
 
-A study measures encoders of the pool and trains none. A sixth one is a folder with a ``STUDY`` and a notebook.
+A study measures encoders of the pool and trains none. Another one is a folder with a ``STUDY`` and a notebook.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
 from sslnb.pool.members import Scale, scale
 from sslnb.pool.pool import MATCHED, UNTRAINED
-from sslnb.pool.scales import QUICK_POOLS
+from sslnb.pool.scales import QUICK_POOLS, SCALES
 from sslnb.studies.presets import Parameters
 
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
@@ -42,6 +42,7 @@ class Context:
         self.notes: list[str] = []  # what the page has to say: where a set was smaller than a preset asks for, …
         self.checksums: dict[str, str] = {}  # of the images that were measured on
         self.memory: dict = {}  # what a step leaves for later ones and no result holds: probes, features
+        expect_known(parameters.pool, tuple(SCALES), "pool")  # which a preset may name before anybody plans it
         self.plan = scale(parameters.pool)
         self.own = load_encoder(parameters.encoder).eval() if parameters.encoder else None
 
@@ -62,8 +63,13 @@ class Context:
         """Objective and seed of everything that is measured: members, the untrained twin of each seed, the user's."""
         asked = self.parameters.objectives
         members = [(name.rpartition("/")[0], int(name.rpartition("/")[2])) for name in self.pool.members()]
-        for objective in asked or ():
+        for objective in (asked or ()) if members else ():
             expect_known(objective, sorted({name for name, _ in members}), "objectives")
+        ask = f"finished encoders (sslnb pool train --scale {self.plan.name} makes them)"
+        expect(bool(members), "pool", ask, f"none in {self.plan.name}")
+        missing = [name for name in self.plan.variants if name not in dict(members)]
+        if missing and asked is None:
+            self.notes.append(f"pool {self.plan.name}: left out, as not trained yet: {', '.join(missing)}")
         chosen = [(name, seed) for name, seed in members if asked is None or name in asked]
         twins = [(UNTRAINED, seed) for seed in sorted({seed for _, seed in chosen})]
         return (*chosen, *twins, *([(OWN, 0)] if self.own else []))
