@@ -5,6 +5,7 @@ from sslnb.metrics.cka import CKAMatrix, cka_matrix, linear_cka
 from sslnb.metrics.collapse import NeuralCollapse, neural_collapse
 from sslnb.metrics.heatmaps import feature_heatmaps, mask_iou
 from sslnb.metrics.labelfree import (
+    Spectral,
     alignment,
     alpha_req,
     feature_deviation,
@@ -12,6 +13,7 @@ from sslnb.metrics.labelfree import (
     mean_q_score,
     nesum,
     rankme,
+    spectral,
     uniformity,
 )
 from sslnb.metrics.margins import EffectiveAccuracy, effective_accuracy, margins, robust_accuracy
@@ -32,6 +34,7 @@ __all__ = [
     "InPCA",
     "LossSurface",
     "NeuralCollapse",
+    "Spectral",
     "activation_rate",
     "alignment",
     "alpha_req",
@@ -63,5 +66,6 @@ __all__ = [
     "q_score_penalty",
     "rankme",
     "robust_accuracy",
+    "spectral",
     "uniformity",
 ]

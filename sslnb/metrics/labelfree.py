@@ -6,6 +6,7 @@ memory does not grow with N. Measures of neighbourhoods are in ``sslnb.metrics.n
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,25 @@ from sslnb.core.checks import expect, expect_finite, expect_shape
 from sslnb.metrics.qscore import activation_rate, discriminative, q_score
 
 ROWS = 4096  # read at a time: 64 MiB of float64 at 2,048 features
-GROUP = 8192  # samples among which all pairs are compared
+GROUP = 4096  # samples among which all pairs are compared
 # Of the greatest singular value. Features are float32: what is below their rounding is no direction. It is also what
 # float64 leaves of a singular value that was squared.
 FLOOR = torch.finfo(torch.float32).eps
+
+
+class Spectral(NamedTuple):
+    """The three measures of a spectrum; each is explained where it has a function of its own."""
+
+    rankme: float
+    alpha_req: float
+    nesum: float
+
+
+def spectral(h: Tensor) -> Spectral:
+    """RankMe, α-ReQ and NESum of features h [N,d] from one reading of them. ``ValueError`` as ``alpha_req``."""
+    raw, centred = _grams(h)
+    variances = _eigenvalues(centred)
+    return Spectral(_effective_number(_eigenvalues(raw).sqrt()), _decay(variances), _sum_over_greatest(variances))
 
 
 def rankme(h: Tensor) -> float:
@@ -28,9 +44,7 @@ def rankme(h: Tensor) -> float:
     1e-7 to every p_k. ``ValueError`` for other shapes or values that are not finite. Source: Garrido et al. 2023
     (arXiv 2210.02885), equation 1.
     """
-    _expect_features(h, "h")
-    sigma = _eigenvalues(_parts(h)).sqrt()
-    return _effective_number(sigma)
+    return _effective_number(_eigenvalues(_grams(h)[0]).sqrt())
 
 
 def alpha_req(h: Tensor) -> float:
@@ -40,12 +54,7 @@ def alpha_req(h: Tensor) -> float:
     all eigenvalues above rounding. ``ValueError`` where features vary in fewer than two directions, which determine no
     slope. Source: Agrawal et al. 2022 (α-ReQ), section 3.
     """
-    values = _variances(h)
-    values = values[values > 0]
-    expect(len(values) >= 2, "h", "features that vary in at least 2 directions", len(values))
-    x = torch.arange(1, len(values) + 1, dtype=torch.double, device=h.device).log()
-    x = x - x.mean()
-    return -float(x @ values.log() / (x @ x))
+    return _decay(_eigenvalues(_grams(h)[1]))
 
 
 def nesum(h: Tensor) -> float:
@@ -54,8 +63,7 @@ def nesum(h: Tensor) -> float:
     d for isotropic features, 1 where they vary along one line, 0 where they do not vary. ``ValueError`` for other
     shapes or values that are not finite. Source: He and Ozay 2022, definition 4.1.
     """
-    values = _variances(h)
-    return float(values.sum() / values[0]) if values[0] > 0 else 0.0
+    return _sum_over_greatest(_eigenvalues(_grams(h)[1]))
 
 
 def lidar(views: Tensor, *, delta: float = 1e-4) -> float:
@@ -82,15 +90,15 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> float:
     means = (means - means.mean(0)) / math.sqrt(n - 1)
     # L⁻¹ Σ_b L⁻ᵀ with Σ_w = L Lᵀ has the eigenvalues of Σ_w^−½ Σ_b Σ_w^−½.
     whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(within), means.T, upper=False).T
-    return _effective_number(_eigenvalues(iter([whitened])) if n > d else _eigenvalues(iter([whitened.T])))
+    return _effective_number(_eigenvalues(whitened.T @ whitened if n > d else whitened @ whitened.T))
 
 
 def uniformity(z: Tensor, *, t: float = 2.0, seed: int = 0) -> float:
     """log of the mean of exp(−t·‖z_i − z_j‖²) over pairs of unit-length features z [N,d]; lower is more uniform.
 
-    0 where all are alike; at least −4t; −2t·N/(N − 1) for a simplex. Of more than 8,192 samples, pairs are compared
-    within equal groups in an order drawn by ``seed``: every sample counts, and the mean over these 10⁸ pairs
-    is within 1e-3 of that over all. ``ValueError`` for fewer than 2 samples, a sample of length 0, or t that is not
+    0 where all are alike; at least −4t; −2t·N/(N − 1) for a simplex. Of more than 4,096 samples, pairs are compared
+    within equal groups in an order drawn by ``seed``: every sample counts, and the mean over 10⁸ pairs is as good as
+    that over all. ``ValueError`` for fewer than 2 samples, a sample of length 0, or t that is not
     positive. Source: Wang and Isola 2020, equation 10 and figure 5.
     """
     _expect_directions(z, "z")
@@ -100,9 +108,11 @@ def uniformity(z: Tensor, *, t: float = 2.0, seed: int = 0) -> float:
     total, pairs = 0.0, 0
     for group in order.tensor_split(math.ceil(len(z) / GROUP)):
         unit = F.normalize(z[group.to(z.device)].float(), dim=1)
-        for rows in unit.split(ROWS // 4):
-            squared = (2 - 2 * rows @ unit.T).clamp_(min=0)
-            total += float(squared.mul_(-t).exp_().sum(dtype=torch.double))
+        for start, rows in enumerate(unit.split(ROWS // 4)):
+            squared = (2 - 2 * rows @ unit[start * (ROWS // 4) :].T).clamp_(min=0)
+            kernel = squared.mul_(-t).exp_()  # of these rows with themselves and all that follow, twice
+            own = kernel[:, : len(rows)].sum(dtype=torch.double)
+            total += float(2 * kernel.sum(dtype=torch.double) - own)
         total -= len(unit)  # each with itself
         pairs += len(unit) * (len(unit) - 1)
     return math.log(total / pairs)
@@ -147,20 +157,41 @@ def mean_q_score(h: Tensor, *, epsilon: float = 4.0) -> float:
     return float(q_score(h, discriminative(activation_rate(h, epsilon)), epsilon).double().mean())
 
 
-def _variances(h: Tensor) -> Tensor:
-    """Eigenvalues of the covariance of h [N,d] times N, falling."""
+def _grams(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ h hᵀ and Σ (h − μ)(h − μ)ᵀ [d,d] in one reading, in float64.
+
+    Sums are about the mean c of the first rows: with δ = h − c, the second is Σ δδᵀ − N δ̄δ̄ᵀ, which cancels little.
+    """
     _expect_features(h, "h")
-    mean = sum(part.sum(0) for part in _parts(h)) / len(h)
-    # Above the rounding of features that are all alike, which are not exactly their mean.
-    values = _eigenvalues(part - mean for part in _parts(h))
-    return values * (values > len(h) * (FLOOR * mean).square().sum())
+    n, c = len(h), h[:ROWS].double().mean(0)
+    gram, total = torch.zeros(h.shape[1], h.shape[1], dtype=torch.double, device=h.device), torch.zeros_like(c)
+    for part in _parts(h):
+        about = part - c
+        gram.addmm_(about.T, about)
+        total += about.sum(0)
+    cross = torch.outer(total, c)
+    centred = gram - torch.outer(total, total) / n
+    rounding = n * (FLOOR * (c + total / n)).square().sum()  # of features that are all alike
+    return gram + cross + cross.T + n * torch.outer(c, c), centred * (centred.trace() > rounding)
 
 
-def _eigenvalues(parts: Iterator[Tensor]) -> Tensor:
-    """Eigenvalues of Σ partᵀ part, falling, in float64; 0 where the singular value is below rounding."""
-    gram = sum(part.T @ part for part in parts)  # d×d
+def _eigenvalues(gram: Tensor) -> Tensor:
+    """Eigenvalues of a Gram matrix, falling; 0 where the singular value is below rounding."""
     values = torch.linalg.eigvalsh(gram).flip(0)
     return values * (values > FLOOR**2 * values[0])
+
+
+def _decay(values: Tensor) -> float:
+    """Minus the slope of log λ_j on log j, over those above 0."""
+    values = values[values > 0]
+    expect(len(values) >= 2, "h", "features that vary in at least 2 directions", len(values))
+    x = torch.arange(1, len(values) + 1, dtype=torch.double, device=values.device).log()
+    x = x - x.mean()
+    return -float(x @ values.log() / (x @ x))
+
+
+def _sum_over_greatest(values: Tensor) -> float:
+    return float(values.sum() / values[0]) if values[0] > 0 else 0.0
 
 
 def _effective_number(values: Tensor) -> float:

@@ -5,14 +5,12 @@ Features h are [N,d]. Of more than ``samples`` of them that many are drawn by ``
 
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_shape
 
-SAMPLES = 10_000  # their pairs take seconds at 2,048 features
+SAMPLES = 5000  # their pairs take a second or two at 2,048 features
 ROWS = 1024  # of pairwise similarities at a time
-CANDIDATES = 32  # for the two nearest: enough for 10,000 samples on a line
 KEPT = 0.9  # share of the smallest ratios that is fitted: the paper leaves out the tail, which outliers rule
 ITERATIONS = 100  # of k-means, which has mostly settled after 30
 
@@ -39,8 +37,7 @@ def cluster_learnability(h: Tensor, seed: int = 0, *, clusters: int | None = Non
     expect(bool(unit.any(1).all()), "h", "samples that have a direction", "a sample of length 0")
     clusters = int(n**0.5) if clusters is None else clusters
     expect(1 <= clusters <= n // 2, "clusters", f"at least 1 and at most half of {n} samples", clusters)
-    fit = KMeans(clusters, n_init=1, max_iter=ITERATIONS, random_state=seed).fit(unit.cpu().numpy())
-    label = torch.from_numpy(fit.labels_).to(h.device)
+    label = kmeans(unit, clusters, seed)
     known, asked = unit[: n // 2], unit[n // 2 :]  # in an order that was drawn
     nearest = torch.cat([(part @ known.T).argmax(1) for part in asked.split(ROWS)])
     return float((label[nearest] == label[n // 2 :]).double().mean())
@@ -56,7 +53,9 @@ def intrinsic_dimension(h: Tensor, seed: int = 0, *, samples: int = SAMPLES) -> 
     points = _drawn(h, seed, samples).unique(dim=0).double()
     n = len(points)
     expect(n >= 3, "h", "at least 3 different samples", n)
-    first, second = _two_distances(points - points.mean(0)).T
+    points = points - points.mean(0)
+    near = _nearest(points, 2)  # in float64, in which products tell near distances
+    first, second = ((points - points[near[:, k]]).norm(dim=1) for k in (0, 1))
     ratio = (second / first).log().sort().values
     kept = max(1, int(KEPT * n))
     x, y = ratio[:kept], -torch.log1p(-torch.arange(1, kept + 1, dtype=torch.double, device=h.device) / n)
@@ -89,15 +88,27 @@ def neighbour_overlap(z1: Tensor, z2: Tensor, *, k: int = 10) -> Tensor:
     return (first[:, :, None] == second[:, None]).any(2).float().mean(1)
 
 
-def _two_distances(points: Tensor) -> Tensor:
-    """Distances [N,2] to the two nearest others, in float64.
+def kmeans(points: Tensor, clusters: int, seed: int = 0) -> Tensor:
+    """Cluster [N] of each of the points [N,d], by Lloyd's steps from centres that are drawn far from one another.
 
-    Products in float32 only choose the candidates, among which they can't tell the near ones apart.
+    Ends when no point changes its cluster, or after 100 steps. Source: Arthur and Vassilvitskii 2007 (k-means++).
     """
-    candidates = _nearest(points.float(), min(CANDIDATES, len(points) - 1))
-    parts = zip(points.split(CANDIDATES), candidates.split(CANDIDATES), strict=True)
-    distances = [(part[:, None] - points[near]).norm(dim=2).topk(2, largest=False).values for part, near in parts]
-    return torch.cat(distances)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [int(torch.randint(len(points), (), generator=generator))]
+    away = torch.full((len(points),), torch.inf, device=points.device)
+    for _ in range(clusters - 1):
+        away = torch.minimum(away, (points - points[chosen[-1]]).square().sum(1))
+        share = away.cpu() if bool(away.any()) else torch.ones(len(points))  # where fewer points differ
+        chosen.append(int(torch.multinomial(share, 1, generator=generator)))
+    centers, label = points[chosen], None
+    for _ in range(ITERATIONS):
+        previous, label = label, (points @ centers.T - centers.square().sum(1) / 2).argmax(1)
+        if previous is not None and torch.equal(previous, label):
+            break
+        counts = label.bincount(minlength=clusters)[:, None]
+        sums = torch.zeros_like(centers).index_add_(0, label, points)
+        centers = torch.where(counts > 0, sums / counts.clamp(min=1), centers)
+    return label
 
 
 def _nearest(points: Tensor, k: int) -> Tensor:

@@ -20,6 +20,7 @@ from sslnb.metrics.labelfree import (
     mean_q_score,
     nesum,
     rankme,
+    spectral,
     uniformity,
 )
 from sslnb.metrics.qscore import activation_rate, discriminative, q_score
@@ -108,12 +109,14 @@ NAIVE = {"rankme": naive_rankme, "alpha_req": naive_alpha_req, "nesum": naive_ne
         draw(20, 60) + 5,
         decaying(200, 40, 2.0).float(),
         torch.relu(draw(500, 30) @ draw(30, 30, seed=1)),
+        torch.cat([draw(5000, 6), draw(5000, 6, seed=1) @ draw(6, 6) + 30]),
         1e-4 * draw(100, 8) @ torch.diag(torch.logspace(0, -4, 8)) + 1e-3,
     ],
-    ids=["isotropic", "fewer samples than features", "power law", "after a ReLU", "small"],
+    ids=["isotropic", "fewer samples than features", "power law", "after a ReLU", "sorted by class", "small"],
 )
 def test_spectral_measures_equal_naive_ones(name, h):
     assert SPECTRAL[name](h) == pytest.approx(NAIVE[name](h), rel=1e-4)
+    assert getattr(spectral(h), name) == SPECTRAL[name](h)
 
 
 @every_spectral

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from sslnb.metrics import neighbourhoods
@@ -14,6 +15,7 @@ from sslnb.metrics.neighbourhoods import (
     clid,
     cluster_learnability,
     intrinsic_dimension,
+    kmeans,
     knn_agreement,
     neighbour_overlap,
 )
@@ -47,7 +49,7 @@ def naive_dimension(h: Tensor) -> float:
 
 def naive_learnability(h: Tensor, clusters: int, seed: int = 0) -> float:
     unit = F.normalize(shuffled(h, seed).double(), dim=1)
-    label = KMeans(clusters, n_init=1, max_iter=100, random_state=seed).fit(unit.float().numpy()).labels_
+    label = kmeans(F.normalize(shuffled(h, seed), dim=1), clusters, seed).tolist()
     half, right = len(unit) // 2, 0
     for i in range(half, len(unit)):
         nearest = max(range(half), key=lambda j: float(unit[i] @ unit[j]))
@@ -122,6 +124,23 @@ def test_clusters_that_are_far_apart_are_learnable_and_those_of_noise_less():
     assert clid(apart) > clid(torch.cat([apart[:200], 100 * apart[200:]])) - 1  # lengths do not matter to clusters
     scaled = apart * (0.1 + torch.rand(400, 1, generator=torch.Generator().manual_seed(0)))
     assert cluster_learnability(scaled, clusters=10) == 1
+
+
+def test_clusters_are_a_fixed_point_about_as_good_as_scikit_learns():
+    points = torch.from_numpy(load_digits().data).float()
+    label = kmeans(points, 10)
+    means = torch.stack([points[label == k].mean(0) for k in range(10)])
+    assert torch.equal(torch.cdist(points, means).argmin(1), label)
+    inertia = [float((points - means[label]).square().sum())]
+    inertia += [KMeans(10, n_init=1, random_state=seed).fit(points.numpy()).inertia_ for seed in range(5)]
+    assert inertia[0] < 1.03 * max(inertia[1:])
+    assert not torch.equal(kmeans(points, 10, seed=1), label) and torch.equal(kmeans(points, 10), label)
+
+
+def test_fewer_different_points_than_clusters_leave_clusters_empty():
+    points = torch.eye(3)[torch.arange(30) % 3]
+    label = kmeans(points, 7)
+    assert len(label.unique()) == 3 and all(len(label[points[:, k] == 1].unique()) == 1 for k in range(3))
 
 
 def test_the_seed_draws_the_samples_and_the_same_gives_the_same():
