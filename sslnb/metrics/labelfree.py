@@ -15,7 +15,9 @@ from torch import Tensor
 from sslnb.core.checks import expect, expect_finite, expect_shape
 from sslnb.metrics.qscore import activation_rate, discriminative, q_score
 
-ROWS = 4096  # read at a time: 64 MiB of float64 at 2,048 features
+ROWS = 4096  # read at a time for products: 64 MiB of float64 at 2,048 features
+FEW = 256  # read at a time for sums: they stay in a processor's cache
+COLUMNS = 512  # of a symmetric product at a time
 GROUP = 4096  # samples among which all pairs are compared
 # Of the greatest singular value. Features are float32: what is below their rounding is no direction. It is also what
 # float64 leaves of a singular value that was squared.
@@ -84,8 +86,8 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> float:
     for part in views.split(max(1, ROWS // v)):
         means.append(part.double().mean(1))
         about = (part - means[-1][:, None]).flatten(0, 1)
-        within += about.T @ about
-    within = within / (n * (v - 1)) + delta * torch.eye(d, dtype=torch.double, device=views.device)
+        _add_products(within, about)
+    within = _mirrored(within) / (n * (v - 1)) + delta * torch.eye(d, dtype=torch.double, device=views.device)
     means = torch.cat(means)
     means = (means - means.mean(0)) / math.sqrt(n - 1)
     # L⁻¹ Σ_b L⁻ᵀ with Σ_w = L Lᵀ has the eigenvalues of Σ_w^−½ Σ_b Σ_w^−½.
@@ -129,7 +131,7 @@ def alignment(z1: Tensor, z2: Tensor, *, power: float = 2.0) -> float:
     expect_shape(z2, "z2", *z1.shape)
     _expect_directions(z2, "z2")
     expect(power > 0, "power", "a positive value", power)
-    pairs = zip(_parts(z1), _parts(z2), strict=True)
+    pairs = zip(_parts(z1, FEW), _parts(z2, FEW), strict=True)
     total = sum(float((F.normalize(a) - F.normalize(b)).norm(dim=1).pow(power).sum()) for a, b in pairs)
     return total / len(z1)
 
@@ -142,7 +144,7 @@ def feature_deviation(h: Tensor) -> float:
     expect_shape(h, "h", "N", "d")
     total = square = torch.zeros(h.shape[1], dtype=torch.double, device=h.device)
     first = F.normalize(h[:1].double())  # what varies is summed about a sample: no cancellation where all are alike
-    for part in _parts(h):
+    for part in _parts(h, FEW):
         about = F.normalize(part) - first
         total, square = total + about.sum(0), square + about.square().sum(0)
     variance = (square / len(h) - (total / len(h)).square()).clamp(min=0)
@@ -165,14 +167,26 @@ def _grams(h: Tensor) -> tuple[Tensor, Tensor]:
     _expect_features(h, "h")
     n, c = len(h), h[:ROWS].double().mean(0)
     gram, total = torch.zeros(h.shape[1], h.shape[1], dtype=torch.double, device=h.device), torch.zeros_like(c)
-    for part in _parts(h):
+    for part in _parts(h, ROWS):
         about = part - c
-        gram.addmm_(about.T, about)
+        _add_products(gram, about)
         total += about.sum(0)
+    gram = _mirrored(gram)
     cross = torch.outer(total, c)
     centred = gram - torch.outer(total, total) / n
     rounding = n * (FLOOR * (c + total / n)).square().sum()  # of features that are all alike
     return gram + cross + cross.T + n * torch.outer(c, c), centred * (centred.trace() > rounding)
+
+
+def _add_products(gram: Tensor, rows: Tensor) -> None:
+    """Add Σ row rowᵀ of rows [N,d] to a matrix [d,d], above its diagonal: five eighths of the work at d = 2,048."""
+    for k in range(0, rows.shape[1], COLUMNS):
+        gram[k : k + COLUMNS, k:] += rows[:, k : k + COLUMNS].T @ rows[:, k:]
+
+
+def _mirrored(gram: Tensor) -> Tensor:
+    """The symmetric matrix of which this has what is above the diagonal."""
+    return gram.triu() + gram.triu(1).T
 
 
 def _eigenvalues(gram: Tensor) -> Tensor:
@@ -200,9 +214,9 @@ def _effective_number(values: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def _parts(h: Tensor) -> Iterator[Tensor]:
-    """A few rows at a time, in float64."""
-    return (part.double() for part in h.split(ROWS))
+def _parts(h: Tensor, rows: int) -> Iterator[Tensor]:
+    """So many rows at a time, in float64."""
+    return (part.double() for part in h.split(rows))
 
 
 def _expect_features(h: Tensor, name: str) -> None:

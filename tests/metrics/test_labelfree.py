@@ -124,6 +124,7 @@ def test_spectra_are_read_in_parts(name, monkeypatch):
     h = draw(103, 12) @ draw(12, 12, seed=1)
     whole = SPECTRAL[name](h)
     monkeypatch.setattr(labelfree, "ROWS", 10)
+    monkeypatch.setattr(labelfree, "COLUMNS", 5)
     assert SPECTRAL[name](h) == pytest.approx(whole, rel=1e-10)
 
 
@@ -204,6 +205,7 @@ def test_lidar_is_read_in_parts(monkeypatch):
     views = draw(31, 1, 6) + 0.3 * draw(31, 5, 6, seed=1)
     whole = lidar(views)
     monkeypatch.setattr(labelfree, "ROWS", 23)
+    monkeypatch.setattr(labelfree, "COLUMNS", 4)
     assert lidar(views) == pytest.approx(whole, rel=1e-10)
 
 
@@ -254,7 +256,7 @@ def test_uniformity_of_many_samples_is_near_that_over_all_pairs(monkeypatch):
 def test_the_deviation_is_read_in_parts_and_equals_the_direct_one(monkeypatch):
     h = draw(57, 6) + 3
     unit = torch.nn.functional.normalize(h.double(), dim=1)
-    monkeypatch.setattr(labelfree, "ROWS", 10)
+    monkeypatch.setattr(labelfree, "FEW", 10)
     assert feature_deviation(h) == pytest.approx(float(unit.std(0, correction=0).mean()) * 6**0.5, rel=1e-9)
 
 
