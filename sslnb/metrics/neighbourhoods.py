@@ -48,7 +48,7 @@ def intrinsic_dimension(h: Tensor, seed: int = 0, *, samples: int = SAMPLES) -> 
 
     Ratios μ = r₂ / r₁ have the distribution F(μ) = 1 − μ^−D; D is the slope through the origin of −log(1 − F) on log μ
     over the 90 % smallest. Samples that equal another are counted once. ``ValueError`` for fewer than 3 different
-    samples, or where all ratios are 1, as on a grid. Source: Facco et al. 2017 (TwoNN), equation 5 and section 2.
+    samples, or where all ratios are 1, as on a grid. Source: Facco et al. 2017 (TwoNN).
     """
     points = _drawn(h, seed, samples).unique(dim=0).double()
     n = len(points)

@@ -227,6 +227,7 @@ def test_uniformity_and_alignment_equal_naive_ones_and_ignore_lengths_rotation_a
 def test_uniformity_of_collapsed_opposite_simplex_and_even_samples():
     assert uniformity(draw(1, 5).expand(20, 5)) == pytest.approx(0, abs=1e-5)
     assert uniformity(torch.tensor([[1.0, 0], [-1, 0]])) == pytest.approx(-8)
+    assert uniformity(torch.tensor([[1.0, 0], [-1, 0]]), t=20) == pytest.approx(-80)  # not lost beside exp(0)
     simplex = torch.eye(9) - 1 / 9
     assert uniformity(simplex) == pytest.approx(-4 * 9 / 8)
     # The infimum over distributions on a circle: −4 + log I₀(4), Wang and Isola 2020, section 4.
@@ -247,7 +248,7 @@ def test_uniformity_of_many_samples_is_near_that_over_all_pairs(monkeypatch):
     z = torch.cat([draw(2000, 8) + 2, draw(2000, 8, seed=1) - torch.arange(8)])  # sorted by cluster, as files are
     exact = uniformity(z)
     monkeypatch.setattr(labelfree, "GROUP", 1000)
-    monkeypatch.setattr(labelfree, "ROWS", 256)
+    monkeypatch.setattr(labelfree, "BLOCK", 64)
     grouped = [uniformity(z, seed=seed) for seed in range(5)]
     assert grouped == pytest.approx([exact] * 5, rel=5e-3) and len(set(grouped)) == 5
     assert uniformity(z, seed=0) == grouped[0]
@@ -326,7 +327,7 @@ def test_every_measure_is_public_and_a_number(name):
         (lambda: lidar(torch.ones(4, 2, 3), delta=0.0), "delta: expected a positive value, got 0.0"),
         (lambda: uniformity(torch.ones(1, 3)), "z: expected at least 2 samples, got 1"),
         (lambda: uniformity(torch.zeros(4, 3)), "z: expected samples that have a direction, got a sample of length 0"),
-        (lambda: uniformity(torch.ones(4, 3), t=0.0), "t: expected a positive value, got 0.0"),
+        (lambda: uniformity(torch.ones(4, 3), t=0.0), r"t: expected a value in \(0, 20\], at which .* got 0.0"),
         (lambda: alignment(torch.ones(4, 3), torch.ones(4, 2)), r"z2: expected shape \[4, 3\], got shape \[4, 2\]"),
         (lambda: alignment(torch.ones(4, 3), torch.zeros(4, 3)), "z2: expected samples that have a direction"),
         (lambda: alignment(torch.ones(4, 3), torch.ones(4, 3), power=0.0), "power: expected a positive value"),

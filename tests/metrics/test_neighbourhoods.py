@@ -32,7 +32,7 @@ def shuffled(h: Tensor, seed: int = 0) -> Tensor:
 
 
 def naive_dimension(h: Tensor) -> float:
-    """Facco et al. 2017, section 2: ratios of the two least distances, and a line through the origin."""
+    """Facco et al. 2017: ratios of the two least distances, and a line through the origin."""
     points = [
         row for i, row in enumerate(h.double()) if not any(bool((row == other).all()) for other in h.double()[:i])
     ]
