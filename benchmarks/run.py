@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import alignment
+import labelfree
 import numpy as np
 import perturbation
 import representation
@@ -200,7 +201,12 @@ def book() -> list[dict]:
 
 
 FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book, perturbation.pixel_attacks)
-REPRESENTATION = (representation.qscore_stream, representation.heatmaps, alignment.layer_similarity)
+REPRESENTATION = (
+    representation.qscore_stream,
+    representation.heatmaps,
+    alignment.layer_similarity,
+    labelfree.label_free,
+)
 GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
 TRAINING = (training.simclr_step, training.pool, training.against_lightly, training.looking, training.epoch_on_gpu)
 BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *REPRESENTATION, *GEOMETRY, *TRAINING)}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sslnb import features, metrics, objectives
 from sslnb.encoders import resnet
 from sslnb.features import heads, mlp, nearest, prediction, scores
-from sslnb.metrics import activations, curvature, indices, labelfree, trajectory
+from sslnb.metrics import activations, curvature, indices, trajectory
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -94,7 +94,21 @@ CALLS: dict[str, tuple[Callable, dict[str, object]]] = {
     "progress": (metrics.progress, {"p": PROBABILITIES, "labels": LABELS}),
     "q_score": (partial(metrics.q_score, epsilon=1), {"h": FEATURES, "mask": MASK}),
     "q_score_penalty": (partial(metrics.q_score_penalty, epsilon=1), {"h": FEATURES, "mask": MASK}),
-    "rankme": (metrics.rankme, {"features": FEATURES}),
+    "rankme": (metrics.rankme, {"h": FEATURES}),
+    "alpha_req": (metrics.alpha_req, {"h": FEATURES}),
+    "nesum": (metrics.nesum, {"h": FEATURES}),
+    "spectral": (metrics.spectral, {"h": FEATURES}),
+    "lidar": (metrics.lidar, {"views": draw(12, 3, 6)}),
+    "uniformity": (metrics.uniformity, {"z": FEATURES}),
+    "alignment": (metrics.alignment, PAIR),
+    "feature_deviation": (metrics.feature_deviation, {"h": FEATURES}),
+    "mean_q_score": (partial(metrics.mean_q_score, epsilon=1), {"h": FEATURES}),
+    "clid": (metrics.clid, {"h": FEATURES}),
+    "cluster_learnability": (metrics.cluster_learnability, {"h": FEATURES}),
+    "intrinsic_dimension": (metrics.intrinsic_dimension, {"h": FEATURES}),
+    "knn_agreement": (partial(metrics.knn_agreement, k=3), PAIR),
+    "neighbour_overlap": (partial(metrics.neighbour_overlap, k=3), PAIR),
+    "neural_collapse": (metrics.neural_collapse, {"h": FEATURES, "labels": LABELS}),
     "robust_accuracy": (partial(metrics.robust_accuracy, p=math.inf), {**LINEAR, "labels": LABELS, "budgets": BUDGETS}),
     "LinearProbe": (lambda x, y: PROBE.accuracy(x, y, per_class=True), {"x": FEATURES, "y": LABELS}),
     "LinearProbeGrid": (fitted, SPLITS),
@@ -106,6 +120,8 @@ CALLS: dict[str, tuple[Callable, dict[str, object]]] = {
     "dino": (objectives.dino, {"student": [*PAIR.values()], "teacher": [PAIR["z1"]], "center": draw(6)}),
     "info_nce": (objectives.info_nce, {"query": draw(12, 6), **REMEMBERED}),
     "nce": (objectives.nce, {"z": draw(12, 6), **REMEMBERED}),
+    "lejepa": (objectives.lejepa, {"views": [*PAIR.values()], "directions": draw(4, 6)}),
+    "sigreg": (objectives.sigreg, {"z": draw(12, 6), "directions": draw(4, 6)}),
     "negative_cosine": (objectives.negative_cosine, {"p": draw(12, 6), "z": draw(12, 6, seed=1)}),
     "nt_xent": (objectives.nt_xent, PAIR),
     "sinkhorn": (objectives.sinkhorn, {"scores": draw(12, 6)}),
@@ -117,7 +133,6 @@ CALLS: dict[str, tuple[Callable, dict[str, object]]] = {
     "auroc": (prediction.auroc, {"score": draw(12), "right": LABELS > 0}),
     "class_rates": (partial(activations.class_rates, classes=3), {"h": FEATURES, "labels": LABELS}),
     "excess_kurtosis": (activations.excess_kurtosis, {"h": FEATURES}),
-    "feature_deviation": (labelfree.feature_deviation, {"features": FEATURES}),
     "geodesic": (trajectory.geodesic, {"p": PROBABILITIES[0], "q": PROBABILITIES[1], "positions": BUDGETS}),
     "hessian_trace": (partial(curvature.hessian_trace, CLASSIFIER, probes=2), CLASSIFIED),
     "mlp": (lambda x, y: mlp.MLPProbe(4, (1e-3,), epochs=1).fit(**SPLITS).accuracy(x, y), {"x": FEATURES, "y": LABELS}),
@@ -131,7 +146,14 @@ CALLS: dict[str, tuple[Callable, dict[str, object]]] = {
     "train_heads": (partial(heads.train_heads, classes=3, epochs=1), {"x": FEATURES[None], "y": LABELS[None]}),
     **{name: (index, {"x": FEATURES, "y": draw(12, 5)}) for name, index in indices.INDICES.items()},
 }
-RESULTS = {"CKAMatrix", "EffectiveAccuracy", "InPCA", "LossSurface"}  # what functions return
+RESULTS = {
+    "CKAMatrix",
+    "EffectiveAccuracy",
+    "InPCA",
+    "LossSurface",
+    "NeuralCollapse",
+    "Spectral",
+}  # what functions return
 LOSSES = set(objectives.__all__)  # of embeddings that are not finite: training watches for it
 MAY_BE_NAN = LOSSES | {
     "LinearProbeGrid", "RBF CKA", "RSA", "auroc", "cka_matrix", "class_rates", "excess_kurtosis",

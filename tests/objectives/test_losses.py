@@ -1,5 +1,6 @@
 """Every loss by itself: against loops written from the papers' equations, and against lightly's implementations."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from sslnb.objectives import (
     barlow_twins,
     dino,
     info_nce,
+    lejepa,
     nce,
     negative_cosine,
     nt_xent,
+    sigreg,
     sinkhorn,
     sup_con,
     swav,
@@ -171,6 +174,29 @@ def naive_dino(
     return sum(terms) / len(terms)
 
 
+def naive_sigreg(z: Tensor, directions: Tensor) -> Tensor:
+    """Balestriero and LeCun 2025, definition 2 with the statistic of Epps and Pulley: trapezoids from -5 to 5."""
+    n, step, statistics = len(z), 10 / 16, []
+    for a in directions:
+        values = []
+        for t in (step * k - 5 for k in range(17)):
+            empirical = sum(torch.exp(1j * t * (a @ row)) for row in z) / n
+            values.append((empirical - math.exp(-(t**2) / 2)).abs() ** 2 * math.exp(-(t**2) / 2))
+        statistics.append(n * step * sum((left + right) / 2 for left, right in itertools.pairwise(values)))
+    return sum(statistics) / len(directions)
+
+
+def naive_lejepa(views: list[Tensor], directions: Tensor, weight: float = 0.05, targets: int = 2) -> Tensor:
+    """Their section 5, with the squared distance divided by the number of dimensions."""
+    (n, d), loss = views[0].shape, 0
+    for z in views:
+        loss = loss + weight / len(views) * naive_sigreg(z, directions)
+        for i in range(n):
+            away = z[i] - sum(target[i] for target in views[:targets]) / targets
+            loss = loss + (1 - weight) / len(views) * (away @ away) / (n * d)
+    return loss
+
+
 # One table of losses: what the common tests below call, on inputs that the loss differentiates and others.
 
 
@@ -210,6 +236,12 @@ def followed(n: int, d: int, g: torch.Generator) -> tuple[list[Tensor], dict]:
     return views, {"teacher": [torch.rand(n, d, generator=g) for _ in (0, 1)], "center": torch.rand(d, generator=g)}
 
 
+def sketched(n: int, d: int, g: torch.Generator) -> tuple[list[Tensor], dict]:
+    views, _ = two(n, d, g)
+    directions = torch.nn.functional.normalize(normal(3, d, g=g), dim=1)
+    return [*views, normal(n, d, g=g)], {"directions": directions}
+
+
 LOSSES = {
     "nt_xent": Loss(nt_xent, naive_nt_xent, two),
     "sup_con": Loss(sup_con, naive_sup_con, labelled),
@@ -220,6 +252,7 @@ LOSSES = {
     "vicreg": Loss(vicreg, naive_vicreg, two),
     "swav": Loss(lambda *scores: swav(scores), naive_swav, cosines),
     "dino": Loss(lambda *views, **rest: dino(views, **rest), lambda *v, **rest: naive_dino(list(v), **rest), followed),
+    "lejepa": Loss(lambda *v, **rest: lejepa(v, **rest), lambda *v, **rest: naive_lejepa(list(v), **rest), sketched),
 }
 every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
 OF_A_BATCH = ("barlow_twins", "vicreg")  # need two samples: statistics of one say nothing
@@ -536,6 +569,81 @@ def test_decorrelated_identical_views_satisfy_barlow_twins_and_vicreg():
     assert float(barlow_twins(z, -z)) == pytest.approx(8, abs=1e-4)
 
 
+# Sketched isotropic Gaussian regularization
+
+
+def sphere(m: int, d: int, seed: int = 0) -> Tensor:
+    return torch.nn.functional.normalize(normal(m, d, g=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def closed_form(x: Tensor) -> Tensor:
+    """The integral from minus to plus infinity of one projection x [N], without any points of integration."""
+    n, apart = len(x), x[:, None] - x
+    pairs = math.sqrt(2 * math.pi) * (-apart.square() / 2).exp().sum() / n
+    return pairs - 2 * math.sqrt(math.pi) * (-x.square() / 4).exp().sum() + n * math.sqrt(2 * math.pi / 3)
+
+
+def test_the_statistic_is_the_integral():
+    z, directions = normal(40, 6, g=torch.Generator().manual_seed(29)).double(), sphere(8, 6).double()
+    # The points resolve samples less than 10 apart: of wide ones a few are further.
+    for scale, tolerance in ((0.1, 1e-4), (1.0, 1e-4), (2.0, 0.03)):
+        expected = torch.stack([closed_form(scale * z @ a) for a in directions]).mean()
+        torch.testing.assert_close(sigreg(scale * z, directions), expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("n", [16, 128, 1024])
+def test_gaussian_samples_have_the_expected_statistic_whatever_their_number_and_collapsed_ones_a_large_one(n):
+    g, directions = torch.Generator().manual_seed(30), sphere(64, 32)
+    drawn = torch.stack([sigreg(normal(n, 32, g=g), directions) for _ in range(20)]).mean()
+    assert float(drawn) == pytest.approx(math.sqrt(2 * math.pi) - math.sqrt(2 * math.pi / 3), rel=0.1)
+    nothing = math.sqrt(2 * math.pi) - 2 * math.sqrt(math.pi) + math.sqrt(2 * math.pi / 3)
+    assert float(sigreg(torch.zeros(n, 32), directions)) == pytest.approx(n * nothing, rel=1e-4)
+    z = normal(n, 32, g=g)
+    others = {
+        "one point": torch.ones(n, 32),
+        "one line": z[:, :1].expand(n, 32),
+        "off centre": z + 1,
+        "wide": 3 * z,
+        "narrow": z / 3,
+    }
+    for name, other in others.items():
+        assert sigreg(other, directions) > 2 * drawn, name
+
+
+def test_a_rotation_of_samples_and_directions_changes_nothing_and_one_of_the_samples_little():
+    g = torch.Generator().manual_seed(31)
+    z = torch.relu(normal(100, 8, g=g))
+    rotation = torch.linalg.qr(normal(8, 8, g=g)).Q
+    directions = sphere(4096, 8)
+    torch.testing.assert_close(sigreg(z @ rotation, directions @ rotation), sigreg(z, directions))
+    assert float(sigreg(z @ rotation, directions)) == pytest.approx(float(sigreg(z, directions)), rel=0.03)
+    assert float(sigreg(z, -directions)) == pytest.approx(float(sigreg(z, directions)), rel=1e-5)
+
+
+def test_samples_that_follow_the_gradient_become_gaussian():
+    g = torch.Generator().manual_seed(32)
+    z = (0.05 * normal(256, 4, g=g) + 1).requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=0.05)
+    for step in range(300):
+        optimizer.zero_grad()
+        sigreg(z, sphere(32, 4, seed=step)).backward()
+        optimizer.step()
+    assert torch.linalg.matrix_norm(z.detach().T.cov() - torch.eye(4)) < 0.3
+    assert z.detach().mean(0).abs().max() < 0.1 and sigreg(z, sphere(512, 4, seed=999)) < 1.06
+
+
+def test_lejepa_is_a_share_of_distance_and_of_the_statistic():
+    trained, rest = sketched(8, 6, torch.Generator().manual_seed(33))
+    distance, statistic = (lejepa(trained, **rest, weight=weight) for weight in (0.0, 1.0))
+    torch.testing.assert_close(lejepa(trained, **rest, weight=0.3), 0.7 * distance + 0.3 * statistic)
+    torch.testing.assert_close(statistic, torch.stack([sigreg(z, **rest) for z in trained]).mean())
+    z1, z2 = trained[:2]
+    torch.testing.assert_close(lejepa([z1, z2], **rest, weight=0.0), (z1 - z2).square().mean() / 4)
+    assert float(lejepa([z1, z1], **rest, weight=0.0)) == 0
+    expected = naive_lejepa([z.double() for z in trained], rest["directions"].double(), 0.2, 1)
+    torch.testing.assert_close(lejepa(trained, **rest, weight=0.2, targets=1).double(), expected, atol=1e-5, rtol=1e-5)
+
+
 # Sinkhorn
 
 
@@ -651,6 +759,14 @@ def test_sup_con_refuses_other_shapes(z, labels, message):
         (lambda: sinkhorn(torch.ones(8)), r"scores: expected shape \[N, K\], got shape \[8\]"),
         (lambda: sinkhorn(torch.ones(0, 8)), "scores: expected at least one sample and prototype"),
         (lambda: sinkhorn(torch.ones(8, 0)), "scores: expected at least one sample and prototype"),
+        (lambda: sigreg(torch.ones(8), ONES), r"z: expected shape \[N, d\], got shape \[8\]"),
+        (lambda: sigreg(ONES, torch.ones(3, 7)), r"directions: expected shape \[M, 8\], got shape \[3, 7\]"),
+        (lambda: sigreg(ONES[:0], ONES), "z: expected at least one sample, got an empty batch"),
+        (lambda: sigreg(ONES, ONES[:0]), "directions: expected at least one, got none"),
+        (lambda: lejepa([ONES], ONES), "views: expected at least 2, got 1"),
+        (lambda: lejepa([ONES, torch.ones(4, 7)], ONES), r"views\[1\]: expected shape \[4, 8\], got shape \[4, 7\]"),
+        (lambda: lejepa([ONES] * 2, ONES, 1.5), r"weight: expected a share in \[0, 1\], got 1.5"),
+        (lambda: lejepa([ONES] * 2, ONES, targets=3), "targets: expected at least 1 and at most 2 views, got 3"),
         (lambda: dino([], [ONES], torch.zeros(8)), "student: expected at least 2 views, got 0"),
         (lambda: dino([ONES], [ONES], torch.zeros(8)), "student: expected at least 2 views, got 1"),
         (lambda: dino([ONES] * 2, [], torch.zeros(8)), "teacher: expected at least 1 view, got 0"),

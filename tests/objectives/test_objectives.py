@@ -24,6 +24,7 @@ from sslnb.objectives import (
     barlow_twins,
     dino,
     info_nce,
+    lejepa,
     nce,
     negative_cosine,
     nt_xent,
@@ -196,6 +197,9 @@ def test_options_for_two_views_are_two_numbers(value):
         ("dino", "teacher_temperature", 0.0, "teacher_temperature: expected a value above 0"),
         ("dino", "student_temperature", -1.0, "student_temperature: expected a value above 0"),
         ("dino", "center_momentum", 1.5, r"center_momentum: expected a value in \[0, 1\]"),
+        ("lejepa", "weight", 1.5, r"weight: expected a share in \[0, 1\]"),
+        ("lejepa", "directions", 0, "directions: expected at least 1"),
+        ("lejepa", "projection_dim", 0, "widths: expected at least 1"),
         ("pirl", "jigsaw_weight", 1.5, "jigsaw_weight: expected a share"),
         ("pirl", "negatives", 0, "negatives: expected at least 1"),
         ("pirl", "projection_dim", 0, "projection_dim: expected at least 1"),
@@ -601,7 +605,7 @@ def test_dino_clips_the_gradient_of_each_tensor_to_norm_3(batch):
         torch.testing.assert_close(p.grad, expected, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["swav", "dino"])
+@pytest.mark.parametrize("name", ["swav", "dino", "lejepa"])
 def test_small_crops_are_more_and_smaller_views_that_are_trained_on(name, batch):
     images, labels, index = batch
     model = make(name, small_crops=2).eval()
@@ -634,6 +638,23 @@ def plain(model: Objective) -> Objective:
     changed = {"jitter": None, "greyscale": 0.0, "ratio": (1.0, 1.0)}
     model.augmentations = [type(a)(**{**vars(a), **changed}) for a in model.augmentations]
     return model
+
+
+# LeJEPA
+
+
+def test_lejepa_looks_along_new_directions_at_every_step_and_its_checkpoint_goes_on_with_them(batch):
+    model = make("lejepa", directions=7, weight=0.3).eval()
+    views = drawn(model, batch[0])
+    z = [model.projector(model.encoder(view)) for view in views]
+    other = make("lejepa", directions=7, weight=0.3, seed=1)
+    other.load_state_dict(model.state_dict())
+    first, second = other.directions(), other.directions()
+    torch.testing.assert_close(first.norm(dim=1), torch.ones(7))
+    assert first.shape == (7, 128) and not torch.allclose(first, second)
+    for directions in (first, second):
+        torch.testing.assert_close(model(views, *batch[1:]), lejepa(z, directions, 0.3))
+    assert not torch.equal(make("lejepa", directions=7, seed=1).directions(), first)
 
 
 # PIRL and CMC

@@ -99,12 +99,12 @@ def test_the_deviation_ignores_lengths_and_is_at_most_1(seed, scale):
 
 @pytest.mark.parametrize("measure", [rankme, feature_deviation])
 def test_measures_refuse_other_shapes(measure):
-    with pytest.raises(ValueError, match=r"features: expected shape \[N, d\], got shape \[5\]"):
+    with pytest.raises(ValueError, match=r"h: expected shape \[N, d\], got shape \[5\]"):
         measure(torch.ones(5))
 
 
 def test_the_effective_rank_refuses_what_is_not_finite():
-    with pytest.raises(ValueError, match=r"features: expected finite values, got 1 non-finite, the first at \(1, 0\)"):
+    with pytest.raises(ValueError, match=r"h: expected finite values, got 1 non-finite, the first at \(1, 0\)"):
         rankme(torch.tensor([[1.0, 2.0], [math.nan, 0.0]]))
 
 
