@@ -127,3 +127,11 @@ def expect_known(name: object, known: Iterable[object], argument: str) -> None:
         match = closest(name, known)
         hint = f"; did you mean {match!r}?" if match else ""
         raise ValueError(f"{argument}: expected one of {known}, got {name!r}{hint}")
+
+
+def expect_features(h: torch.Tensor, argument: str) -> None:
+    """Refuse what is no tensor [N,d] of real, finite numbers with at least one sample and feature."""
+    expect_real(h, argument)
+    expect_shape(h, argument, "N", "d")
+    expect(h.numel() > 0, argument, "at least one sample and feature", f"shape {list(h.shape)}")
+    expect_finite(h, argument)

@@ -133,6 +133,8 @@ def read(picture: Picture, size: int | None) -> np.ndarray:
     expect(rgb is not None, picture.where, *(problem or ("", "")))
     if size is not None:
         height, width, top, left = cover(rgb.height, rgb.width, size)
+        wanted = f"a picture of at most {MOST_PIXELS / 1e6:.0f} million pixels at size={size}"
+        expect(height * width <= MOST_PIXELS, picture.where, wanted, f"{rgb.width}×{rgb.height}")
         rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
         rgb = rgb.crop((left, top, left + size, top + size))
     return np.asarray(rgb).transpose(2, 0, 1)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, expect_known
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.wrapped import IMAGENET, Wrapped
 
@@ -55,6 +55,7 @@ class Layout:
     architecture: str  # such as "resnet50"
     stem: str  # imagenet: 7 × 7 of stride 2 and pooling; cifar: 3 × 3 of stride 1
     padding: int  # of the stem's convolution
+    activation: bool  # behind the stem: lightly's networks, cut open, lose theirs
     width_per_group: int
     groups: int
     channels: int
@@ -62,13 +63,18 @@ class Layout:
 
 
 def describe(
-    state: Mapping[str, object], *, prefix: str | None = None, arch: str | None = None, stem: str | None = None
+    state: Mapping[str, object],
+    *,
+    prefix: str | None = None,
+    arch: str | None = None,
+    stem: str | None = None,
+    padding: str | None = None,
 ) -> tuple[Layout, State]:
     """The layout of a file's contents, and its encoder's parameters; ``ValueError`` says what is missing or unclear.
 
-    ``prefix``, ``arch`` and ``stem`` settle what can't be read off, or contradict what can.
+    ``prefix``, ``arch``, ``stem`` and ``padding`` settle what can't be read off, or contradict what can.
     """
-    place, project, tensors = _tensors(state)
+    place, project, tensors, bare = _tensors(state)
     prefix = _prefix(tensors) if prefix is None else prefix
     own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     expect("conv1.weight" in own, "prefix", f"one before 'conv1.weight', such as {_prefixes(tensors)}", repr(prefix))
@@ -84,14 +90,17 @@ def describe(
     expect(stem in (None, seen), "stem", f"{seen}, as the weights are", stem)
     own = {name: value for name, value in own.items() if not HEADS.match(name)}
     # solo-learn's stem for small images is padded by 2, all others' by 1: the weights do not tell.
-    padding = {"imagenet": 3, "cifar": 2 if "pytorch-lightning_version" in state else 1}[seen]
+    solo = "pytorch-lightning_version" in state and any(name.startswith("classifier.") for name in tensors)
+    expect(padding is None or padding.isdigit(), "padding", "a number of pixels", padding)
+    padded = {"imagenet": 3, "cifar": 2 if solo else 1}[seen] if padding is None else int(padding)
     layout = Layout(
         place=place,
         project=project or _project(state, prefix),
         prefix=prefix,
         architecture=read,
         stem=seen,
-        padding=padding,
+        padding=padded,
+        activation=prefix not in bare,
         **_widths(own, bottleneck),
         channels=channels,
         aside=tuple(name for name in tensors if name.removeprefix(prefix) not in own or not name.startswith(prefix)),
@@ -99,26 +108,28 @@ def describe(
     return layout, own
 
 
-def _tensors(state: Mapping[str, object]) -> tuple[str, str, State]:
-    """The first known place in a file that holds tensors, by name."""
+def _tensors(state: Mapping[str, object]) -> tuple[str, str, State, set[str]]:
+    """The first known place in a file that holds tensors, by name; prefixes of networks without an activation last."""
     for path, project in PLACES:
         inner: object = state
         for key in path:
             inner = inner.get(key) if isinstance(inner, Mapping) else None
         tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
-        tensors = _as_torchvision_names(tensors)
+        tensors, bare = _as_torchvision_names(tensors)
         if _prefixes(tensors):
-            return ".".join(path), project, tensors
+            return ".".join(path), project, tensors, bare
     known = ", ".join(".".join(path) for path, _ in PLACES if path)
     expect(False, "checkpoint", f"a ResNet's parameters, alone or under one of {known}", sorted(map(str, state))[:8])
 
 
-def _as_torchvision_names(tensors: State) -> State:
+def _as_torchvision_names(tensors: State) -> tuple[State, set[str]]:
     """Tensors with the names that torchvision's ResNet gives its own, wherever others stand.
 
     SupContrast and lightly call ``downsample`` a shortcut; a ResNet cut open, ``nn.Sequential(*children)``, as it is in
-    lightly's examples, numbers its parts, with the activation and pooling (4 is the first stage) or without (2).
+    lightly's examples, numbers its parts, with the activation and pooling (4 is the first stage) or without (2): the
+    prefixes of these come second.
     """
+    bare: set[str] = set()
     shortcut = re.compile(r"(\b(?:layer)?\d\.\d+\.)shortcut\.")
     tensors = {shortcut.sub(r"\1downsample.", name): value for name, value in tensors.items()}
     for first in (2, 4):
@@ -126,9 +137,10 @@ def _as_torchvision_names(tensors: State) -> State:
         ends = ("0.weight", "1.running_mean", f"{first}.0.conv1.weight", f"{first + 3}.0.conv1.weight")
         starts = [name.removesuffix(ends[-1]) for name in tensors if name.endswith(ends[-1])]
         for start in (start for start in starts if all(start + end in tensors for end in ends)):
+            bare |= {start} if first == 2 else set()
             renamed = {f"{start}{number}.": f"{start}{part}." for number, part in parts.items()}
             tensors = {_with_start_of(name, renamed): value for name, value in tensors.items()}
-    return tensors
+    return tensors, bare
 
 
 def _with_start_of(name: str, renamed: Mapping[str, str]) -> str:
@@ -174,7 +186,12 @@ def _project(state: Mapping[str, object], prefix: str) -> str:
 def rebuilt(layout: Mapping[str, object], normalisation: str) -> Encoder:
     """The architecture of a layout that an encoder's ``spec`` holds, without trained weights."""
     network = ForeignResNet(Layout(**{**layout, "aside": ()}))
+    expect_known(normalisation, tuple(NORMALISATIONS), "normalisation")
     mean, std = NORMALISATIONS[normalisation]
+    if normalisation == "none":
+        mean, std = (0.0,) * network.layout.channels, (1.0,) * network.layout.channels
+    channels = network.layout.channels
+    expect(len(mean) == channels, "normalisation", f"'none', for images of {channels} channels", repr(normalisation))
     spec = {"family": "foreign", "layout": dict(layout), "normalisation": normalisation}
     side = 224 if network.layout.stem == "imagenet" else 32
     return Wrapped(network, spec=spec, mean=mean, std=std, side=side)
@@ -197,6 +214,8 @@ class ForeignResNet(nn.Module):
         kernel, stride = (7, 2) if layout.stem == "imagenet" else (3, 1)
         shape = {"kernel_size": kernel, "stride": stride, "padding": layout.padding, "bias": False}
         self.body.conv1 = nn.Conv2d(layout.channels, 64, **shape)
+        if not layout.activation:
+            self.body.relu = nn.Identity()
         if layout.stem == "cifar":
             self.body.maxpool = nn.Identity()
         self.body.fc = nn.Identity()

@@ -1,13 +1,16 @@
 """Encoders: images in, features out, every layer with a name."""
 
+import argparse
 import importlib.util
 import pickle
 import pkgutil
 import re
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 
@@ -23,7 +26,14 @@ from sslnb.encoders.wrapped import noise, timm_encoder, torchvision_encoder
 SIDE = 32  # px, of the images on which a saved encoder is compared with itself
 SAME = 1e-3  # relative difference of features, above which two networks differ by more than rounding
 OWN = {"resnet": resnet, "color_streams": color_streams}  # families of this package
-OPTIONS = ("prefix", "arch", "stem", "normalisation")  # of another project's checkpoint
+# What projects put beside their weights: options of the command line, and accuracies as NumPy has them.
+HARMLESS = [
+    argparse.Namespace,
+    np._core.multiarray.scalar,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in "?bhilBHILefd"),
+]
+OPTIONS = ("prefix", "arch", "stem", "padding", "normalisation")  # of another project's checkpoint
 
 
 def load_encoder(spec: str) -> Encoder:
@@ -31,7 +41,7 @@ def load_encoder(spec: str) -> Encoder:
 
     ``resnetNN`` starts at random; torchvision and timm bring their default pretrained weights, which they download
     on first use; a checkpoint is one that ``sslnb pretrain`` or :func:`save_encoder` wrote, or another project's ResNet
-    (``checkpoint:PATH?prefix=…&arch=…&stem=…&normalisation=…``, where the file does not tell); ``python:FILE.py:NAME``
+    (``checkpoint:PATH?prefix=…&arch=…&stem=…&padding=…&normalisation=…``, where the file does not tell); ``python:FILE.py:NAME``
     is what NAME() gives in a file of one's own, which is executed; a pool's encoder is named by scale, variant, seed,
     and ``@STEP`` for an early one. Raises ``ValueError`` for anything else, naming the forms.
     """
@@ -64,10 +74,13 @@ def _of_code(name: str) -> Encoder:
     expect(whole, "spec", "python:FILE.py:NAME with a file that exists", f"'python:{name}'")
     module_spec = importlib.util.spec_from_file_location(home(path).stem, home(path))
     expect(module_spec is not None, "spec", "a file of Python code", repr(path))
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    expect(hasattr(module, attribute), "spec", f"a name that {path} defines", repr(attribute))
-    encoder = getattr(module, attribute)()
+    module = sys.modules[module_spec.name] = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        encoder = getattr(module, attribute)()
+    except Exception as error:  # of somebody else's code
+        got = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"spec: expected an encoder from {attribute}() of {path}, got {got}") from error
     expect(isinstance(encoder, Encoder), "spec", f"an Encoder from {attribute}()", type(encoder).__name__)
     return encoder.eval()
 
@@ -124,7 +137,8 @@ def read_checkpoint(path: Path | str) -> dict:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # whose text advises to execute what the file holds
         wanted = "a whole file of plain tensors, as torch.save(model.state_dict(), path) writes it"
         foreigner = re.search(r"GLOBAL ([\w.]+)", str(error))

@@ -43,16 +43,24 @@ def where(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), devices.best_device())
 
 
-def channels_first(output: Tensor) -> Tensor:
+def channels_first(output: Tensor, ratio: float = 1.0) -> Tensor:
     """A layer's output as [N,C,…]: tokens [N,T,C] and maps [N,H,W,C] with the channels brought forward.
 
-    Which of four dimensions are space, the sides tell: images are mostly square. Features [N,d] are [N,d,1].
+    Which of four dimensions are space, the sides tell, whose ``ratio`` of height to width is that of the images.
+    Features [N,d] are [N,d,1].
     """
     if output.ndim == 2:
         return output[:, :, None]
-    _, first, *rest = output.shape
-    last_is_channels = output.ndim == 3 or (output.ndim == 4 and first == rest[0] != rest[1])
+    last_is_channels = output.ndim == 3
+    if output.ndim == 4:
+        _, a, b, c = output.shape
+        last_is_channels = _is_space(a, b, ratio) and not _is_space(b, c, ratio)
     return output.movedim(-1, 1) if last_is_channels else output
+
+
+def _is_space(height: int, width: int, ratio: float) -> bool:
+    """Whether two sides are those of images of this ratio, up to the pixel that strides round away."""
+    return abs(height - width * ratio) < (1 if ratio != 1 else 0.5)
 
 
 def channel_means(
@@ -69,7 +77,9 @@ def channel_means(
     means_of: dict[str, list[Tensor]] = {}
 
     def see(name: str, output: Tensor) -> None:
-        means_of.setdefault(name, []).append(channels_first(output).flatten(2).mean(2).float().cpu())
+        means_of.setdefault(name, []).append(
+            channels_first(output, images.shape[-2] / images.shape[-1]).flatten(2).mean(2).float().cpu()
+        )
 
     with evaluating(model), watching(model, layer_names(model, layers), see):
         for part in tqdm(images.split(batch_size), desc="layers", leave=False, delay=1):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_labels, expect_shape
+from sslnb.core.checks import expect, expect_features, expect_finite, expect_labels, expect_real, expect_shape
 
 ROWS = 4096  # read at a time
 FLOOR = torch.finfo(torch.float32).eps  # of the greatest singular value of class means: below is rounding
@@ -33,6 +33,7 @@ def neural_collapse(
     Source: Papyan, Han and Donoho 2020, "Prevalence of neural collapse", figures 2–7.
     """
     means, mean = _class_means(h, labels)
+    h, labels = h.detach(), labels.long()
     classes = len(means)
     m = means - mean  # K×d
     lengths, (rows, columns) = m.norm(dim=1), torch.triu_indices(classes, classes, 1)
@@ -58,18 +59,17 @@ def neural_collapse(
 
 def _class_means(h: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Means of the classes [K,d] and of all features [d]."""
-    expect_shape(h, "h", "N", "d")
+    expect_features(h, "h")
+    expect_real(labels, "labels")
     expect_shape(labels, "labels", len(h))
-    expect(len(h) > 0, "h", "at least one sample", len(h))
-    expect_finite(h, "h")
+    expect_labels(labels, len(h))  # more classes than samples leave one without
     classes = int(labels.max()) + 1
-    expect_labels(labels, classes)
     expect(classes >= 2, "labels", "at least 2 classes", classes)
-    counts = labels.bincount(minlength=classes)
+    counts = labels.long().bincount(minlength=classes)
     expect(int(counts.min()) >= 1, "labels", "samples of each class", counts.tolist())
     sums = torch.zeros(classes, h.shape[1], dtype=torch.double, device=h.device)
     for part, label in zip(h.split(ROWS), labels.split(ROWS), strict=True):
-        sums.index_add_(0, label, part.double())
+        sums.index_add_(0, label.long(), part.detach().double())
     return sums / counts[:, None], sums.sum(0) / len(h)
 
 
@@ -79,18 +79,20 @@ def _variability(h: Tensor, labels: Tensor, means: Tensor, m: Tensor) -> Tensor:
     v, s = v[s > FLOOR * s[0]], s[s > FLOOR * s[0]]
     within = torch.zeros_like(s)
     for part, label in zip(h.split(ROWS), labels.split(ROWS), strict=True):
-        within += ((part - means[label]) @ v.T).square().sum(0)
+        within += ((part.double() - means[label]) @ v.T).square().sum(0)
     return (within / len(h) / s.square()).sum()
 
 
 def _classifier(weight: Tensor, bias: Tensor | None, m: Tensor) -> tuple[Tensor, Tensor]:
+    expect_real(weight, "weight")
     expect_shape(weight, "weight", *m.shape)
     bias = torch.zeros(len(m), device=m.device) if bias is None else bias
+    expect_real(bias, "bias")
     expect_shape(bias, "bias", len(m))
     for name, part in {"weight": weight, "bias": bias}.items():
         expect_finite(part, name)
     expect(bool(weight.any()), "weight", "weights that are not all 0", "zeros")
-    return weight.double(), bias.double()
+    return weight.detach().double(), bias.detach().double()
 
 
 def _mismatch(h: Tensor, means: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -88,44 +88,62 @@ def _of_pooled(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Ten
 
 def _by_gradient(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Tensor:
     with gradients():
-        maps, outputs = _outputs(encoder, layer, x.clone().requires_grad_())
-        return torch.stack([_cam(maps, outputs[:, feature].sum()) for feature in features.tolist()], 1)
+        maps, outputs = _outputs(encoder, layer, x)
+        ratio = x.shape[-2] / x.shape[-1]
+        return torch.stack([_cam(maps, outputs[:, feature].sum(), ratio) for feature in features.tolist()], 1)
 
 
-def _cam(maps: Tensor, score: Tensor) -> Tensor:
+def _cam(maps: Tensor, score: Tensor, ratio: float) -> Tensor:
     """Grad-CAM [N,h,w] of a score that is a sum over samples, from a layer's output that it depends on."""
     (gradient,) = torch.autograd.grad(score, maps, retain_graph=True)
-    return (as_maps(gradient).mean((2, 3), keepdim=True) * as_maps(maps.detach())).sum(1).float().relu()
+    weights = as_maps(gradient, ratio).mean((2, 3), keepdim=True)
+    return (weights * as_maps(maps.detach(), ratio)).sum(1).float().relu()
 
 
-def as_maps(output: Tensor) -> Tensor:
+def as_maps(output: Tensor, ratio: float = 1.0) -> Tensor:
     """A layer's output as maps [N,C,h,w]: as it is, channels last, or a transformer's tokens of the image's patches.
 
-    Tokens that stand for no patch (class, distillation, registers) come first and are left aside. ``ValueError`` for an
-    output that is no map.
+    ``ratio`` is the images' height over their width. Tokens that stand for no patch (class, distillation, registers)
+    come first and are left aside. ``ValueError`` for an output that is no map.
     """
-    maps, got = channels_first(output), f"one that gives {list(output.shape)}"
+    maps, got = channels_first(output, ratio), f"one that gives {list(output.shape)}"
     if output.ndim == 3:
-        side = math.isqrt(maps.shape[2])
-        extra = maps.shape[2] - side**2
-        expect(extra <= EXTRA_TOKENS, "layer", "tokens of square images", got)
-        maps = maps[:, :, extra:].unflatten(2, (side, side))
+        tokens = maps.shape[2]
+        widths = [round(math.sqrt((tokens - extra) / ratio)) for extra in range(min(tokens, EXTRA_TOKENS + 1))]
+        grids = [(extra, round(w * ratio), w) for extra, w in enumerate(widths)]
+        fitting = [grid for grid in grids if grid[1] * grid[2] == tokens - grid[0]]
+        expect(bool(fitting), "layer", "tokens of the images' patches", got)
+        extra, *sides = fitting[0]
+        maps = maps[:, :, extra:].unflatten(2, sides)
     expect(maps.ndim == 4, "layer", "one with maps [N,C,h,w]", got)
     return maps
 
 
-@torch.no_grad()
 def map_layer(encoder: Encoder, images: Tensor, *, least: int = 4) -> str | None:
-    """The last of an encoder's own layers whose maps of such images have ``least`` pixels a side; None without one."""
+    """The last of an encoder's own layers with maps, at least ``least`` pixels a side, that features depend on.
+
+    None where there is none. Of a transformer's last block only the class token goes on, so that it says nothing.
+    """
     sides: dict[str, int] = {}
 
     def see(name: str, output: Tensor) -> None:
         with contextlib.suppress(ValueError):  # no map: features, or tokens of something else
-            sides[name] = min(as_maps(output).shape[-2:])
+            sides[name] = min(as_maps(output, ratio).shape[-2:])
 
-    with evaluating(encoder), watching(encoder, encoder.layer_names, see):
-        encoder(as_input(images[:2], encoder, encoder.mean.device))
-    return next((name for name in reversed(encoder.layer_names) if sides.get(name, 0) >= least), None)
+    x, ratio = as_input(images[:2], encoder, encoder.mean.device), images.shape[-2] / images.shape[-1]
+    with torch.no_grad(), evaluating(encoder), watching(encoder, encoder.layer_names, see):
+        encoder(x)
+    for name in reversed(encoder.layer_names):
+        if sides.get(name, 0) >= least and _reaches_features(encoder, name, x):
+            return name
+    return None
+
+
+def _reaches_features(encoder: Encoder, layer: str, x: Tensor) -> bool:
+    with evaluating(encoder), gradients():
+        maps, outputs = _outputs(encoder, layer, x)
+        (gradient,) = torch.autograd.grad(outputs.sum(), maps)
+    return bool(as_maps(gradient, x.shape[-2] / x.shape[-1]).any())
 
 
 def _expect_module(encoder: Encoder, name: str) -> None:
@@ -138,8 +156,9 @@ def _outputs(encoder: Encoder, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
     captured: list[Tensor] = []
 
     def keep(_name: str, output: Tensor) -> Tensor:
-        captured.append(output)
-        return output.clone()  # an in-place activation right behind the layer would overwrite what it gave
+        # The gradient begins here: nothing before it has to be differentiable.
+        captured.append(output.detach().requires_grad_())
+        return captured[-1].clone()  # an in-place activation right behind the layer would overwrite what it gave
 
     with watching(encoder, [layer], keep):
         outputs = called(encoder, x, "images")
@@ -176,10 +195,10 @@ def direction_heatmaps(
     with evaluating(encoder), gradients():
         for start in tqdm(range(0, len(images), batch_size), desc="heatmaps", leave=False, delay=1):
             part = slice(start, start + batch_size)
-            x = as_input(images[part], encoder, on).clone().requires_grad_()
+            x = as_input(images[part], encoder, on)
             maps, outputs = _outputs(encoder, layer, x)
             along = (directions if directions.ndim == 1 else directions[part]).to(on, outputs.dtype)
-            _enlarge(_cam(maps, (outputs * along).sum())[:, None], heatmaps[part][:, None])
+            _enlarge(_cam(maps, (outputs * along).sum(), x.shape[-2] / x.shape[-1])[:, None], heatmaps[part][:, None])
     return heatmaps
 
 

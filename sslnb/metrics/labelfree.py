@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_real, expect_shape
+from sslnb.core.checks import expect, expect_features, expect_finite, expect_real, expect_shape
 from sslnb.core.numerics import scaled, unit
 from sslnb.metrics.qscore import activation_rate, discriminative, q_score
 
@@ -78,23 +78,26 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> float:
     with 50 views each. ``ValueError`` for fewer than 2 images or views, or δ that is not positive.
     Source: Thilak et al. 2024 (arXiv 2312.04000).
     """
+    expect_real(views, "views")
     expect_shape(views, "views", "N", "V", "d")
     n, v, d = views.shape
-    expect(n >= 2 and v >= 2, "views", "at least 2 images with 2 views each", list(views.shape))
+    whole = n >= 2 and v >= 2 and d >= 1
+    expect(whole, "views", "at least 2 images with 2 views each, of some features", list(views.shape))
     expect(delta > 0, "delta", "a positive value", delta)
-    expect_real(views, "views")
     expect_finite(views, "views")
     views = views.detach()
     within, means = torch.zeros(d, d, dtype=torch.double, device=views.device), []
     for part in views.split(max(1, ROWS // v)):
         means.append(part.double().mean(1))
-        about = (part - means[-1][:, None]).flatten(0, 1)
+        about = (part.double() - means[-1][:, None]).flatten(0, 1)
         _add_products(within, about)
     within = _mirrored(within) / (n * (v - 1)) + delta * torch.eye(d, dtype=torch.double, device=views.device)
     means = torch.cat(means)
     means = (means - means.mean(0)) / math.sqrt(n - 1)
     # L⁻¹ Σ_b L⁻ᵀ with Σ_w = L Lᵀ has the eigenvalues of Σ_w^−½ Σ_b Σ_w^−½.
-    whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(within), means.T, upper=False).T
+    factor, failed = torch.linalg.cholesky_ex(within)
+    expect(not int(failed), "views", f"features in whose square delta={delta:g} is above rounding", "larger ones")
+    whitened = torch.linalg.solve_triangular(factor, means.T, upper=False).T
     return _effective_number(_eigenvalues(whitened.T @ whitened if n > d else whitened @ whitened.T))
 
 
@@ -126,13 +129,13 @@ def alignment(z1: Tensor, z2: Tensor, *, power: float = 2.0) -> float:
     """Mean of ‖z1_i − z2_i‖^power over pairs of views z1, z2 [N,d], scaled to unit length; lower is more alike.
 
     0 for equal directions, 2 on average for independent ones (power 2), at most 4. ``ValueError`` for shapes that
-    differ, no samples, a sample of length 0, or a power that is not positive. Source: Wang and Isola 2020,
+    differ, no samples, a sample of length 0, or a power outside (0, 100]. Source: Wang and Isola 2020,
     section 4.1.
     """
     _expect_directions(z1, "z1")
-    expect_shape(z2, "z2", *z1.shape)
     _expect_directions(z2, "z2")
-    expect(power > 0, "power", "a positive value", power)
+    expect_shape(z2, "z2", *z1.shape)
+    expect(0 < power <= 100, "power", "a value in (0, 100]", power)
     pairs = zip(_parts(z1, FEW), _parts(z2, FEW), strict=True)
     total = sum(float((unit(a) - unit(b)).norm(dim=1).pow(power).sum()) for a, b in pairs)
     return total / len(z1)
@@ -143,7 +146,7 @@ def feature_deviation(h: Tensor) -> float:
 
     Source: Chen and He 2021 (SimSiam), section 4.1 and figure 2.
     """
-    _expect_features(h, "h")
+    expect_features(h, "h")
     total = square = torch.zeros(h.shape[1], dtype=torch.double, device=h.device)
     first = unit(h[:1].detach().double())  # what varies is summed about a sample: no cancellation where all are alike
     for part in _parts(h, FEW):
@@ -158,7 +161,10 @@ def mean_q_score(h: Tensor, *, epsilon: float = 4.0) -> float:
 
     ``ValueError`` where no feature is highly activating at this ε. Source: Kalibhat et al. 2024, equation 1.
     """
-    return float(q_score(h, discriminative(activation_rate(h, epsilon)), epsilon).double().mean())
+    expect_features(h, "h")
+    rate = activation_rate(h.detach(), epsilon)
+    expect(bool(rate.any()), "h", f"features that stand out by {epsilon} deviations in some sample", "none")
+    return float(q_score(h.detach(), discriminative(rate), epsilon).double().mean())
 
 
 def _grams(h: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +172,7 @@ def _grams(h: Tensor) -> tuple[Tensor, Tensor]:
 
     Sums are about the mean c of the first rows: with δ = h − c, the second is Σ δδᵀ − N δ̄δ̄ᵀ, which cancels little.
     """
-    _expect_features(h, "h")
+    expect_features(h, "h")
     h = scaled(h.detach())  # all measures of a spectrum are of its shape alone
     n, c = len(h), h[:ROWS].double().mean(0)
     gram, total = torch.zeros(h.shape[1], h.shape[1], dtype=torch.double, device=h.device), torch.zeros_like(c)
@@ -222,13 +228,6 @@ def _parts(h: Tensor, rows: int) -> Iterator[Tensor]:
     return (part.double() for part in h.detach().split(rows))
 
 
-def _expect_features(h: Tensor, name: str) -> None:
-    expect_shape(h, name, "N", "d")
-    expect(h.numel() > 0, name, "at least one sample and feature", f"shape {list(h.shape)}")
-    expect_real(h, name)
-    expect_finite(h, name)
-
-
 def _expect_directions(z: Tensor, name: str) -> None:
-    _expect_features(z, name)
+    expect_features(z, name)
     expect(bool(z.any(1).all()), name, "samples that have a direction", "a sample of length 0")

@@ -4,10 +4,10 @@ Features h are [N,d]. Of more than ``samples`` of them that many are drawn by ``
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_finite, expect_shape
+from sslnb.core.checks import expect, expect_features, expect_shape
+from sslnb.core.numerics import scaled, unit
 
 SAMPLES = 5000  # their pairs take a second or two at 2,048 features
 ROWS = 1024  # of pairwise similarities at a time
@@ -32,13 +32,14 @@ def cluster_learnability(h: Tensor, seed: int = 0, *, clusters: int | None = Non
     apart; about 1 / clusters where neighbours tell nothing. ``ValueError`` for fewer samples than 2 per cluster, or a
     sample of length 0. Source: Lu et al. 2023 (arXiv 2206.01251).
     """
-    unit = F.normalize(_drawn(h, seed, samples).float(), dim=1)
-    n = len(unit)
-    expect(bool(unit.any(1).all()), "h", "samples that have a direction", "a sample of length 0")
+    directions = unit(_drawn(h, seed, samples).double()).float()
+    n = len(directions)
+    expect(bool(directions.any(1).all()), "h", "samples that have a direction", "a sample of length 0")
     clusters = int(n**0.5) if clusters is None else clusters
-    expect(1 <= clusters <= n // 2, "clusters", f"at least 1 and at most half of {n} samples", clusters)
-    label = kmeans(unit, clusters, seed)
-    known, asked = unit[: n // 2], unit[n // 2 :]  # in an order that was drawn
+    whole = isinstance(clusters, int) and 1 <= clusters <= n // 2
+    expect(whole, "clusters", f"at least 1 and at most half of {n} samples", clusters)
+    label = kmeans(directions, clusters, seed)
+    known, asked = directions[: n // 2], directions[n // 2 :]  # in an order that was drawn
     nearest = torch.cat([(part @ known.T).argmax(1) for part in asked.split(ROWS)])
     return float((label[nearest] == label[n // 2 :]).double().mean())
 
@@ -50,7 +51,7 @@ def intrinsic_dimension(h: Tensor, seed: int = 0, *, samples: int = SAMPLES) -> 
     over the 90 % smallest. Samples that equal another are counted once. ``ValueError`` for fewer than 3 different
     samples, or where all ratios are 1, as on a grid. Source: Facco et al. 2017 (TwoNN).
     """
-    points = _drawn(h, seed, samples).unique(dim=0).double()
+    points = scaled(_drawn(h, seed, samples).double()).unique(dim=0)
     n = len(points)
     expect(n >= 3, "h", "at least 3 different samples", n)
     points = points - points.mean(0)
@@ -69,6 +70,8 @@ def knn_agreement(z1: Tensor, z2: Tensor, *, k: int = 10, samples: int = SAMPLES
     1 where views agree, about k / (N − 1) where they have nothing in common: so N belongs to the number.
     ``ValueError`` as ``neighbour_overlap``.
     """
+    expect_features(z1, "z1")
+    expect_features(z2, "z2")
     expect_shape(z2, "z2", len(z1), "d")
     overlap = neighbour_overlap(_drawn(z1, seed, samples, "z1"), _drawn(z2, seed, samples, "z2"), k=k)
     return float(overlap.double().mean())
@@ -79,12 +82,16 @@ def neighbour_overlap(z1: Tensor, z2: Tensor, *, k: int = 10) -> Tensor:
 
     ``ValueError`` for shapes that do not fit, or k that is not in 1..N−1.
     """
-    expect_shape(z1, "z1", "N", "d")
+    expect_features(z1, "z1")
+    expect_features(z2, "z2")
     expect_shape(z2, "z2", len(z1), "d")
-    expect(1 <= k < len(z1), "k", f"at least 1 and fewer than the {len(z1)} samples", k)
-    for name, z in {"z1": z1, "z2": z2}.items():
-        expect_finite(z, name)
-    first, second = (_nearest(F.normalize(z.float(), dim=1), k) for z in (z1, z2))  # N×k
+    expect(
+        isinstance(k, int) and 1 <= k < len(z1),
+        "k",
+        f"at least 1 and fewer than the {len(z1)} samples",
+        k,
+    )
+    first, second = (_nearest(unit(z.detach().double()).float(), k) for z in (z1, z2))  # N×k
     return (first[:, :, None] == second[:, None]).any(2).float().mean(1)
 
 
@@ -125,10 +132,8 @@ def _nearest(points: Tensor, k: int) -> Tensor:
 
 def _drawn(h: Tensor, seed: int, samples: int, name: str = "h") -> Tensor:
     """At most ``samples`` of h [N,d] in an order that is drawn."""
-    expect_shape(h, name, "N", "d")
-    expect(samples >= 3, "samples", "at least 3", samples)
+    expect_features(h, name)
+    expect(isinstance(samples, int) and samples >= 3, "samples", "at least 3", samples)
     expect(len(h) >= 3, name, "at least 3 samples", len(h))
     order = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed))[:samples]
-    drawn = h[order.to(h.device)]
-    expect_finite(drawn, name)
-    return drawn
+    return h.detach()[order.to(h.device)]

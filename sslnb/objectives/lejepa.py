@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_shape
+from sslnb.core.checks import expect, expect_real, expect_shape
 from sslnb.core.distributed import gather
 from sslnb.encoders.encoder import Encoder
-from sslnb.objectives.parts import by_size, in_float32, mlp
+from sslnb.objectives.parts import by_size, expect_embeddings, expect_views, in_float32, mlp
 from sslnb.objectives.two_views import MultiCropViews
 
 __all__ = ["LeJEPA", "lejepa", "sigreg"]
@@ -33,7 +33,8 @@ def sigreg(z: Tensor, directions: Tensor) -> Tensor:
     √(2π) − √(2π/3) ≈ 1.06 is expected of a Gaussian sample of any size, 0.41·N is that of z = 0. ``ValueError`` for
     other shapes or no samples. Source: Balestriero and LeCun 2025, definition 2 and section 4.2.3.
     """
-    expect_shape(z, "z", "N", "d")
+    expect_embeddings(z, "z", "N", "d")
+    expect_real(directions, "directions")
     expect_shape(directions, "directions", "M", z.shape[1])
     expect(len(z) > 0, "z", "at least one sample", "an empty batch")
     expect(len(directions) > 0, "directions", "at least one", "none")
@@ -42,7 +43,7 @@ def sigreg(z: Tensor, directions: Tensor) -> Tensor:
     phi = (-t.square() / 2).exp()
     weight = 2 * t[1] * phi
     weight[[0, -1]] /= 2
-    x = (z @ directions.T)[..., None] * t  # N×M×T
+    x = (z @ directions.to(z).T)[..., None] * t  # N×M×T
     error = (x.cos().mean(0) - phi).square() + x.sin().mean(0).square()  # M×T
     return len(z) * (error @ weight).mean()
 
@@ -55,9 +56,7 @@ def lejepa(views: Sequence[Tensor], directions: Tensor, weight: float = 0.05, ta
     itself, along directions [M,d]. ``ValueError`` for other shapes, an empty batch, fewer than two views, λ outside
     [0, 1], or targets that are not in 1..V. Source: Balestriero and LeCun 2025, definition 2 and section 5.
     """
-    expect(len(views) >= 2, "views", "at least 2", len(views))
-    for i, z in enumerate(views):
-        expect_shape(z, f"views[{i}]", *(("N", "d") if i == 0 else views[0].shape))
+    expect_views(views, "views", 2)
     expect(0 <= weight <= 1, "weight", "a share in [0, 1]", weight)
     expect(1 <= targets <= len(views), "targets", f"at least 1 and at most {len(views)} views", targets)
     regularizer = torch.stack([sigreg(z, directions) for z in views]).mean()

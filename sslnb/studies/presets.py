@@ -44,6 +44,8 @@ def listed(value: object) -> object:
 
 def _path(value: object) -> Path | None:
     """The path in a value such as ``folder:PATH`` or ``checkpoint:PATH?arch=…``; None where there is none."""
+    if isinstance(value, str) and value.endswith(".npz") and not value.startswith(tuple(f"{k}:" for k in PATHS)):
+        value = f"npz:{value}"
     kind, _, path = value.partition(":") if isinstance(value, str) else ("", "", "")
     ends = {"checkpoint": path.partition("?")[0], "hf": path.partition("?")[0], "python": path.rpartition(":")[0]}
     return home(ends.get(kind, path)) if kind in PATHS else None
@@ -131,7 +133,7 @@ class Parameters(BaseModel):
         except ValidationError as error:
             raise ValueError(_in_one_line(error)) from error
         made._asked = frozenset(changed)
-        for name in made._asked & {"compared", "regularized"}:
+        for name in made._asked & {"compared", "regularized"} if made.pool in SCALES else ():
             for objective in getattr(made, name):
                 expect_known(objective, sorted(SCALES[made.pool].variants), name)
         return made

@@ -119,6 +119,9 @@ class Context:
         for split, images in splits.items():
             some = len(images.labels.unique()) > 1
             expect(some, argument, "images of at least two classes", f"{images.name}, whose {split} split has one")
+        shapes = {split: list(images.images.shape[1:]) for split, images in splits.items()}
+        one = len({*map(tuple, shapes.values())}) == 1
+        expect(one, argument, "splits whose images are alike in channels and size", shapes)
         images = next(iter(splits.values())).images
         expect_takes(self.architecture, images, argument)
         self._note_size("pool", self.architecture, images.shape[-1])

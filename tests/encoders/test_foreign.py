@@ -1,8 +1,10 @@
 """Other projects' checkpoints: each layout, written as its project does, gives the features of its own network."""
 
+import argparse
 import pickle
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
@@ -33,7 +35,7 @@ def prefixed(body: nn.Module, prefix: str, **more: Tensor) -> dict[str, Tensor]:
     return {prefix + name: value for name, value in body.state_dict().items()} | more
 
 
-HEAD = {"projector.0.weight": torch.zeros(4, 512)}
+HEAD = {"projector.0.weight": torch.zeros(4, 512), "classifier.weight": torch.zeros(10, 512)}
 LAYOUTS: dict[str, tuple[dict[str, object], Callable[[nn.Module], dict]]] = {
     "solo-learn": (
         {"stem": "cifar", "padding": 2},
@@ -68,7 +70,9 @@ LAYOUTS: dict[str, tuple[dict[str, object], Callable[[nn.Module], dict]]] = {
         {"stem": "cifar"},
         lambda b: {
             "model": {k.replace("downsample", "shortcut"): v for k, v in prefixed(b, "encoder.module.").items()}
-            | {"head.0.w": HEAD["projector.0.weight"]}
+            | {"head.0.w": HEAD["projector.0.weight"]},
+            "opt": argparse.Namespace(epochs=1000, model="resnet18"),
+            "best_acc": np.float64(91.7),
         },
     ),
     "DINO": (
@@ -136,10 +140,11 @@ def test_lightlys_own_networks_give_their_features(name: str, cut: bool, tmp_pat
         theirs.train()(torch.rand(8, 3, 32, 32))
     theirs.linear = nn.Identity()
     x = torch.rand(2, 3, 32, 32)
-    with torch.no_grad():
-        expected = theirs.eval()(x)
     backbone = nn.Sequential(*list(theirs.children())[:-1], nn.AdaptiveAvgPool2d(1)) if cut else theirs
-    torch.save({"state_dict": prefixed(backbone, "backbone.")}, tmp_path / "theirs.ckpt")
+    with torch.no_grad():
+        expected = backbone.eval()(x).flatten(1)  # cut open, it has no activation behind the stem
+    about = {"pytorch-lightning_version": "2.0", "epoch": 3}
+    torch.save(about | {"state_dict": prefixed(backbone, "backbone.")}, tmp_path / "theirs.ckpt")
     encoder = load_encoder(f"checkpoint:{tmp_path / 'theirs.ckpt'}?normalisation=none")
     with torch.no_grad():
         torch.testing.assert_close(encoder(x), expected, atol=1e-6, rtol=1e-5)

@@ -60,6 +60,9 @@ class Mine(Wrapped):
 
 def number():
     return 3
+
+def broken():
+    raise KeyError("x")
 """
 
 
@@ -75,8 +78,9 @@ def test_a_file_of_code_gives_its_encoder(tmp_path) -> None:
         ("absent.py:Mine", r"spec: expected python:FILE\.py:NAME with a file that exists"),
         ("net.py", r"spec: expected python:FILE\.py:NAME"),
         ("net.py:", r"spec: expected python:FILE\.py:NAME"),
-        ("net.py:Yours", "spec: expected a name that .* defines, got 'Yours'"),
+        ("net.py:Yours", r"spec: expected an encoder from Yours\(\) of net.py, got AttributeError"),
         ("net.py:number", r"spec: expected an Encoder from number\(\), got int"),
+        ("net.py:broken", r"spec: expected an encoder from broken\(\) of net.py, got KeyError: 'x'"),
         ("net.txt:Mine", "spec: expected a file of Python code"),
     ],
 )

@@ -17,6 +17,7 @@ from sslnb.features import extract
 from sslnb.features.layers import channel_means, channels_first
 from sslnb.metrics import cka_matrix, feature_heatmaps
 from sslnb.metrics.heatmaps import as_maps, map_layer
+from sslnb.objectives.registry import get
 
 # One of each kind: plain, residual, dense, inverted, with settings beside the weights, transformers of both layouts.
 TORCHVISION = ("densenet121", "googlenet", "mobilenet_v3_small", "resnet18", "swin_t")
@@ -177,6 +178,15 @@ def test_channels_are_brought_forward(shape, wanted) -> None:
     assert channels_first(torch.zeros(shape)).shape == wanted
 
 
+HIGH = [(64, 64, 32), (64, 32, 16), (14, 7, 384), (128, 9), (129, 9)]
+
+
+@pytest.mark.parametrize(("shape", "sides"), zip(HIGH, [(64, 32), (32, 16), (14, 7), (16, 8), (16, 8)], strict=True))
+def test_images_that_are_not_square_tell_space_by_their_ratio(shape, sides) -> None:
+    """Twice as high as wide: maps of 64 channels, of Swin with channels last, tokens of 16 × 8 patches."""
+    assert as_maps(torch.zeros(2, *shape), ratio=2.0).shape[2:] == sides
+
+
 def test_means_of_tokens_are_over_tokens() -> None:
     encoder = seeded(timm_encoder, "vit_tiny_patch16_224")
     x = noise(encoder, 224)
@@ -192,7 +202,7 @@ def test_tokens_are_maps_without_those_of_no_patch(tokens: int, extra: int) -> N
     maps, side = as_maps(output), math.isqrt(tokens)
     assert maps.shape == (2, 3, side, side)
     assert torch.equal(maps[1, 2].flatten(), torch.arange(extra, tokens).float())
-    with pytest.raises(ValueError, match="layer: expected tokens of square images"):
+    with pytest.raises(ValueError, match="layer: expected tokens of the images' patches"):
         as_maps(torch.zeros(2, 77, 3))
 
 
@@ -217,7 +227,11 @@ def test_a_transformers_heatmap_is_grad_cam_of_its_tokens() -> None:
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [("vit_tiny_patch16_224", "model.norm"), ("repvgg_a0", "model.stages"), ("dla34", "model.level5")],
+    [
+        ("vit_tiny_patch16_224", "model.blocks.10"),  # of the last block only the class token goes on
+        ("repvgg_a0", "model.stages"),
+        ("dla34", "model.level5"),
+    ],
 )
 def test_a_sensible_layer_is_found_for_heatmaps(name: str, layer: str) -> None:
     encoder = seeded(timm_encoder, name)
@@ -226,4 +240,11 @@ def test_a_sensible_layer_is_found_for_heatmaps(name: str, layer: str) -> None:
     assert found == layer
     assert min(as_maps(extract(encoder, images, layers=[found])[found]).shape[-2:]) >= 4
     assert map_layer(encoder, images, least=500) is None
-    assert feature_heatmaps(encoder, images, [0], layer=found).shape == (2, 1, 224, 224)
+    heat = feature_heatmaps(encoder, images, range(8), layer=found)
+    assert heat.shape == (2, 8, 224, 224) and (name == "repvgg_a0" or heat.sum() > 0)
+
+
+def test_an_encoder_of_colours_that_has_no_gradient_in_its_images_has_heatmaps() -> None:
+    encoder = get("cmc").build_encoder(18, width=4, stem="cifar", in_channels=3).eval()
+    heat = feature_heatmaps(encoder, noise(encoder, 32), [0, 1, 30], layer="second.layer2")
+    assert heat.shape == (2, 3, 32, 32) and torch.isfinite(heat).all()

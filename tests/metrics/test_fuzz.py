@@ -158,6 +158,7 @@ LOSSES = set(objectives.__all__)  # of embeddings that are not finite: training 
 MAY_BE_NAN = LOSSES | {
     "LinearProbeGrid", "RBF CKA", "RSA", "auroc", "cka_matrix", "class_rates", "excess_kurtosis",
     "linear_cka, unbiased", "loss_surface", "margins", "mutual_information", "hessian_trace", "top_eigenvalue",
+    "neural_collapse",  # without a classifier
 }  # fmt: skip
 MAY_BE_INFINITE = {"margins"}  # where no class can be reached
 

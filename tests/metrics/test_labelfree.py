@@ -266,7 +266,7 @@ def test_the_mean_quality_score_is_that_of_the_discriminative_features():
     expected = q_score(h, discriminative(activation_rate(h, 3.0)), 3.0).mean()
     assert mean_q_score(h, epsilon=3.0) == pytest.approx(float(expected), rel=1e-5)
     assert mean_q_score(5 * h, epsilon=3.0) == pytest.approx(float(expected), rel=1e-5)
-    with pytest.raises(ValueError, match="rate: expected at least one feature that is highly activating"):
+    with pytest.raises(ValueError, match="h: expected features that stand out by"):
         mean_q_score(torch.ones(10, 8))
 
 
@@ -319,8 +319,8 @@ def test_every_measure_is_public_and_a_number(name):
     ("call", "says"),
     [
         (lambda: rankme(torch.ones(5)), r"h: expected shape \[N, d\], got shape \[5\]"),
-        (lambda: nesum(torch.ones(0, 5)), r"h: expected at least one sample and feature, got \[0, 5\]"),
-        (lambda: alpha_req(torch.ones(5, 0)), r"h: expected at least one sample and feature, got \[5, 0\]"),
+        (lambda: nesum(torch.ones(0, 5)), r"h: expected at least one sample and feature, got shape \[0, 5\]"),
+        (lambda: alpha_req(torch.ones(5, 0)), r"h: expected at least one sample and feature, got shape \[5, 0\]"),
         (lambda: lidar(torch.ones(5, 4)), r"views: expected shape \[N, V, d\]"),
         (lambda: lidar(torch.ones(1, 4, 3)), "views: expected at least 2 images with 2 views each"),
         (lambda: lidar(torch.ones(4, 1, 3)), "views: expected at least 2 images with 2 views each"),
@@ -330,7 +330,7 @@ def test_every_measure_is_public_and_a_number(name):
         (lambda: uniformity(torch.ones(4, 3), t=0.0), r"t: expected a value in \(0, 20\], at which .* got 0.0"),
         (lambda: alignment(torch.ones(4, 3), torch.ones(4, 2)), r"z2: expected shape \[4, 3\], got shape \[4, 2\]"),
         (lambda: alignment(torch.ones(4, 3), torch.zeros(4, 3)), "z2: expected samples that have a direction"),
-        (lambda: alignment(torch.ones(4, 3), torch.ones(4, 3), power=0.0), "power: expected a positive value"),
+        (lambda: alignment(torch.ones(4, 3), torch.ones(4, 3), power=0.0), "power: expected a value in"),
     ],
 )
 def test_bad_input_is_refused(call, says):

@@ -172,11 +172,20 @@ def test_neighbours_are_found_in_parts(monkeypatch):
     [
         (lambda: clid(torch.ones(5)), r"h: expected shape \[N, d\], got shape \[5\]"),
         (lambda: clid(draw(9, 2), samples=2), "samples: expected at least 3, got 2"),
-        (lambda: cluster_learnability(draw(9, 2), clusters=5), "clusters: expected at least 1 and at most half of 9"),
+        (
+            lambda: cluster_learnability(draw(9, 2), clusters=5),
+            "clusters: expected at least 1 and at most half of 9",
+        ),
         (lambda: cluster_learnability(torch.zeros(9, 2)), "h: expected samples that have a direction"),
         (lambda: knn_agreement(draw(9, 2), draw(8, 2)), r"z2: expected shape \[9, d\], got shape \[8, 2\]"),
-        (lambda: neighbour_overlap(draw(9, 2), draw(9, 2), k=9), "k: expected at least 1 and fewer than the 9 samples"),
-        (lambda: neighbour_overlap(draw(9, 2), draw(9, 2), k=0), "k: expected at least 1 and fewer than the 9 samples"),
+        (
+            lambda: neighbour_overlap(draw(9, 2), draw(9, 2), k=9),
+            "k: expected at least 1 and fewer than the 9 samples",
+        ),
+        (
+            lambda: neighbour_overlap(draw(9, 2), draw(9, 2), k=0),
+            "k: expected at least 1 and fewer than the 9 samples",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, says):

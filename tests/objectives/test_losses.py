@@ -763,7 +763,7 @@ def test_sup_con_refuses_other_shapes(z, labels, message):
         (lambda: sigreg(ONES, torch.ones(3, 7)), r"directions: expected shape \[M, 8\], got shape \[3, 7\]"),
         (lambda: sigreg(ONES[:0], ONES), "z: expected at least one sample, got an empty batch"),
         (lambda: sigreg(ONES, ONES[:0]), "directions: expected at least one, got none"),
-        (lambda: lejepa([ONES], ONES), "views: expected at least 2, got 1"),
+        (lambda: lejepa([ONES], ONES), "views: expected at least 2 views, got 1"),
         (lambda: lejepa([ONES, torch.ones(4, 7)], ONES), r"views\[1\]: expected shape \[4, 8\], got shape \[4, 7\]"),
         (lambda: lejepa([ONES] * 2, ONES, 1.5), r"weight: expected a share in \[0, 1\], got 1.5"),
         (lambda: lejepa([ONES] * 2, ONES, targets=3), "targets: expected at least 1 and at most 2 views, got 3"),
