@@ -41,9 +41,9 @@ def load_encoder(spec: str) -> Encoder:
 
     ``resnetNN`` starts at random; torchvision and timm bring their default pretrained weights, which they download
     on first use; a checkpoint is one that ``sslnb pretrain`` or :func:`save_encoder` wrote, or another project's ResNet
-    (``checkpoint:PATH?prefix=…&arch=…&stem=…&padding=…&normalisation=…``, where the file does not tell); ``python:FILE.py:NAME``
-    is what NAME() gives in a file of one's own, which is executed; a pool's encoder is named by scale, variant, seed,
-    and ``@STEP`` for an early one. Raises ``ValueError`` for anything else, naming the forms.
+    (``checkpoint:PATH?prefix=…&arch=…&stem=…&padding=…&normalisation=…``, where the file does not tell);
+    ``python:FILE.py:NAME`` is what NAME() gives in a file of one's own, which is executed; a pool's encoder is named by
+    scale, variant, seed, and ``@STEP`` for an early one. Raises ``ValueError`` for anything else, naming the forms.
     """
     kind, _, rest = spec.partition(":")
     if not rest and kind in ("resnet18", "resnet34", "resnet50"):
