@@ -42,7 +42,9 @@ def folder(path: Path, root: Path, size: int | None) -> Source:
     path = path.resolve()
     named = [(split_named(p.name), p) for p in _subfolders(path)]
     splits = {split: p for split, p in named if split}
-    if not splits or _table(path) or (len(splits) == 1 and len(named) > 1):  # "train" may be a class, beside others
+    # "train" may be a class beside others, if it holds pictures alone.
+    a_class = len(splits) == 1 < len(named) and not _subfolders(*splits.values())
+    if not splits or _table(path) or a_class:
         return trees(path.name, {"train": path}, root, size)
     expect(len(named) == len(splits), str(path), "one folder per split and no others", [p.name for _, p in named])
     outside = Aside(path)

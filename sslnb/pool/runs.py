@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from sslnb.core.checks import expect
-from sslnb.core.files import atomic
+from sslnb.core.files import atomic, cache_root
 from sslnb.core.provenance import provenance
 from sslnb.data import ImageSet
 from sslnb.encoders.encoder import Encoder
@@ -47,6 +47,8 @@ def last_step(member: Member) -> int:
 
 def find(member: Member, step: int | None = None) -> tuple[Path, Entry] | None:
     """Folder and description of a finished run's encoder, or of the one kept at a step; None where it is not there."""
+    if not (cache_root() / "encoders").is_dir():  # nothing has run here: no images are needed to know that
+        return None
     path = _described(member, step or last_step(member))
     return (path.parent, Entry.model_validate_json(path.read_text())) if path.is_file() else None
 

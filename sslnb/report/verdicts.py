@@ -65,9 +65,10 @@ def learned(result: Result) -> Markdown:
     return table(("encoder", "seeds", "linear, %", "kNN, %", "hours", "learned"), rows)
 
 
-def notes(result: Result) -> Markdown:
-    """What has to be known before a result is read; nothing where there is nothing to say."""
-    return Markdown("\n\n".join(f"> {note}" for note in result.facts.get("notes", [])))
+def notes(result: Result) -> Markdown | None:
+    """What has to be known before a result is read; None, which shows nothing, where there is nothing to say."""
+    said = result.facts.get("notes", [])
+    return Markdown("\n\n".join(f"> {note}" for note in said)) if said else None
 
 
 def origin(result: Result) -> Markdown:

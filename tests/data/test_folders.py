@@ -192,7 +192,17 @@ def test_folders_of_splits_go_by_several_names_in_any_case(tmp_path, names):
     assert found.splits == ("train", "val", "test")[: len(list(filter(None, names)))]
 
 
-@pytest.mark.parametrize("names", [("train", "val", "valid"), ("train", "test", "extra"), ("val", "test", "other")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "valid"),
+        ("train", "test", "extra"),
+        ("val", "test", "other"),
+        ("train", "unlabeled"),
+        ("train", "dev"),
+        ("val", "valid"),
+    ],
+)
 def test_folders_that_are_no_splits_beside_some_that_are_get_refused(tmp_path, names):
     for name in names:
         write_picture(tmp_path / "photos" / name / "c" / "1.png")

@@ -120,6 +120,8 @@ def test_what_ships_stays_valid_without_the_cache_and_says_where_it_comes_from(p
     assert entry.config["objective"] == "supervised" and set(entry.accuracy) == {"knn", "linear"}
     assert {"command", "commit", "hardware", "versions"} <= entry.provenance.keys()
     assert pool.floor()["pixels"] > 0
+    monkeypatch.setattr(Member, "images", lambda *_: pytest.fail("what ships is listed without the images"))
+    assert Pool("tiny").members() == ("wide/0",)
     monkeypatch.setattr(Member, "images", lambda _, split="train": load("digit-scenes", split, limit=90))
     with pytest.raises(ValueError, match="pool: tiny/wide/0: expected training on 90 images of digit-scenes"):
         Pool("tiny").floor()

@@ -77,3 +77,8 @@ def test_the_live_explorer_draws_again_when_a_control_moves(recorded):
         before = image.value
         control.value = value
         assert image.value != before
+
+
+def test_notes_are_shown_where_there_are_some_and_nothing_else_is() -> None:
+    assert report.notes(Result("separability")) is None
+    assert report.notes(Result("separability", {}, {"notes": ["a", "b"]})).data == "> a\n\n> b"
