@@ -114,12 +114,10 @@ class Parameters(BaseModel):
         ``ValueError`` for an unknown profile or name (with the nearest valid one) or a value of the wrong kind.
         """
         expect_known(profile, PROFILES, "profile")
-        expect(
-            not {"dataset", cls.IMAGES} <= set(changes) or cls.IMAGES == "dataset",
-            "dataset",
-            f"either this or {cls.IMAGES}",
-            "both",
-        )
+        alike = ("dataset", cls.IMAGES)  # a notebook's cell sets its own to None
+        changes = {name: value for name, value in changes.items() if value is not None or name not in alike}
+        both = cls.IMAGES != "dataset" and {"dataset", cls.IMAGES} <= set(changes)
+        expect(not both, "dataset", f"either this or {cls.IMAGES}", "both")
         changes = {cls.IMAGES if name == "dataset" else name: value for name, value in changes.items()}
         for name in changes:
             expect_known(name, tuple(cls.model_fields), "parameter")

@@ -165,3 +165,14 @@ def test_damaged_mismatched_and_unwritable_results_are_refused(tmp_path) -> None
     with pytest.raises(TypeError, match="facts: expected JSON-able values, got set"):
         Result("toy", data, {"a": {1}}).save(tmp_path / "three")
     assert not list(tmp_path.glob("three*"))
+
+
+def test_one_word_for_the_images_in_every_study_also_beside_a_notebooks_own() -> None:
+    class Several(Toy):
+        IMAGES = "sets"
+
+    assert Several.of(dataset="x,y").sets == ("x", "y") == Several.of(dataset="x,y", sets=None).sets
+    injected = {"sets": None, "dataset": "x", "In": ["sets = None", '# Parameters\ndataset = "x"\n']}
+    assert Several.from_notebook(injected).sets == ("x",) and Several.of(sets="a", dataset=None).sets == ("a",)
+    with pytest.raises(ValueError, match=r"^dataset: expected either this or sets, got both$"):
+        Several.of(dataset="x", sets="y")
