@@ -111,9 +111,9 @@ class Scale(Plan):
         return Member(f"{name}/{seed}", config, *source, tuple(epochs), self.steps, variant.split, initial)
 
 
-def scale(name: str) -> Plan:
+def scale(name: str, argument: str = "scale") -> Plan:
     """The plan of a pool; ``ValueError`` names the nearest one."""
     from sslnb.pool.scales import SCALES
 
-    expect_known(name, tuple(SCALES), "scale")
+    expect_known(name, tuple(SCALES), argument)
     return SCALES[name]

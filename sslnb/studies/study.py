@@ -26,7 +26,7 @@ from sslnb.pool import Pool
 from sslnb.pool import train as pool_training
 from sslnb.pool.members import Scale, scale
 from sslnb.pool.pool import MATCHED, UNTRAINED
-from sslnb.pool.scales import QUICK_POOLS, SCALES
+from sslnb.pool.scales import QUICK_POOLS
 from sslnb.studies.presets import Parameters
 
 RECORDED = Path(__file__).resolve().parents[2] / "book" / "results"
@@ -42,8 +42,7 @@ class Context:
         self.notes: list[str] = []  # what the page has to say: where a set was smaller than a preset asks for, …
         self.checksums: dict[str, str] = {}  # of the images that were measured on
         self.memory: dict = {}  # what a step leaves for later ones and no result holds: probes, features
-        expect_known(parameters.pool, tuple(SCALES), "pool")  # which a preset may name before anybody plans it
-        self.plan = scale(parameters.pool)
+        self.plan = scale(parameters.pool, "pool")  # which a preset may name before anybody plans it
         self.own = load_encoder(parameters.encoder).eval() if parameters.encoder else None
 
     @functools.cached_property
@@ -63,13 +62,14 @@ class Context:
         """Objective and seed of everything that is measured: members, the untrained twin of each seed, the user's."""
         asked = self.parameters.objectives
         members = [(name.rpartition("/")[0], int(name.rpartition("/")[2])) for name in self.pool.members()]
-        for objective in (asked or ()) if members else ():
-            expect_known(objective, sorted({name for name, _ in members}), "objectives")
         ask = f"finished encoders (sslnb pool train --scale {self.plan.name} makes them)"
         expect(bool(members), "pool", ask, f"none in {self.plan.name}")
-        missing = [name for name in self.plan.variants if name not in dict(members)]
+        trained = {name for name, _ in members}
+        for objective in asked or ():
+            expect_known(objective, sorted(trained), "objectives")
+        missing = [name for name in self.plan.variants if name not in trained]
         if missing and asked is None:
-            self.notes.append(f"pool {self.plan.name}: left out, as not trained yet: {', '.join(missing)}")
+            self.note(f"pool {self.plan.name}: left out, as not trained yet: {', '.join(missing)}")
         chosen = [(name, seed) for name, seed in members if asked is None or name in asked]
         twins = [(UNTRAINED, seed) for seed in sorted({seed for _, seed in chosen})]
         return (*chosen, *twins, *([(OWN, 0)] if self.own else []))
@@ -104,14 +104,18 @@ class Context:
             "learned": ("objective", [name in trained and name not in self.unlearned for name in objectives]),
         }
 
+    def note(self, text: str) -> None:
+        """Have the page say something, once however many steps come upon it."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def at_most(self, field: str, have: int) -> int:
         """A field's value, or what there is: a preset's is cut and noted, ``ValueError`` for one that was asked for."""
         wanted = getattr(self.parameters, field)
         if wanted <= have:
             return wanted
         expect(not self.parameters.asked(field), field, f"at most {have:,}, as many as there are", wanted)
-        note = f"{field}: {have:,}, where {wanted:,} were asked for"
-        self.notes += [] if note in self.notes else [note]
+        self.note(f"{field}: {have:,}, where {wanted:,} were asked for")
         return have
 
     def expect_usable(self, argument: str, splits: Mapping[str, ImageSet], *, by_own: bool = True) -> None:
@@ -132,8 +136,9 @@ class Context:
     def _note_size(self, argument: str, encoder: Encoder, side: int) -> None:
         """Say where weights were made for larger images."""
         made_for = encoder.side
-        note = f"{argument}: its weights were made for images of {made_for} px, these have {side} px (size={made_for})"
-        self.notes += [note] if made_for and side < made_for and note not in self.notes else []
+        if made_for and side < made_for:
+            wanted = f"its weights were made for images of {made_for} px, these have {side} px (size={made_for})"
+            self.note(f"{argument}: {wanted}")
 
     @functools.cache  # noqa: B019 - a context lives as long as its study
     def images(
@@ -149,7 +154,7 @@ class Context:
         described = f"{name}, {split}" + (f", classes {' '.join(map(str, classes))}" if classes else "")
         described += f", {side} px" if side else ""
         if limit is not None and len(images) < limit:
-            self.notes.append(f"{described}: {len(images):,} images, where {limit:,} were asked for")
+            self.note(f"{described}: {len(images):,} images, where {limit:,} were asked for")
         self.checksums[described] = images.checksum()
         return images
 
@@ -221,6 +226,8 @@ class Run:
             expect(trained, "pool", f"one that was trained here, as {study.name} looks into that", parameters.pool)
             study.check(self.context)
             facts = {"parameters": parameters.as_dict(), "provenance": provenance(seconds={}), "notes": []}
+            if self.context.own is not None:
+                facts["provenance"]["encoder"] = weights_checksum(self.context.own)
             self.result = Result(study.name, self.context.data, facts)
 
     def step(self, name: str) -> xr.Dataset:
@@ -243,8 +250,6 @@ class Run:
         if "names" in vars(self.context):  # a study need not ask for encoders
             members = [f"{name}/{seed}" for name, seed in self.context.names if name not in (UNTRAINED, OWN)]
             facts["provenance"]["encoders"] = {name: self.context.pool.entry(name).sha256 for name in members}
-        if self.context.own is not None:
-            facts["provenance"]["encoder"] = weights_checksum(self.context.own)
 
     def all(self) -> Result:
         """Every step, then the claims."""

@@ -88,7 +88,7 @@ def _compared_images(context: Context) -> ImageSet:
     test = context.images(p.dataset, "test", p.test_limit)
     if len(test) >= 2 * p.gram_batch or p.dataset == context.plan.dataset:
         return test
-    context.notes.append(f"{p.dataset}: images of all splits are compared, since the test split has {len(test)}")
+    context.note(f"{p.dataset}: images of all splits are compared, since the test split has {len(test)}")
     parts = [context.images(p.dataset, split) for split in ("train", "val", "test")]
     images, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels"))
     return at_most(ImageSet(images, labels, test.classes, None, test.name), p.test_limit)
@@ -277,9 +277,7 @@ def indices(context: Context) -> xr.Dataset:
     first = channel_means(n.first, images, blocks)
     wide = [name for name in blocks if first[name].shape[1] + 1 >= len(images)]
     if wide:
-        context.notes.append(
-            f"indices: without {', '.join(wide)}, which have too many channels for {len(images)} images"
-        )
+        context.note(f"indices: without {', '.join(wide)}, which have too many channels for {len(images)} images")
     blocks = [name for name in blocks if name not in wide]
     pairs = n.objectives if len(n.seeds) > 1 else n.objectives[1:]  # with itself only where there is another seed
     values = np.full((len(pairs), len(INDICES), len(blocks)), np.nan)

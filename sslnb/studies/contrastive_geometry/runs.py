@@ -49,7 +49,7 @@ class Runs:
 
     def __init__(self, context: Context) -> None:
         p = self.parameters = context.parameters
-        self.notes = context.notes
+        self.note = context.note
         self.tasks = _tasks(context)
         self.classes = len(self.tasks[0].train.classes)
         self.per_class = self._per_class()
@@ -65,7 +65,7 @@ class Runs:
         have = int(min(counts))
         expect(have > 0, "tasks", f"classes with images in both splits of {self.parameters.target}", "a class without")
         if have < wanted:
-            self.notes.append(f"models are compared over {have} images of each class, where {wanted} were asked for")
+            self.note(f"models are compared over {have} images of each class, where {wanted} were asked for")
         return min(wanted, have)
 
     def _fits(self, run: Run) -> bool:
@@ -142,7 +142,7 @@ class Runs:
         for run in tqdm(self.runs, desc="fine-tuning", unit="run"):
             tuned = [self._tuned(run, t) for t in range(len(self.tasks))]
             if any(result is None for result in tuned):
-                self.notes.append(f"{run.objective}, seed {run.seed}: left out, fine-tuning stopped being finite")
+                self.note(f"{run.objective}, seed {run.seed}: left out, fine-tuning stopped being finite")
                 continue
             for t, (model, outputs) in enumerate(tuned):
                 models[len(sound), t] = model

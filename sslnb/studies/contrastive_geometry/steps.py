@@ -262,8 +262,7 @@ def robustness(context: Context) -> xr.Dataset:
     for (r, t), model in tqdm(runs.models.items(), desc="attacks", unit="model"):
         model.to(on)
         if not model.encoder.differentiable:
-            note = f"{runs.runs[r].objective}: not attacked, its conversion of colours has no gradient"
-            context.notes += [note] if note not in context.notes else []
+            context.note(f"{runs.runs[r].objective}: not attacked, its conversion of colours has no gradient")
             continue
         with device.autocast(on, device.best_precision(on)):
             for i, split in enumerate(SPLITS):

@@ -116,9 +116,9 @@ def judge(
     confidence, predicted = believed.max(1)
     right = predicted == sets["test"].labels
     if not probe.converged:
-        context.notes.append(f"{name}: the linear probe does not beat chance on the validation split")
+        context.note(f"{name}: the linear probe does not beat chance on the validation split")
     if missing:
-        context.notes.append(f"{name}: no discriminative features: {missing}")
+        context.note(f"{name}: no discriminative features: {missing}")
     return Judged(raw, standardizer, probe, right, confidence, rate, mask, missing)
 
 
@@ -169,7 +169,7 @@ def further(context: Context, objective: str, seed: int, rate: float, penalty: P
     config = dataclasses.replace(member.config, epochs=epochs, steps=steps, learning_rate=rate)
     run = cached_pretrain(config, images, initial=context.encoder(objective, seed), penalty=penalty)
     if run.reason:
-        context.notes.append(f"{objective}, seed {seed}, {trained_on(rate, penalty)}: {run.reason}")
+        context.note(f"{objective}, seed {seed}, {trained_on(rate, penalty)}: {run.reason}")
     return run.encoder.eval() if run.converged else None
 
 

@@ -226,7 +226,7 @@ def predict(context: Context) -> xr.Dataset:
             results.auroc.loc[here], results.auprc.loc[here] = estimates.auroc[0], estimates.auprc[0]
             results.auroc_drawn.loc[here], results.auprc_drawn.loc[here] = estimates.drawn.T
         if not 0 < base < 1:
-            context.notes.append("{0} on {2}, seed {1}: no AUROC, ".format(*cell) + estimates.undefined)
+            context.note("{0} on {2}, seed {1}: no AUROC, ".format(*cell) + estimates.undefined)
         elif judged.mask is not None:
             results.curves.loc[at] = pictures.curves(scores["qscore"], judged.right, CURVE)
     for name in ("auroc_drawn", "auprc_drawn"):

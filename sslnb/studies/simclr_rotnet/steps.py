@@ -114,7 +114,7 @@ def _fractions(context: Context) -> list[float]:
     if not possible:
         raise left_out[-1]
     for error in left_out:
-        context.notes += [] if str(error) in context.notes else [str(error)]
+        context.note(str(error))
     return possible
 
 
@@ -222,7 +222,7 @@ def _tune(
     epochs = p.tune_epochs[p.fractions.index(fraction)]
     tuned = fine_tune(encoder, labelled, epochs=epochs, seed=seed, flip=p.tune_flip, **settings)
     if not tuned.converged:
-        context.notes.append(f"fine-tuning on {100 * fraction:g} % of the labels, seed {seed}: stopped being finite")
+        context.note(f"fine-tuning on {100 * fraction:g} % of the labels, seed {seed}: stopped being finite")
         return None, missing
     test = _source(context)["test"]
     return tuned.model, scores(_features(tuned.model, test), test.labels)
