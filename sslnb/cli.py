@@ -32,8 +32,6 @@ from sslnb.training.loop import PretrainConfig, pretrain
 
 STUDIES = (*studies.NAMES, studies.POOL)
 NO_FLAG = ("options", "depth")  # fields of PretrainConfig that -o and --arch stand for
-
-
 INTERRUPTED = 130  # status of a command that Ctrl-C ended
 
 
@@ -88,15 +86,13 @@ def sslnb() -> None:
     """Self-supervised visual representations: five studies that rerun themselves."""
 
 
-# As text: a study's parameters know their types, and a path may hold what YAML would take for its own.
-_PARAMETER = "A parameter; lists with commas or semicolons, 'all' for no limit."
-
-
 def _study_options(command: Callable[..., None]) -> Callable[..., None]:
+    parameter = "A parameter; lists with commas or semicolons, 'all' for no limit."
     for option in (
         click.option("--out", type=Path, default="runs", metavar="DIR", help="Folder of notebooks and results."),
         click.option("--profile", default="quick", metavar="P", help="quick, small, paper or published."),
-        click.option("parameters", "-p", multiple=True, callback=_pairs, metavar="NAME=VALUE", help=_PARAMETER),
+        # As text: a study's parameters know their types, and a path may hold what YAML would take for its own.
+        click.option("parameters", "-p", multiple=True, callback=_pairs, metavar="NAME=VALUE", help=parameter),
     ):
         command = option(command)
     return command
@@ -110,30 +106,31 @@ def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None
 
     With 'all' a parameter goes to the studies that have it, and a study that the images are too few for is left out.
     """
-    if study == "all":
-        _run_all({"profile": profile} | parameters, out)
-        return
-    path = runner.run_notebook(study, {"profile": profile} | parameters, out)
-    print(f"{study}: notebook {path}, result {path.with_suffix('.json')}")
-
-
-def _run_all(parameters: dict[str, str], out: Path) -> None:
-    fields = {name: {*studies.get(name).parameters.model_fields, "dataset"} for name in studies.NAMES}
-    for parameter in parameters:
-        expect_known(parameter, sorted(set.union(*fields.values())), "parameter")
-    values = {name: {k: v for k, v in parameters.items() if k in fields[name]} for name in fields}
-    checked = {name: studies.parameters(name, **values[name]) for name in fields}
+    asked = {"profile": profile} | parameters
+    values = _by_study(asked) if study == "all" else {study: asked}
+    checked = {name: studies.parameters(name, **own) for name, own in values.items()}
     left_out = []
-    for name in fields:
+    for name, own in checked.items():
         try:
-            studies.check(name, checked[name])
+            studies.check(name, own)
         except ValueError as error:
+            if study != "all":
+                raise
             left_out.append(name)
             print(f"{name}: left out: {error}", file=sys.stderr)
-    for name in (name for name in fields if name not in left_out):
+    runner.expect_places(out)
+    for name in (name for name in values if name not in left_out):
         path = runner.run_notebook(name, values[name], out)
         print(f"{name}: notebook {path}, result {path.with_suffix('.json')}")
     expect(not left_out, "all", "images and an encoder that every study takes", f"left out: {', '.join(left_out)}")
+
+
+def _by_study(parameters: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Of all parameters those that each study has; ``ValueError`` for one that none has."""
+    fields = {name: {*studies.get(name).parameters.model_fields, "dataset"} for name in studies.NAMES}
+    for parameter in parameters:
+        expect_known(parameter, sorted(set.union(*fields.values())), "parameter")
+    return {name: {k: v for k, v in parameters.items() if k in own} for name, own in fields.items()}
 
 
 @sslnb.command()
@@ -304,7 +301,7 @@ def pool_status(scale: str) -> None:
     rows = pool_training.status(scale)
     for row in rows:
         print(_published(row) if "address" in row else _trained(row))
-    if all("address" in row for row in rows):
+    if "address" in rows[0]:
         fetched = sum(row["state"] == "fetched" for row in rows)
         print(f"{fetched} of {len(rows)} fetched; sslnb pool train --scale {scale} fetches the rest, as does first use")
     else:

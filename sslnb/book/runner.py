@@ -116,14 +116,17 @@ def _relabel(notebook: typing.Any, label: str) -> None:
             cell.source = mention.sub(rf"{label}-\1", cell.source)
 
 
+def expect_places(out: Path) -> None:
+    """``ValueError`` unless results and encoders can be written where they belong."""
+    files.expect_writable(files.cache_root(), "SSLNB_CACHE")
+    files.expect_writable(out, "--out")
+
+
 def run_notebook(study: str, parameters: dict, out: Path) -> Path:
     """Execute a study's notebook with these parameters; leaves the notebook and its ``Result`` files in ``out``.
 
-    Names and values are checked here, before a kernel starts, and in the notebook again.
+    The notebook checks them; to be told before a kernel starts, call ``studies.check`` and ``expect_places``.
     """
-    studies.check(study, studies.parameters(study, **parameters))
-    files.expect_writable(files.cache_root(), "SSLNB_CACHE")
-    files.expect_writable(out, "--out")
     root = find_root()
     values = {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
     values["result_path"] = str((out / study).resolve())
