@@ -114,14 +114,13 @@ class Parameters(BaseModel):
         ``ValueError`` for an unknown profile or name (with the nearest valid one) or a value of the wrong kind.
         """
         expect_known(profile, PROFILES, "profile")
-        alike = ("dataset", cls.IMAGES)  # a notebook's cell sets its own to None
-        changes = {name: value for name, value in changes.items() if value is not None or name not in alike}
-        both = cls.IMAGES != "dataset" and {"dataset", cls.IMAGES} <= set(changes)
-        expect(not both, "dataset", f"either this or {cls.IMAGES}", "both")
-        changes = {cls.IMAGES if name == "dataset" else name: value for name, value in changes.items()}
         for name in changes:
-            expect_known(name, tuple(cls.model_fields), "parameter")
-        changed = {name: cls._value(name, value) for name, value in changes.items() if value is not None}
+            expect_known(name, (*cls.model_fields, "dataset"), "parameter")
+        given = {name: value for name, value in changes.items() if value is not None}
+        both = cls.IMAGES != "dataset" and {"dataset", cls.IMAGES} <= set(given)
+        expect(not both, "dataset", f"either this or {cls.IMAGES}", "both")
+        renamed = {cls.IMAGES if name == "dataset" else name: value for name, value in given.items()}
+        changed = {name: cls._value(name, value) for name, value in renamed.items()}
         expect(profile != "published" or not changed, "profile", "no other parameter with 'published'", [*changed])
         which = "small" if profile == "published" else profile
         expect_known(which, tuple(cls.PRESETS), "profile")
