@@ -95,12 +95,10 @@ def extract(
 
 
 def expect_images(images: Tensor, argument: str = "images") -> None:
-    """Refuse what is no tensor of at least one image [N,C,H,W], uint8 or floats."""
+    """Refuse what is no tensor of at least one image [N,C,H,W]; of what values, :func:`as_float` says."""
     expect_shape(images, argument, "N", "C", "H", "W")
     expect(images.shape[0] > 0, argument, "at least one image", "none")
     expect(images.numel() > 0, argument, "at least one channel and pixel", f"shape {list(images.shape)}")
-    kind = images.dtype == torch.uint8 or images.is_floating_point()
-    expect(kind, argument, "uint8, or floats in [0, 1]", f"dtype {images.dtype}")
 
 
 def as_input(images: Tensor, model: nn.Module, device: torch.device) -> Tensor:

@@ -33,14 +33,17 @@ def run(model: nn.Module, images: Tensor) -> None:
     """One batch of images [N,C,H,W] (uint8, or float in [0, 1]) through a model, where its weights are."""
     expect(isinstance(model, nn.Module), "model", "a module", type(model).__name__)
     expect_tensor(images, "images")
-    kind = images.dtype == torch.uint8 or images.is_floating_point()
-    expect(kind, "images", "uint8, or floats in [0, 1]", f"dtype {images.dtype}")
     called(model, as_input(images, model, where(model)), "images")
 
 
 def where(model: nn.Module) -> torch.device:
     """The device of a model's weights; the best one for a model without any."""
     return next((p.device for p in model.parameters()), devices.best_device())
+
+
+def ratio_of(images: Tensor) -> float:
+    """Height over width of images [N,C,H,W]."""
+    return images.shape[-2] / images.shape[-1]
 
 
 def channels_first(output: Tensor, ratio: float = 1.0) -> Tensor:
@@ -68,8 +71,8 @@ def channel_means(
 ) -> dict[str, Tensor]:
     """Mean over space of every layer's channels, float32 [N,C] on the CPU, for each of the images [N,C,H,W].
 
-    Space is the height and width of maps, or the tokens of a transformer.
-    The model runs in evaluation mode and gets its mode back; what is kept does not grow with the layers' resolution.
+    Space is the height and width of maps, or the tokens of a transformer. The model runs in evaluation mode and gets
+    its mode back; what is kept does not grow with the layers' resolution.
     """
     expect_tensor(images, "images")
     expect(images.ndim >= 2 and len(images) > 0, "images", "at least one image", f"shape {list(images.shape)}")
@@ -77,9 +80,7 @@ def channel_means(
     means_of: dict[str, list[Tensor]] = {}
 
     def see(name: str, output: Tensor) -> None:
-        means_of.setdefault(name, []).append(
-            channels_first(output, images.shape[-2] / images.shape[-1]).flatten(2).mean(2).float().cpu()
-        )
+        means_of.setdefault(name, []).append(channels_first(output, ratio_of(images)).flatten(2).mean(2).float().cpu())
 
     with evaluating(model), watching(model, layer_names(model, layers), see):
         for part in tqdm(images.split(batch_size), desc="layers", leave=False, delay=1):

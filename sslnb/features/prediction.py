@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 from torch import Tensor
 
-from sslnb.core.checks import expect, expect_tensor
+from sslnb.core.checks import expect, expect_tensor, one_line
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _checked(score: ArrayLike, right: ArrayLike) -> tuple[np.ndarray, np.ndarray
     try:
         score, right = np.asarray(score, dtype=float), np.asarray(right)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"score: expected numbers, got {type(score).__name__} ({error})".replace("\n", " ")) from error
+        raise ValueError(f"score: expected numbers, got {type(score).__name__} ({one_line(error)})") from error
     expect(right.dtype == bool and right.ndim == 1, "right", "bool, shape [N]", f"{right.dtype} {list(right.shape)}")
     expect(score.shape == right.shape and len(score) > 0, "score", f"shape [{len(right)}], N > 0", list(score.shape))
     expect(bool(np.isfinite(score).all()), "score", "finite values", "others")

@@ -13,6 +13,7 @@ from torch import Tensor
 from sslnb.core.checks import (
     expect,
     expect_count,
+    expect_features,
     expect_finite,
     expect_floats,
     expect_labels,
@@ -119,7 +120,5 @@ def sample_scores(h: Tensor, train: Tensor, mask: Tensor | None, epsilon: float 
 
 
 def _expect_features(h: Tensor) -> None:
-    expect_shape(h, "h", "N", "d")
-    expect(h.numel() > 0, "h", "at least one sample and feature", list(h.shape))
     expect_floats(h, "h")
-    expect_finite(h, "h")
+    expect_features(h, "h")

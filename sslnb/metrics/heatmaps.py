@@ -24,7 +24,7 @@ from sslnb.data.images import ImageSet
 from sslnb.encoders.encoder import Encoder, called, evaluating
 from sslnb.encoders.resnet import ResNet
 from sslnb.features.extract import as_input, expect_images, watching
-from sslnb.features.layers import channels_first
+from sslnb.features.layers import channels_first, ratio_of
 
 EXTRA_TOKENS = 8  # of a transformer, at most, that stand for no patch
 SMALL = 256  # pixels of a map, up to which it is enlarged by a matrix product
@@ -89,8 +89,7 @@ def _of_pooled(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Ten
 def _by_gradient(encoder: Encoder, layer: str, x: Tensor, features: Tensor) -> Tensor:
     with gradients():
         maps, outputs = _outputs(encoder, layer, x)
-        ratio = x.shape[-2] / x.shape[-1]
-        return torch.stack([_cam(maps, outputs[:, feature].sum(), ratio) for feature in features.tolist()], 1)
+        return torch.stack([_cam(maps, outputs[:, feature].sum(), ratio_of(x)) for feature in features.tolist()], 1)
 
 
 def _cam(maps: Tensor, score: Tensor, ratio: float) -> Tensor:
@@ -128,9 +127,9 @@ def map_layer(encoder: Encoder, images: Tensor, *, least: int = 4) -> str | None
 
     def see(name: str, output: Tensor) -> None:
         with contextlib.suppress(ValueError):  # no map: features, or tokens of something else
-            sides[name] = min(as_maps(output, ratio).shape[-2:])
+            sides[name] = min(as_maps(output, ratio_of(images)).shape[-2:])
 
-    x, ratio = as_input(images[:2], encoder, encoder.mean.device), images.shape[-2] / images.shape[-1]
+    x = as_input(images[:2], encoder, encoder.mean.device)
     with torch.no_grad(), evaluating(encoder), watching(encoder, encoder.layer_names, see):
         encoder(x)
     for name in reversed(encoder.layer_names):
@@ -143,7 +142,7 @@ def _reaches_features(encoder: Encoder, layer: str, x: Tensor) -> bool:
     with evaluating(encoder), gradients():
         maps, outputs = _outputs(encoder, layer, x)
         (gradient,) = torch.autograd.grad(outputs.sum(), maps)
-    return bool(as_maps(gradient, x.shape[-2] / x.shape[-1]).any())
+    return bool(as_maps(gradient, ratio_of(x)).any())
 
 
 def _expect_module(encoder: Encoder, name: str) -> None:
@@ -198,7 +197,7 @@ def direction_heatmaps(
             x = as_input(images[part], encoder, on)
             maps, outputs = _outputs(encoder, layer, x)
             along = (directions if directions.ndim == 1 else directions[part]).to(on, outputs.dtype)
-            _enlarge(_cam(maps, (outputs * along).sum(), x.shape[-2] / x.shape[-1])[:, None], heatmaps[part][:, None])
+            _enlarge(_cam(maps, (outputs * along).sum(), ratio_of(x))[:, None], heatmaps[part][:, None])
     return heatmaps
 
 
