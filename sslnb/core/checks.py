@@ -43,7 +43,7 @@ def expect_one_device(**tensors: torch.Tensor) -> None:
         expect(have == want, name, f"the device of {first}, {want}", have)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: object) -> str:
     """What somebody else's exception says, in one line of moderate length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, one_line
 from sslnb.core.files import checksum
 
 TIMEOUT = 60  # seconds of silence from a server
@@ -30,8 +30,7 @@ def download(address: str, path: Path, argument: str) -> None:
     except (OSError, http.client.HTTPException) as error:
         wrapped = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
         reason = error.reason if wrapped else error
-        reason = str(reason).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{argument}: expected an answer from {address}, got {reason}") from error
+        raise ValueError(f"{argument}: expected an answer from {address}, got {one_line(reason)}") from error
     # Python's client takes a connection that closes early for the end of the file.
     size = path.stat().st_size
     expect(not announced or size == announced, argument, f"{announced:,} bytes from {address}", f"{size:,}")

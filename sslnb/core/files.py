@@ -1,6 +1,7 @@
 """Files that are either whole or absent: write to a temporary name beside the target, then rename."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -59,6 +60,15 @@ def keep(path: Path, suffix: str) -> None:
         except OSError:  # a file system without hard links
             shutil.copy2(path, spare)
         spare.replace(beside(path, suffix))
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time inside: others wait, then find what it made. The lock ends with the process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def home(path: str | Path) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sslnb.core.checks import expect, expect_known
+from sslnb.core import files
+from sslnb.core.checks import expect, expect_known, one_line
 from sslnb.data import pictures
 from sslnb.data.images import SPLITS, Source, Split, split_named
 from sslnb.data.labels import check_labels, classes_of, of_names
@@ -33,7 +34,7 @@ def source(name: str, root: Path, size: int | None) -> Source:
     ``ValueError`` naming the path, and column, row or file in it, that does not fit.
     """
     at, _, asked = name.partition("?")
-    path, options = Path(at).expanduser(), dict(urllib.parse.parse_qsl(asked, keep_blank_values=True))
+    path, options = files.home(at), dict(urllib.parse.parse_qsl(asked, keep_blank_values=True))
     for option in options:
         expect_known(option, OPTIONS, "name")
     expect(path.exists(), "name", "a folder that datasets wrote, or Parquet files", repr(at))
@@ -127,7 +128,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever they make of files that are missing or damaged
-        words = " ".join(str(error).split()) or repr(error)
+        words = one_line(error)
         raise ValueError(f"{path}: expected what datasets wrote, whole, got {words}") from error
 
 

@@ -1,7 +1,6 @@
 """What a name stands for: the embedded generator, somebody's own files or folders, or torchvision's sets."""
 
 import dataclasses
-import fcntl
 import inspect
 import json
 import shutil
@@ -163,9 +162,7 @@ def fetch(name: str, root: Path) -> Path:
             at.is_dir(), "name", f"{name} placed by hand under {at}: {_BY_HAND[name]}; or {at}.npz", "no such folder"
         )
     elif not at.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        with (root / f".download-{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process: another one waits, then finds the set complete
+        with files.alone(root / f".download-{name}.lock"):
             for leftover in root.glob(f".download-{name}-*"):  # of a killed run, since nobody holds the lock
                 shutil.rmtree(leftover)
             if not at.is_dir():

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sslnb.core.checks import one_line
+
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -29,8 +31,7 @@ def called(model: nn.Module, x: Tensor, argument: str = "x") -> Tensor:
         raise
     except (RuntimeError, IndexError) as error:
         what = f"shape {list(x.shape)} of {x.dtype}"
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{argument}: expected what the model takes, got {what} ({reason})") from error
+        raise ValueError(f"{argument}: expected what the model takes, got {what} ({one_line(error)})") from error
 
 
 class Encoder(nn.Module):

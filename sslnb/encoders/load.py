@@ -23,7 +23,6 @@ from sslnb.encoders.encoder import Encoder, evaluating
 from sslnb.encoders.resnet import resnet
 from sslnb.encoders.wrapped import noise, timm_encoder, torchvision_encoder
 
-SIDE = 32  # px, of the images on which a saved encoder is compared with itself
 SAME = 1e-3  # relative difference of features, above which two networks differ by more than rounding
 OWN = {"resnet": resnet, "color_streams": color_streams}  # families of this package
 # What projects put beside their weights: options of the command line, and accuracies as NumPy has them.
@@ -178,7 +177,7 @@ def _subclasses(kind: type) -> Iterator[type]:
 @torch.no_grad()
 def _expect_same(again: Encoder, encoder: Encoder) -> None:
     """Refuse an encoder of which its ``spec`` and weights are not the whole."""
-    images = noise(encoder, encoder.side or SIDE)
+    images = noise(encoder)
     with evaluating(encoder):
         features, expected = again.to(images.device)(images), encoder(images)
     far = float((features - expected).norm() / expected.norm().clamp(min=torch.finfo(expected.dtype).tiny))

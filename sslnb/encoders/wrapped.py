@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, one_line
 from sslnb.encoders.encoder import Encoder, evaluating
 
 # Mean and deviation of each channel over a set's training images.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as torchvision's weights expect them
 LEVELS = 2  # of a network's modules that count as its layers
+SIDE = 32  # px, at which a network runs that is made for no size
 SIDES = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512, 518)  # tried, in pixels
 
 
@@ -35,7 +36,7 @@ class Wrapped(Encoder):
     @torch.no_grad()
     def _observed(self) -> tuple[int, tuple[str, ...]]:
         """Number of features, and the layers that run once and give a tensor with a row for each image."""
-        images, rows = noise(self, self.side or SIDES[3]), {}
+        images, rows = noise(self), {}
         modules = {n: m for n, m in self.named_modules() if n.count(".") in range(1, LEVELS + 1)}
 
         def on_output(name: str, output: object) -> None:
@@ -56,8 +57,9 @@ class Wrapped(Encoder):
         return features.shape[1], tuple(name for name, count in rows.items() if count == 1)
 
 
-def noise(encoder: Encoder, side: int, n: int = 2) -> Tensor:
-    """The same random images [n,C,side,side] every time, where the encoder is."""
+def noise(encoder: Encoder, side: int | None = None, n: int = 2) -> Tensor:
+    """The same random images [n,C,side,side] every time, where the encoder is; of its own size unless given."""
+    side = side or encoder.side or SIDE
     generator = torch.Generator().manual_seed(0)
     return torch.rand(n, encoder.in_channels, side, side, generator=generator).to(encoder.mean.device)
 
@@ -152,5 +154,5 @@ def _problem(encoder: Encoder, images: Tensor) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a network of somebody else raises
-        return str(error).strip().partition("\n")[0] or type(error).__name__
+        return one_line(error)
     return None if bool(torch.isfinite(features).all()) else "its features are not finite"

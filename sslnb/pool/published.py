@@ -1,11 +1,9 @@
 """Pools of encoders that others published: fetched on first use, verified, and then members like any other."""
 
 import datetime
-import fcntl
 import math
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from tqdm.auto import tqdm
 
 from sslnb import data
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, one_line
 from sslnb.core.download import download, expect_checksum
-from sslnb.core.files import atomic, beside, cache_root, sha256
+from sslnb.core.files import alone, atomic, beside, cache_root, sha256
 from sslnb.data import ImageSet
 from sslnb.encoders import foreign
 from sslnb.encoders.encoder import Encoder
@@ -164,7 +162,7 @@ class PublicPool(Pool):
     def _fetch(self, name: str) -> tuple[Path, Entry]:
         """Fetch a file, or take the one that somebody put there; in either case only when it is the right one."""
         path = self.path(name)
-        with _alone(path):
+        with alone(path.with_name(f".{path.name}.lock")):
             if path.is_file() and self._record(name) is None:
                 self._keep(name, path)
             elif not path.is_file():  # nobody fetched it meanwhile
@@ -200,7 +198,7 @@ class PublicPool(Pool):
             self._encoder(published, path)
         except ValueError as error:
             wanted = f"the encoder, a {self.scale.architecture}, from {published.address}"
-            raise ValueError(f"{argument}: expected {wanted}, got {str(error).partition(chr(10))[0]}") from error
+            raise ValueError(f"{argument}: expected {wanted}, got {one_line(error)}") from error
 
     def _encoder(self, published: Published, path: Path) -> Encoder:
         state = read_checkpoint(path)
@@ -222,12 +220,3 @@ class PublicPool(Pool):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return torchvision_encoder(self.scale.architecture, pretrained=False).eval()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time: another one waits, then finds the file complete. The lock ends with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
