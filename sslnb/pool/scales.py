@@ -110,6 +110,7 @@ PILOTS = Scale(
         **{f"infomin-lr{v}": Variant(1, "infomin", {"learning_rate": v}) for v in (0.06, 0.12)},
         **{f"cmc-lr{v}": Variant(1, "cmc", {"learning_rate": v}) for v in (0.03, 0.06, 0.12)},
         **{f"pirl-lr{v}": Variant(1, "pirl", {"learning_rate": v}) for v in (0.03, 0.06)},
+        **{f"lejepa-lr{v}": Variant(1, "lejepa", {"learning_rate": v}) for v in (0.1, 0.2, 0.4)},
         "supervised_simclr_views": Variant(1, "supervised", {}, {"simclr_views": True}),
     },
     halvings=0,
