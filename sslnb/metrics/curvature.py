@@ -186,13 +186,27 @@ def flatness(
     within it, which an attack on the weights would look for. NaN where one of the losses is not finite, and
     unlike the curvature they do not depend on how filters are scaled. ``ValueError`` as in :func:`loss_surface`.
     """
+    loss, rise, sharpness = rises(model, images, labels, radius=radius, directions=directions, generator=generator)
+    eigenvalue = top_eigenvalue(model, images, labels, iterations=iterations, generator=generator)
+    trace = hessian_trace(model, images, labels, probes=probes, generator=generator)
+    return Flatness(loss, rise, sharpness, eigenvalue, trace)
+
+
+def rises(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    radius: float = 0.25,
+    directions: int = 10,
+    generator: torch.Generator | None = None,
+) -> tuple[float, float, float]:
+    """The loss at the weights, its mean and its largest rise around them, as in :func:`flatness`, without curvature."""
     expect(math.isfinite(radius) and radius > 0, "radius", "a number above 0", radius)
     expect_count(directions, "directions")
     offsets = [(radius * i / OFFSETS,) for i in range(-OFFSETS, OFFSETS + 1)]
     lines = [random_direction(model, generator) for _ in range(directions)]
     losses = torch.stack([losses_along(model, images, labels, [line], offsets) for line in lines])
     loss = losses[0, OFFSETS]
-    rises = losses - loss
-    eigenvalue = top_eigenvalue(model, images, labels, iterations=iterations, generator=generator)
-    trace = hessian_trace(model, images, labels, probes=probes, generator=generator)
-    return Flatness(float(loss), float(rises[:, [0, -1]].mean()), float(rises.max()), eigenvalue, trace)
+    change = losses - loss
+    return float(loss), float(change[:, [0, -1]].mean()), float(change.max())

@@ -204,6 +204,7 @@ class Study:
     steps: tuple[Step, ...]
     claims: Mapping[str, Claim]
     decide: Callable[[Mapping[str, xr.Dataset]], list[Verdict]]
+    measures: Callable[[Mapping[str, xr.Dataset]], xr.Dataset] = lambda _: xr.Dataset()  # of studies.measures, by name
     check: Callable[[Context], None] = lambda _: None  # refuses what would stop a step, before anything is trained
     published: bool = False  # whether weights suffice: encoders whose training, with its images, is not at hand
 

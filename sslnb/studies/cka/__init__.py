@@ -1,6 +1,7 @@
 """Do self-supervised and supervised networks learn similar representations? (Grigg et al. 2021): CKA of layers."""
 
 from sslnb.studies.cka.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.cka.measures import measures
 from sslnb.studies.cka.parameters import CkaParameters
 from sslnb.studies.cka.steps import (
     check,
@@ -23,5 +24,6 @@ STUDY = Study(
     steps=(pretraining, layer_similarity, invariance, objectives_map, training, shapes, estimates, indices, neighbours),
     claims=CLAIMS,
     decide=verdicts,
+    measures=measures,
     check=check,
 )

@@ -28,8 +28,8 @@ from sslnb.metrics.indices import INDICES
 from sslnb.studies.cka.claims import replicates_of
 from sslnb.studies.cka.maps import group_ends
 from sslnb.studies.cka.parameters import BANK, SUPERVISED
+from sslnb.studies.measures import colour_view
 from sslnb.studies.study import OWN, UNTRAINED, Context
-from sslnb.views.augment import Augmentation
 
 SHOWN = 4  # images of the explorer
 SHAPES = {"deep": "another depth", "wide": "another width"}  # suffix of a variant's name, and what it is
@@ -155,9 +155,7 @@ def layer_similarity(context: Context) -> xr.Dataset:
 def invariance(context: Context) -> xr.Dataset:
     """Per group of blocks: CKA between two augmentations of the same images."""
     p, n = context.parameters, _networks(context)
-    strength = p.jitter_strength
-    jitter = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
-    view = Augmentation(scale=(p.crop_scale, 1.0), flip=p.flip, jitter=jitter, greyscale=0.2)
+    view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
     views = [255 * view(n.images.images, seeded(0, i, torch.device("cpu"))) for i in (0, 1)]
     sources = [
         Source(f"{o} {s} {v}", images.round().byte(), network, n.group_layers)

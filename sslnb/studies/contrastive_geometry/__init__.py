@@ -1,6 +1,7 @@
 """The geometry of contrastive learning (Cowlagi, Liu and Neervannan 2022): minima, paths of training, robustness."""
 
 from sslnb.studies.contrastive_geometry.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.contrastive_geometry.measures import measures
 from sslnb.studies.contrastive_geometry.parameters import GeometryParameters
 from sslnb.studies.contrastive_geometry.runs import check
 from sslnb.studies.contrastive_geometry.steps import (
@@ -26,5 +27,6 @@ STUDY = Study(
     ),
     claims=CLAIMS,
     decide=verdicts,
+    measures=measures,
     check=check,
 )

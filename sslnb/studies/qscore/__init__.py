@@ -2,6 +2,7 @@
 
 from sslnb.studies.qscore.checks import check
 from sslnb.studies.qscore.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.qscore.measures import measures
 from sslnb.studies.qscore.parameters import QScoreParameters
 from sslnb.studies.qscore.steps import (
     ablation,
@@ -27,5 +28,6 @@ STUDY = Study(
     ),
     claims=CLAIMS,
     decide=verdicts,
+    measures=measures,
     check=check,
 )

@@ -1,6 +1,7 @@
 """Separability of self-supervised representations (Sehwag, Chiang and Mittal 2020): margins of linear probes."""
 
 from sslnb.studies.separability.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.separability.measures import measures
 from sslnb.studies.separability.parameters import SeparabilityParameters
 from sslnb.studies.separability.steps import attacked, check, probes, separation
 from sslnb.studies.study import Study, pretraining
@@ -13,6 +14,7 @@ STUDY = Study(
     steps=(pretraining, probes, separation, attacked),
     claims=CLAIMS,
     decide=verdicts,
+    measures=measures,
     check=check,
     published=True,
 )

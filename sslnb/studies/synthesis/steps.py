@@ -1,0 +1,300 @@
+"""The synthesis: the numbers of all studies on the same encoders, how they agree, and which of them choose well.
+
+``value`` has the dimensions measure, objective and seed, or measure, objective and step along the first seed's runs.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sslnb import studies
+from sslnb.core.checks import expect
+from sslnb.core.labels import CONTROLS
+from sslnb.core.result import Result
+from sslnb.data import ImageSet
+from sslnb.data.images import at_most
+from sslnb.encoders import Encoder
+from sslnb.metrics import inpca, linear_cka
+from sslnb.studies.measures import (
+    MEASURES,
+    Measured,
+    Probed,
+    Sets,
+    colour_view,
+    features_of,
+    joined,
+    label_free,
+    preferred,
+    views_of,
+    with_labels,
+)
+from sslnb.studies.study import UNTRAINED, Context
+from sslnb.studies.synthesis.relations import LEAST, blind_regret, kendall, regret, spearman
+
+TARGETS = ("accuracy", "transfer", "effective")  # what a number without labels should predict
+KINDS = ("raw", "accuracy held fixed")
+MAPPED = 500  # images whose similarities place an encoder on the map
+
+
+def check(context: Context) -> None:
+    """Refuse images that an encoder does not take, and a folder without Results."""
+    context.expect_usable("dataset", _sets(context, _dataset(context)))
+    for name in context.parameters.others:
+        context.expect_usable("others", _sets(context, name))
+    _results(context)
+
+
+def _dataset(context: Context) -> str:
+    return context.parameters.dataset or context.plan.dataset
+
+
+def _sets(context: Context, name: str) -> dict[str, ImageSet]:
+    p = context.parameters
+    limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
+    return {split: context.images(name, split, limit) for split, limit in limits.items()}
+
+
+def _results(context: Context) -> dict[str, Result]:
+    """The other studies' Results that are there and are of this pool."""
+    if "results" not in context.memory:
+        folder = Path(context.parameters.results).expanduser()
+        names = [name for name in studies.NAMES if name != studies.JOINED]
+        have = [name for name in names if (folder / f"{name}.json").is_file()]
+        ask = f"a folder with Results of {', '.join(names)} (sslnb run all makes them)"
+        expect(bool(have), "results", ask, f"none in {folder}")
+        for name in (name for name in names if name not in have):
+            context.note(f"{name}: no Result is there, its measures are left out")
+        results = {name: Result.load(folder / name) for name in have}
+        context.memory["results"] = {name: result for name, result in results.items() if _of_pool(context, result)}
+    return context.memory["results"]
+
+
+def _of_pool(context: Context, result: Result) -> bool:
+    """Whether a Result is of this pool, rather than of a grid; ``ValueError`` where it is of other weights."""
+    members = result.facts["provenance"].get("encoders", {}) if result.facts["provenance"] else {}
+    mine = result.facts["parameters"].get("pool") == context.plan.name
+    for name in (name for name in members if mine):
+        here = context.pool.entry(name).sha256
+        expect(here == members[name], "results", f"measured on this pool's {name}", f"{result.study}, on other weights")
+    return mine
+
+
+# --- measures ---------------------------------------------------------------------------------------------------------
+
+
+def encoders(context: Context) -> xr.Dataset:
+    """Label-free measures of every encoder."""
+    rows = {}
+    for objective, seed in tqdm(context.names, desc="label-free measures", unit="encoder"):
+        rows[objective, seed] = _label_free(context, f"{objective}, seed {seed}", context.encoder(objective, seed))
+    return _filled(context.coordinates(), ("objective", "seed"), rows)
+
+
+def _label_free(context: Context, name: str, encoder: Encoder) -> Measured:
+    """An encoder's label-free measures on test images, whose features are left for the map."""
+    p, images = context.parameters, _sets(context, _dataset(context))["test"]
+    features = features_of(encoder, images)
+    context.memory.setdefault("mapped", {})[name] = features[:MAPPED]
+    view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
+    views = views_of(encoder, at_most(images, p.view_images).images, view, p.views)
+    measured = label_free(features, views)
+    for measure, reason in measured.undefined.items():
+        context.note(f"{name}: no {MEASURES[measure].label}: {reason}")
+    return measured
+
+
+def _filled(coordinates: Mapping[str, object], dims: Sequence[str], rows: Mapping[tuple, Measured]) -> xr.Dataset:
+    """Measured values by measure and by the two names of each row; NaN elsewhere."""
+    names = [name for name in MEASURES if any(name in row.values for row in rows.values())]
+    array = xr.DataArray(
+        np.full((len(names), *(len(coordinates[dim]) for dim in dims)), np.nan),
+        {"measure": names} | {dim: list(coordinates[dim]) for dim in dims},
+        ("measure", *dims),
+    )
+    for place, row in rows.items():
+        array.loc[dict(zip(dims, place, strict=True))] = [row.values.get(name, np.nan) for name in names]
+    return xr.Dataset({"value": array}, coordinates)
+
+
+def checkpoints(context: Context) -> xr.Dataset:
+    """Measures along every objective's first run, at the steps at which all were kept; step 0 is untrained."""
+    pool = context.pool
+    own = {o: pool.steps(o, seed) for o, seed in context.names if seed == 0 and o in pool.scale.variants}
+    shared = [step for step in next(iter(own.values()), ()) if all(step in steps for steps in own.values())]
+    untrained = _with_probe(context, "untrained", pool.encoder(UNTRAINED, 0))
+    rows = {(objective, 0): untrained for objective in own}
+    for objective, step in tqdm([*itertools.product(own, shared)], desc="checkpoints", unit="encoder"):
+        kept = None if step == own[objective][-1] else step
+        measured = _with_probe(context, f"{objective}, step {step}", pool.encoder(objective, 0, step=kept))
+        losses = pool.entry(f"{objective}/0" + (f"@{kept}" if kept else "")).history["loss"]
+        loss = next((value for value in reversed(losses) if value is not None), np.nan)
+        rows[objective, step] = joined(measured, Measured({"loss": loss}, {}))
+    return _filled({"objective": list(own), "step": [0, *shared]}, ("objective", "step"), rows)
+
+
+def _with_probe(context: Context, name: str, encoder: Encoder) -> Measured:
+    """What no study measures of checkpoints: label-free measures, accuracy, transfer, effective accuracy."""
+    p = context.parameters
+    here = with_labels(Sets.of(encoder, _sets(context, _dataset(context))), epochs=p.probe_epochs)
+    elsewhere = [Probed.of(Sets.of(encoder, _sets(context, o)), epochs=p.probe_epochs).accuracy for o in p.others]
+    transfer = Measured({"transfer": float(np.mean(elsewhere)) if elsewhere else np.nan}, {})
+    return joined(_label_free(context, name, encoder), here, transfer)
+
+
+def matrix(context: Context) -> xr.Dataset:
+    """All measures of all encoders: what the studies found, and the label-free ones."""
+    parts = [studies.get(name).measures(result.data) for name, result in _results(context).items()]
+    coordinates = context.coordinates()
+    free = context.data["encoders"].value
+    values = {name: free.sel(measure=name, drop=True) for name in free.measure.values}
+    for part in parts:
+        values |= {name: array for name, array in part.data_vars.items() if name in MEASURES}
+    names = [name for name in MEASURES if name in values]
+    like = {"objective": coordinates["objective"], "seed": coordinates["seed"]}
+    whole = [values[name].reset_coords(drop=True).reindex(like).transpose("objective", "seed") for name in names]
+    value = xr.concat(whole, "measure", coords="minimal", compat="override").assign_coords(measure=names)
+    return xr.Dataset({"value": value}, coordinates | {"measure": names}, {"studies": list(_results(context))})
+
+
+# --- X1 and X2 --------------------------------------------------------------------------------------------------------
+
+
+def _units(context: Context) -> list[str]:
+    """Objectives that learned, controls aside; all that were trained where fewer than five did, which a note says."""
+    trained = [name for name in context.plan.variants if name in context.data["matrix"].objective.values]
+    trained = [name for name in trained if name not in CONTROLS]
+    have = context.data["matrix"]
+    learned = [name for name in trained if bool(have.learned.sel(objective=name))]
+    if len(learned) >= LEAST:
+        return learned
+    context.note(
+        f"Correlations are over all {len(trained)} objectives, since {len(learned)} have learned, fewer than {LEAST}: "
+        "they show how the page works, and say nothing about encoders that have learned"
+    )
+    return trained
+
+
+def agreement(context: Context) -> xr.Dataset:
+    """X1: rank correlations of all measures over objectives, raw and with linear accuracy held fixed."""
+    units = _units(context)
+    means = context.data["matrix"].value.sel(objective=units).mean("seed")
+    names = [str(name) for name in means.measure.values]
+    preferences = {name: preferred(name, means.sel(measure=name).values) for name in names}
+    shape = (len(KINDS), len(names), len(names))
+    values, count = np.full((3, *shape), np.nan), np.zeros(shape, int)
+    accuracy = preferences.get("accuracy")
+    for i, j in itertools.combinations(range(len(names)), 2):
+        x, y = preferences[names[i]], preferences[names[j]]
+        held = accuracy is None or "accuracy" in (names[i], names[j])
+        for k, given in enumerate((None, accuracy)):
+            if k and held:
+                continue
+            correlation = spearman(x, y, given)
+            for a, b in ((i, j), (j, i)):
+                values[:, k, a, b], count[k, a, b] = correlation[:3], correlation.n
+    coordinates = {"bound": ["value", "low", "high"], "given": list(KINDS), "measure": names, "measure_b": names}
+    return xr.Dataset(
+        {"correlation": (tuple(coordinates), values), "n": (tuple(coordinates)[1:], count)},
+        coordinates,
+        {"units": units},
+    )
+
+
+def selection(context: Context) -> xr.Dataset:
+    """X2: how well each number without labels ranks encoders, and checkpoints of a run, and what its choice costs."""
+    over = context.data["matrix"].value.sel(objective=_units(context)).mean("seed")
+    along = context.data["checkpoints"].value
+    targets = [target for target in TARGETS if target in over.measure.values or target in along.measure.values]
+    names = [n for n, m in MEASURES.items() if not m.needs_labels and n in along.measure.values]
+    coordinates = {"measure": names, "target": targets, "objective": list(map(str, along.objective.values))}
+    table = {
+        "encoders_tau": _scored(over, names, targets, kendall),
+        "encoders_regret": _scored(over, names, targets, regret),
+        "blind_encoders_regret": [blind_regret(_row(over, target)) for target in targets],
+    }
+    runs = [along.sel(objective=name) for name in coordinates["objective"]]
+    for key, score in (("runs_tau", kendall), ("runs_regret", regret)):
+        table[key] = np.stack([_scored(run, names, targets, score) for run in runs], -1)
+    blind = np.array([[blind_regret(_row(run, target)) for run in runs] for target in targets])
+    last = np.array([[_last_regret(_row(run, target)) for run in runs] for target in targets])
+    dims = {
+        "encoders_tau": ("measure", "target"),
+        "encoders_regret": ("measure", "target"),
+        "blind_encoders_regret": ("target",),
+        "runs_tau": ("measure", "target", "objective"),
+        "runs_regret": ("measure", "target", "objective"),
+    }
+    beside = {
+        "blind_runs_regret": (("target", "objective"), blind),
+        "last_runs_regret": (("target", "objective"), last),
+    }
+    return xr.Dataset({name: (dims[name], values) for name, values in table.items()} | beside, coordinates)
+
+
+def _row(values: xr.DataArray, name: str) -> np.ndarray:
+    """A measure's values [n]; NaN where it was not taken."""
+    return values.sel(measure=name).values if name in values.measure.values else np.full(values.shape[-1], np.nan)
+
+
+def _scored(values: xr.DataArray, names: Sequence[str], targets: Sequence[str], score: object) -> np.ndarray:
+    """A score [M,T] of each measure's preference against each target."""
+    return np.array([[score(preferred(n, _row(values, n)), _row(values, t)) for t in targets] for n in names])
+
+
+def _last_regret(target: np.ndarray) -> float:
+    """What is lost by taking the last checkpoint."""
+    return regret(np.arange(len(target), dtype=float), target)
+
+
+# --- X3 and the map ---------------------------------------------------------------------------------------------------
+
+
+def controls(context: Context) -> xr.Dataset:
+    """X3: every comparison of self-supervised with supervised encoders, and what of it remains against the controls."""
+    rows = [v for result in _results(context).values() for v in result.facts.get("verdicts", []) if v["controls"]]
+    names = list(CONTROLS.values())
+    estimate = [[np.nan if v[key] is None else v[key] for key in ("estimate", "low", "high")] for v in rows]
+    beside = [[_numbers(v["controls"].get(name)) for name in names] for v in rows]
+    return xr.Dataset(
+        {
+            "estimate": (("claim", "bound"), np.reshape(estimate, (len(rows), 3))),
+            "control_estimate": (("claim", "control", "bound"), np.reshape(beside, (len(rows), len(names), 3))),
+        },
+        {"claim": [v["claim"] for v in rows], "control": names, "bound": ["value", "low", "high"]},
+    )
+
+
+def _numbers(interval: Sequence[float | None] | None) -> list[float]:
+    return [np.nan if value is None else value for value in interval or (None,) * 3]
+
+
+def embedding(context: Context) -> xr.Dataset:
+    """All encoders and checkpoints in the plane, by the similarity (CKA) of their features of the same test images.
+
+    1 − CKA is half the squared distance between normalised Gram matrices, so the plane is that of their first two
+    principal coordinates.
+    """
+    features: dict[str, Tensor] = context.memory["mapped"]
+    names = list(features)
+    distances = torch.zeros(len(names), len(names), dtype=torch.double)
+    for (i, a), (j, b) in tqdm([*itertools.combinations(enumerate(names), 2)], desc="map", leave=False, delay=1):
+        distances[i, j] = distances[j, i] = 1 - linear_cka(features[a], features[b]).double()
+    plane = inpca(distances.clamp(min=0), 2)
+    objective, _, place = zip(*(name.partition(", ") for name in names), strict=True)
+    steps = [int(p.removeprefix("step ")) if p.startswith("step ") else -1 for p in place]
+    explained = plane.eigenvalues[:2] / plane.eigenvalues.clamp(min=0).sum()
+    return xr.Dataset(
+        {
+            "coordinate": (("point", "axis"), plane.coordinates.numpy()),
+            "step": ("point", steps),  # −1: the end of a run
+            "explained": ("axis", explained.numpy()),
+        },
+        {"point": names, "objective": ("point", list(objective))},
+        {"images": len(next(iter(features.values())))},
+    )
