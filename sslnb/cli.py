@@ -102,26 +102,35 @@ def _study_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("study")
 @_study_options
 def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None:
-    """Execute a STUDY's notebook with parameters, or with 'all' the five studies'; leaves notebooks and Results.
+    """Execute a STUDY's notebook with parameters, or with 'all' those of all studies; leaves notebooks and Results.
 
     With 'all' a parameter goes to the studies that have it, and a study that the images are too few for is left out.
     """
     asked = {"profile": profile} | parameters
     values = _by_study(asked) if study == "all" else {study: asked}
+    if studies.JOINED in values:
+        values[studies.JOINED] = {"results": str(out)} | values[studies.JOINED]
     checked = {name: studies.parameters(name, **own) for name, own in values.items()}
     left_out = []
-    for name, own in checked.items():
+
+    def takes(name: str) -> bool:
+        """Whether a study takes what is asked of it; of several one may not, and is left out with its reason."""
         try:
-            studies.check(name, own)
+            studies.check(name, checked[name])
         except ValueError as error:
             if study != "all":
                 raise
             left_out.append(name)
             print(f"{name}: left out: {error}", file=sys.stderr)
+        return name not in left_out
+
+    first = [name for name in values if study != "all" or name != studies.JOINED]
+    ready = [name for name in first if takes(name)]
     runner.expect_places(out)
-    for name in (name for name in values if name not in left_out):
-        path = runner.run_notebook(name, values[name], out)
-        print(f"{name}: notebook {path}, result {path.with_suffix('.json')}")
+    for name in (*ready, *(name for name in values if name not in first)):
+        if name in ready or takes(name):  # what joins the others' Results can be checked once these are there
+            path = runner.run_notebook(name, values[name], out)
+            print(f"{name}: notebook {path}, result {path.with_suffix('.json')}")
     expect(not left_out, "all", "images and an encoder that every study takes", f"left out: {', '.join(left_out)}")
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import time
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distributed import as_completed
@@ -130,6 +130,8 @@ def run_notebook(study: str, parameters: dict, out: Path) -> Path:
     root = find_root()
     values = {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
     values["result_path"] = str((out / study).resolve())
+    if study == studies.JOINED:
+        values.setdefault("results", str(out))
     os.environ["SSLNB_COMMAND"] = command()  # the kernel's own would say nothing
     # In the caller's folder, so that relative paths among the parameters mean what the caller means.
     return execute(root / "notebooks" / f"{study}.md", out / f"{study}.ipynb", values, cwd=Path.cwd())
@@ -175,16 +177,15 @@ def book(root: Path, *, force: bool = False) -> Path:
     executed = root / "book" / "_executed"
     for pool in QUICK_POOLS:  # once, for all studies
         pool_training.train(pool)
-    chapters = []
-    for edition, profile in EDITIONS.items():
-        recorded = root / "book" / "results" if profile == "published" else None
-        for study in (studies.POOL, *studies.NAMES):
-            if recorded is not None and not (recorded / f"{study}.json").is_file():
-                continue  # a new study has no published page until somebody records it
-            source = root / "notebooks" / f"{study}.md"
-            target = executed / edition / f"{study}.ipynb"
-            chapters.append(Page(source, target, _key(source, recorded, profile), {"profile": profile}, edition))
-    _execute_stale(chapters, force=force)
+    chapters = [page for name in (studies.POOL, *studies.NAMES) for page in _editions(root, name)]
+    # What joins the others' Results comes after them, and is stale when one of them is new.
+    _execute_stale([page for page in chapters if page.source.stem != studies.JOINED], force=force)
+    joined = sorted((executed / "quick").glob("*.json"))
+    facts = [files.sha256(path) for path in joined if path.stem != studies.JOINED]
+    last = [page for page in chapters if page.source.stem == studies.JOINED]
+    _execute_stale(
+        [dataclasses.replace(page, key=artifacts.key(own=page.key, facts=facts)) for page in last], force=force
+    )
     for name in PAGES:
         source = root / "book" / f"{name}.md"
         ran = sorted(executed.glob("*/*.key")) if name == "status" else []
@@ -192,6 +193,21 @@ def book(root: Path, *, force: bool = False) -> Path:
         key = _key(source, root / "benchmarks", facts, catalogue.names(), str(files.data_root()))
         _execute_stale([Page(source, executed / "pages" / f"{name}.ipynb", key, {}, "")], force=force)
     return site.build(root, force=force)
+
+
+def _editions(root: Path, study: str) -> Iterator[Page]:
+    """A study's notebook in each edition; a new study has no published page until somebody records it."""
+    for edition, profile in EDITIONS.items():
+        recorded = root / "book" / "results" if profile == "published" else None
+        if recorded is not None and not (recorded / f"{study}.json").is_file():
+            continue
+        source, target = root / "notebooks" / f"{study}.md", root / "book" / "_executed" / edition / f"{study}.ipynb"
+        parameters = {"profile": profile}
+        if recorded is None:  # reruns leave their Results beside their notebooks, to be joined
+            parameters["result_path"] = str(target.with_suffix("").relative_to(root))
+        if recorded is None and study == studies.JOINED:
+            parameters["results"] = str(target.parent.relative_to(root))
+        yield Page(source, target, _key(source, recorded, profile), parameters, edition)
 
 
 def _execute_stale(pages: Sequence[Page], *, force: bool) -> None:

@@ -1,0 +1,143 @@
+"""Figures of the synthesis: a Result in, a matplotlib Figure out."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sslnb.core.labels import CONTROLS, label
+from sslnb.core.result import Result
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated
+from sslnb.studies.measures import MEASURES, preferred
+
+TARGET_LABELS = {"accuracy": "linear accuracy", "transfer": "transfer", "effective": "effective accuracy"}
+NAMED = 5  # runs that are drawn in colour on the map; the others are grey
+
+
+def _written(name: str, value: float) -> str:
+    """A measure's value in four characters or fewer."""
+    if not np.isfinite(value):
+        return "–"
+    if MEASURES[name].share:
+        return f"{100 * value:.0f}"
+    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
+
+
+def _order(result: Result) -> list[str]:
+    """Objectives from the most accurate to the least; those without an accuracy last."""
+    means = result.data["matrix"].value.mean("seed")
+    accuracy = means.sel(measure="accuracy") if "accuracy" in means.measure.values else means.isel(measure=0)
+    return [str(name) for name in accuracy.sortby(-accuracy.fillna(-np.inf)).objective.values]
+
+
+def matrix(result: Result) -> Figure:
+    """Every measure of every encoder, coloured by how it stands among the encoders, from worst (light) to best."""
+    means, objectives = result.data["matrix"].value.mean("seed"), _order(result)
+    names = [str(name) for name in means.measure.values]
+    values = means.sel(objective=objectives).values
+    turned = np.stack([preferred(name, row) for name, row in zip(names, values, strict=True)])
+    low, high = (np.nanmin(turned, 1, keepdims=True), np.nanmax(turned, 1, keepdims=True))
+    standing = (turned - low) / np.where(high > low, high - low, 1)
+    figure = Figure(figsize=(PAGE, 0.25 * len(names) + 1.2))
+    ax = figure.subplots()
+    texts = [[_written(name, v) for v in row] for name, row in zip(names, values, strict=True)]
+    annotated(ax, standing, texts, standing > 0.6, size=7, cmap="Blues", vmin=0, vmax=1)
+    ax.set_xticks(range(len(objectives)), [label(name) for name in objectives], rotation=40, ha="right", fontsize=7)
+    ax.set_yticks(range(len(names)), [_unit(name) for name in names], fontsize=7)
+    for i, (name, other) in enumerate(zip(names[1:], names, strict=False), 1):
+        if MEASURES[name].kind != MEASURES[other].kind:
+            ax.axhline(i - 0.5, color="white", linewidth=2)
+    return figure
+
+
+def _unit(name: str) -> str:
+    return MEASURES[name].label + (", %" if MEASURES[name].share else "")
+
+
+def agreement(result: Result) -> Figure:
+    """Rank correlations, raw below the diagonal, with accuracy held fixed above; dots where intervals exclude 0."""
+    data = result.data["agreement"]
+    names = [str(name) for name in data.measure.values]
+    raw, partial = data.correlation.sel(bound="value").values
+    lower = np.tri(len(names), k=-1, dtype=bool)
+    shown = np.where(lower, raw, partial)
+    bounds = [np.where(lower, *data.correlation.sel(bound=bound).values) for bound in ("low", "high")]
+    apart = (bounds[0] > 0) | (bounds[1] < 0)
+    figure = Figure(figsize=(PAGE, PAGE * 0.9))
+    ax = figure.subplots()
+    texts = [["" if not np.isfinite(v) else "•" if dot else "" for v, dot in zip(*rows, strict=True)]
+             for rows in zip(shown, apart, strict=True)]  # fmt: skip
+    image = annotated(ax, shown, texts, np.abs(shown) > 0.6, cmap="RdBu", vmin=-1, vmax=1, aspect="equal")
+    ticks = range(len(names))
+    ax.set_xticks(ticks, [MEASURES[name].label for name in names], rotation=90, fontsize=7)
+    ax.set_yticks(ticks, [MEASURES[name].label for name in names], fontsize=7)
+    figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02).set_label("Spearman's ρ of what counts as better")
+    return figure
+
+
+def selection(result: Result) -> Figure:
+    """Of each number without labels: Kendall's τ with each target, and the regret of choosing by it."""
+    data = result.data["selection"]
+    rows = [n for n in data.measure.values if bool(np.isfinite(data.runs_tau.sel(measure=n)).any())]
+    figure = Figure(figsize=(PAGE, 2 * (0.19 * len(rows) + 0.8)))
+    axes = figure.subplots(2, len(data.target), sharey=True, squeeze=False)
+    for column, target in zip(axes.T, data.target.values, strict=True):
+        at = data.sel(target=target, measure=rows)
+        _dots(column[0], at.encoders_tau, at.runs_tau)
+        _dots(column[1], 100 * at.encoders_regret, 100 * at.runs_regret)
+        column[0].axvline(0, color=COLOURS[2], linewidth=0.8)
+        for blind, colour in ((at.blind_encoders_regret, COLOURS[0]), (at.blind_runs_regret.mean(), COLOURS[1])):
+            column[1].axvline(100 * float(blind), color=colour, linewidth=0.8, linestyle=":")
+        column[0].set_title(TARGET_LABELS[target])
+        column[0].set_xlabel("Kendall's τ")
+        column[0].set_xlim(-1.05, 1.05)
+        column[1].set_xlabel("regret, points")
+    for ax in axes[:, 0]:
+        ax.set_yticks(range(len(rows)), [MEASURES[name].label for name in rows], fontsize=7)
+    axes[0, 0].invert_yaxis()
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper center", ncols=2)
+    return figure
+
+
+def _dots(ax: Axes, encoders: xr.DataArray, runs: xr.DataArray) -> None:
+    """One number over encoders, and the mean and range over runs of that over checkpoints."""
+    y = np.arange(encoders.size)
+    mean = runs.mean("objective")
+    reach = [mean - runs.min("objective"), runs.max("objective") - mean]
+    style = {"linestyle": "", "markersize": 4}
+    ax.plot(encoders, y - 0.15, MARKERS[0], color=COLOURS[0], label="over encoders", **style)
+    bars = {"fmt": MARKERS[1], "color": COLOURS[1], "elinewidth": 0.6, "markersize": 3}
+    ax.errorbar(mean, y + 0.15, xerr=reach, label="over checkpoints: mean and range of runs", **bars)
+
+
+def embedding(result: Result) -> Figure:
+    """All encoders and checkpoints in the plane of their similarities; lines follow training from the start."""
+    data = result.data["embedding"]
+    x, y = data.coordinate.values.T
+    owner, step = data.objective.values, data.step.values
+    coloured = [name for name in _order(result) if name in owner and name not in CONTROLS][:NAMED]
+    figure = Figure(figsize=(PAGE, 0.75 * PAGE))
+    ax = figure.subplots()
+    start = owner == "untrained"
+    for name in dict.fromkeys(owner[~start]):
+        ours = owner == name
+        colour = COLOURS[coloured.index(name)] if name in coloured else "#999999"
+        marker = MARKERS[coloured.index(name)] if name in coloured else "."
+        along = np.flatnonzero(ours & (step >= 0))
+        if len(along):
+            along = along[step[along].argsort()]
+            first = np.flatnonzero(start)[:1]
+            path = np.concatenate([first, along])
+            ax.plot(x[path], y[path], color=colour, linewidth=1, alpha=0.7, zorder=1)
+        ends = ours & (step < 0)
+        ax.plot(x[ends], y[ends], marker, color=colour, markersize=6, zorder=2)
+        ax.annotate(label(name), (x[ends].mean(), y[ends].mean()), xytext=(5, 4), textcoords="offset points",
+                    fontsize=7, color=colour if name in coloured else "#555555")  # fmt: skip
+    ax.plot(x[start], y[start], "k*", markersize=8)
+    ax.annotate("untrained", (x[start].mean(), y[start].mean()), xytext=(6, -9), textcoords="offset points", fontsize=7)
+    shares = [f"{100 * float(share):.0f} %" for share in data.explained.values]
+    ax.set_xlabel(f"first principal coordinate ({shares[0]} of the variance)")
+    ax.set_ylabel(f"second ({shares[1]})")
+    ax.set_aspect("equal", "datalim")
+    return figure
