@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from sslnb import data, studies
-from sslnb.book import runner
+from sslnb.book import mail, runner
 from sslnb.book.sweep import sweep as sweep_study
 from sslnb.core import distributed, files
 from sslnb.core.checks import expect, expect_known
@@ -132,6 +132,25 @@ def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None
             path = runner.run_notebook(name, values[name], out)
             print(f"{name}: notebook {path}, result {path.with_suffix('.json')}")
     expect(not left_out, "all", "images and an encoder that every study takes", f"left out: {', '.join(left_out)}")
+
+
+@sslnb.command("report")
+@click.option("--html", "page", type=Path, metavar="FILE", help="The page, as one file; default: in --out.")
+@click.option("--out", type=Path, default="runs", metavar="DIR", help="Folder of the notebook and its Result.")
+@click.option("--profile", default="small", metavar="P", help="quick, small or paper.")
+@click.option("parameters", "-p", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="A parameter.")
+def report_command(parameters: dict[str, str], profile: str, out: Path, page: Path | None) -> None:
+    """A report card: every measure of the book for your encoder on your images, beside the pool's encoders.
+
+    -p encoder=my.pt (or several, a.pt,b.pt) -p dataset=folder:photos; nothing is trained but probes.
+    """
+    page = page or out / f"{studies.CARD}.html"
+    values = {"profile": profile} | parameters
+    studies.check(studies.CARD, studies.parameters(studies.CARD, **values))
+    runner.expect_places(out)
+    files.expect_writable(page.parent, "--html")
+    notebook = runner.run_notebook(studies.CARD, values, out)
+    print(f"report: page {mail.one_file(notebook, page)}, notebook {notebook}, result {notebook.with_suffix('.json')}")
 
 
 def _by_study(parameters: dict[str, str]) -> dict[str, dict[str, str]]:

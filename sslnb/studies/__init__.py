@@ -14,9 +14,10 @@ from sslnb.studies.study import Study
 CHAPTERS = ("separability", "simclr_rotnet", "qscore", "cka", "contrastive_geometry")  # in the book's order
 POOL = "objectives"  # the page that shows what all chapters measure; first among the reruns
 JOINED = "synthesis"  # joins the Results of the others, and runs after them
+CARD = "report_card"  # of an encoder, by `sslnb report`; the book shows an example
 _FOUND = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
-_OWN_PLACE = (*CHAPTERS, POOL, JOINED)
-NAMES = (*CHAPTERS, *(name for name in _FOUND if name not in _OWN_PLACE), JOINED)  # a new folder is one more
+_OWN_PLACE = (*CHAPTERS, POOL, JOINED, CARD)
+NAMES = (*CHAPTERS, *(name for name in _FOUND if name not in _OWN_PLACE), CARD, JOINED)  # a new folder is one more
 
 
 def get(name: str) -> "Study":

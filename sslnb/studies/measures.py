@@ -16,6 +16,7 @@ from torch import Tensor
 from sslnb.core import device
 from sslnb.core.seeds import seeded
 from sslnb.data import ImageSet
+from sslnb.data.images import stratified
 from sslnb.encoders.encoder import Encoder
 from sslnb.features import LinearProbe, LinearProbeGrid, Standardizer, extract, knn_predict
 from sslnb.features.extract import as_float
@@ -49,6 +50,7 @@ from sslnb.views.augment import Augmentation
 
 FEATURE_BUDGETS = {2: 5.0, math.inf: 0.1}  # of attacks on features of unit variance: the paper's largest, section 3.2
 PIXEL_BUDGETS = (0, 1, 2, 4, 8)  # of 255; above 8 nothing is left of networks that were not trained against attacks
+FEW_LABELS = 0.1  # share of the training images
 CURVE_POINTS = 201  # budgets at which the exact curve is taken: its area is right to four digits
 RADIUS, DIRECTIONS = 0.25, 5  # of the rise of the loss, as in the chapter on contrastive geometry
 EPSILON = 3.0  # of highly activating features: at the paper's 4, narrow networks have samples without any
@@ -87,6 +89,7 @@ MEASURES: Mapping[str, Measure] = {
     for measure in (
         Measure("accuracy", "Linear accuracy", "accuracy", share=True),
         Measure("knn", "kNN accuracy", "accuracy", share=True),
+        Measure("few_labels", "Accuracy with few labels", "accuracy", share=True),  # a tenth of the training images
         Measure("transfer", "Transfer accuracy", "accuracy", share=True),  # mean linear accuracy on other sets
         Measure("margin", "Mean margin", "separability"),  # l2, of features of unit variance
         Measure("norm_auc", "norm-AUC", "separability"),  # mean over l2 and l∞
@@ -241,6 +244,14 @@ def with_labels(sets: Sets, *, epochs: int, seed: int = 0, epsilon: float = EPSI
     )
 
 
+def with_few_labels(sets: Sets, *, epochs: int, share: float = FEW_LABELS) -> Measured:
+    """Accuracy of a probe on a share of the training images, each class in proportion and at least once."""
+    labels = sets.labels["train"]
+    few = stratified(labels, max(len(labels.unique()), round(share * len(labels))), seed=0)
+    features, labels = ({**part, "train": part["train"][few]} for part in (sets.features, sets.labels))
+    return taken(few_labels=lambda: Probed.of(Sets(features, labels), epochs=epochs).accuracy)
+
+
 def _area(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, p: float, largest: float) -> EffectiveAccuracy:
     budgets = torch.linspace(0, largest, CURVE_POINTS)
     return effective_accuracy(robust_accuracy(weight, bias, x, y, budgets, p=p), budgets)
@@ -299,6 +310,8 @@ def through_the_network(head: Head, train: ImageSet, test: ImageSet, *, steps: i
     )
 
 
-def similarity_to(reference: Tensor, h: Tensor) -> Measured:
+def similarity_to(reference: Tensor | None, h: Tensor) -> Measured:
     """CKA of features h [N,d] with those [N,d2] of a supervised encoder, of the same images; without bias."""
+    if reference is None:
+        return Measured({}, {})
     return taken(cka_supervised=lambda: linear_cka(h, reference, unbiased=True))

@@ -43,7 +43,8 @@ class Context:
         self.checksums: dict[str, str] = {}  # of the images that were measured on
         self.memory: dict = {}  # what a step leaves for later ones and no result holds: probes, features
         self.plan = scale(parameters.pool, "pool")  # which a preset may name before anybody plans it
-        self.own = load_encoder(parameters.encoder).eval() if parameters.encoder else None
+        # Where a study takes several, it loads them itself.
+        self.own = load_encoder(parameters.encoder).eval() if isinstance(parameters.encoder, str) else None
 
     @functools.cached_property
     def architecture(self) -> Encoder:
@@ -128,12 +129,12 @@ class Context:
         expect(one, argument, "splits whose images are alike in channels and size", shapes)
         images = next(iter(splits.values())).images
         expect_takes(self.architecture, images, argument)
-        self._note_size("pool", self.architecture, images.shape[-1])
+        self.note_size("pool", self.architecture, images.shape[-1])
         if self.own is not None and by_own:
             expect_takes(self.own, images, OWN)
-            self._note_size("encoder", self.own, images.shape[-1])
+            self.note_size("encoder", self.own, images.shape[-1])
 
-    def _note_size(self, argument: str, encoder: Encoder, side: int) -> None:
+    def note_size(self, argument: str, encoder: Encoder, side: int) -> None:
         """Say where weights were made for larger images."""
         made_for = encoder.side
         if made_for and side < made_for:

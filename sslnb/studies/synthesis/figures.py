@@ -67,7 +67,7 @@ def agreement(result: Result) -> Figure:
     ax = figure.subplots()
     texts = [["" if not np.isfinite(v) else "•" if dot else "" for v, dot in zip(*rows, strict=True)]
              for rows in zip(shown, apart, strict=True)]  # fmt: skip
-    image = annotated(ax, shown, texts, np.abs(shown) > 0.6, cmap="RdBu", vmin=-1, vmax=1, aspect="equal")
+    image = annotated(ax, shown, texts, np.abs(shown) > 0.6, cmap="RdBu", vmin=-1, vmax=1)
     ticks = range(len(names))
     ax.set_xticks(ticks, [MEASURES[name].label for name in names], rotation=90, fontsize=7)
     ax.set_yticks(ticks, [MEASURES[name].label for name in names], fontsize=7)

@@ -4,7 +4,7 @@
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ from sslnb.studies.synthesis.relations import LEAST, blind_regret, kendall, regr
 
 TARGETS = ("accuracy", "transfer", "effective")  # what a number without labels should predict
 KINDS = ("raw", "accuracy held fixed")
+Score = Callable[[np.ndarray, np.ndarray], float]
 MAPPED = 500  # images whose similarities place an encoder on the map
 
 
@@ -208,43 +209,44 @@ def agreement(context: Context) -> xr.Dataset:
 
 def selection(context: Context) -> xr.Dataset:
     """X2: how well each number without labels ranks encoders, and checkpoints of a run, and what its choice costs."""
-    over = context.data["matrix"].value.sel(objective=_units(context)).mean("seed")
+    over = _rows(context.data["matrix"].value.sel(objective=_units(context)).mean("seed"))
     along = context.data["checkpoints"].value
-    targets = [target for target in TARGETS if target in over.measure.values or target in along.measure.values]
-    names = [n for n, m in MEASURES.items() if not m.needs_labels and n in along.measure.values]
-    coordinates = {"measure": names, "target": targets, "objective": list(map(str, along.objective.values))}
-    table = {
-        "encoders_tau": _scored(over, names, targets, kendall),
-        "encoders_regret": _scored(over, names, targets, regret),
-        "blind_encoders_regret": [blind_regret(_row(over, target)) for target in targets],
-    }
-    runs = [along.sel(objective=name) for name in coordinates["objective"]]
-    for key, score in (("runs_tau", kendall), ("runs_regret", regret)):
-        table[key] = np.stack([_scored(run, names, targets, score) for run in runs], -1)
-    blind = np.array([[blind_regret(_row(run, target)) for run in runs] for target in targets])
-    last = np.array([[_last_regret(_row(run, target)) for run in runs] for target in targets])
-    dims = {
-        "encoders_tau": ("measure", "target"),
-        "encoders_regret": ("measure", "target"),
-        "blind_encoders_regret": ("target",),
-        "runs_tau": ("measure", "target", "objective"),
-        "runs_regret": ("measure", "target", "objective"),
-    }
-    beside = {
-        "blind_runs_regret": (("target", "objective"), blind),
-        "last_runs_regret": (("target", "objective"), last),
-    }
-    return xr.Dataset({name: (dims[name], values) for name, values in table.items()} | beside, coordinates)
+    runs = [_rows(along.sel(objective=name)) for name in along.objective.values]
+    targets = [target for target in TARGETS if target in over or target in runs[0]]
+    names = [name for name, measure in MEASURES.items() if not measure.needs_labels and name in runs[0]]
+    pair, by_run = ("measure", "target"), ("target", "objective")
+    blind, last = (
+        [[cost(run.get(target, np.array([]))) for run in runs] for target in targets]
+        for cost in (blind_regret, _last_regret)
+    )
+    return xr.Dataset(
+        {
+            "encoders_tau": (pair, _scored(over, names, targets, kendall)),
+            "encoders_regret": (pair, _scored(over, names, targets, regret)),
+            "runs_tau": ((*pair, "objective"), np.stack([_scored(run, names, targets, kendall) for run in runs], -1)),
+            "runs_regret": ((*pair, "objective"), np.stack([_scored(run, names, targets, regret) for run in runs], -1)),
+            "blind_encoders_regret": ("target", [blind_regret(over.get(t, np.array([]))) for t in targets]),
+            "blind_runs_regret": (by_run, np.array(blind)),
+            "last_runs_regret": (by_run, np.array(last)),
+        },
+        {"measure": names, "target": targets, "objective": list(map(str, along.objective.values))},
+    )
 
 
-def _row(values: xr.DataArray, name: str) -> np.ndarray:
-    """A measure's values [n]; NaN where it was not taken."""
-    return values.sel(measure=name).values if name in values.measure.values else np.full(values.shape[-1], np.nan)
+def _rows(values: xr.DataArray) -> dict[str, np.ndarray]:
+    """Values [n] of each measure."""
+    return dict(zip(map(str, values.measure.values), values.transpose("measure", ...).values, strict=True))
 
 
-def _scored(values: xr.DataArray, names: Sequence[str], targets: Sequence[str], score: object) -> np.ndarray:
-    """A score [M,T] of each measure's preference against each target."""
-    return np.array([[score(preferred(n, _row(values, n)), _row(values, t)) for t in targets] for n in names])
+def _scored(rows: Mapping[str, np.ndarray], names: Sequence[str], targets: Sequence[str], score: Score) -> np.ndarray:
+    """A score [M,T] of each measure's preference against each target; NaN where one of them was not taken."""
+    both = [[(rows.get(name), rows.get(target)) for target in targets] for name in names]
+    return np.array(
+        [
+            [np.nan if x is None or y is None else score(preferred(name, x), y) for x, y in row]
+            for name, row in zip(names, both, strict=True)
+        ]
+    )
 
 
 def _last_regret(target: np.ndarray) -> float:
