@@ -155,7 +155,8 @@ def report_command(parameters: dict[str, str], profile: str, out: Path, page: Pa
 
 def _by_study(parameters: dict[str, str]) -> dict[str, dict[str, str]]:
     """Of all parameters those that each study has; ``ValueError`` for one that none has."""
-    fields = {name: {*studies.get(name).parameters.model_fields, "dataset"} for name in studies.NAMES}
+    names = [name for name in studies.NAMES if name != studies.CARD]  # which has a command of its own
+    fields = {name: {*studies.get(name).parameters.model_fields, "dataset"} for name in names}
     for parameter in parameters:
         expect_known(parameter, sorted(set.union(*fields.values())), "parameter")
     return {name: {k: v for k, v in parameters.items() if k in own} for name, own in fields.items()}

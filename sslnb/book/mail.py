@@ -26,7 +26,7 @@ td, th {{ border-bottom: 1px solid light-dark(#ddd, #444); padding: 0.2rem 0.6re
 pre {{ overflow-x: auto; background: light-dark(#f4f4f4, #222); padding: 0.6rem; }}
 figcaption {{ font-size: 0.85rem; }}
 figure {{ margin: 1.5rem 0; }}
-.jp-InputPrompt, .jp-OutputPrompt, .prompt, .anchor-link {{ display: none; }}
+.anchor-link {{ display: none; }}
 </style>
 </head>
 <body>
@@ -48,13 +48,11 @@ def one_file(notebook: Path, target: Path) -> Path:
     document.cells = [cell for cell in document.cells if not HIDDEN & set(cell.metadata.get("tags", []))]
     figures = [name for cell in document.cells if (name := _figure(cell).get("name"))]
     numbers = {name: i for i, name in enumerate(figures, 1)}
-    exporter = HTMLExporter(template_name="basic")
+    exporter = HTMLExporter(template_name="basic", exclude_input=True)  # a card is read: its code is in the notebook
     parts = []
     for cell in document.cells:
         if cell.cell_type == "markdown":
             cell.source = ROLE.sub(lambda match: _plain(match, numbers), cell.source)
-        else:
-            cell.source = ""  # a card is read, not run: code is in the notebook
         rendered, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
         parts.append(_captioned(rendered, _figure(cell), numbers))
     heading = next((c.source for c in document.cells if c.cell_type == "markdown"), notebook.stem)

@@ -2,14 +2,14 @@
 
 from sslnb.studies.report_card.parameters import ReportCardParameters
 from sslnb.studies.report_card.steps import card, check, curves, layers
-from sslnb.studies.study import Study
+from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(
     name="report_card",
     title="Report card",
     paper="",
     parameters=ReportCardParameters,
-    steps=(card, curves, layers),
+    steps=(pretraining, card, curves, layers),
     claims={},
     decide=lambda data: [],
     check=check,
