@@ -104,7 +104,7 @@ def _dots(ax: Axes, encoders: xr.DataArray, runs: xr.DataArray) -> None:
     """One number over encoders, and the mean and range over runs of that over checkpoints."""
     y = np.arange(encoders.size)
     mean = runs.mean("objective")
-    reach = [mean - runs.min("objective"), runs.max("objective") - mean]
+    reach = np.maximum([mean - runs.min("objective"), runs.max("objective") - mean], 0)  # but for rounding
     style = {"linestyle": "", "markersize": 4}
     ax.plot(encoders, y - 0.15, MARKERS[0], color=COLOURS[0], label="over encoders", **style)
     bars = {"fmt": MARKERS[1], "color": COLOURS[1], "elinewidth": 0.6, "markersize": 3}

@@ -65,7 +65,7 @@ def _results(context: Context) -> dict[str, Result]:
     """The other studies' Results that are there and are of this pool."""
     if "results" not in context.memory:
         folder = Path(context.parameters.results).expanduser()
-        names = [name for name in studies.NAMES if name != studies.JOINED]
+        names = [name for name in studies.NAMES if name not in (studies.JOINED, studies.CARD)]
         have = [name for name in names if (folder / f"{name}.json").is_file()]
         ask = f"a folder with Results of {', '.join(names)} (sslnb run all makes them)"
         expect(bool(have), "results", ask, f"none in {folder}")

@@ -1,0 +1,148 @@
+"""The synthesis joins the Results of other studies with label-free measures of the same encoders."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sslnb import Result, studies
+from sslnb.core.labels import CONTROLS
+from sslnb.pool import Pool
+from sslnb.pool.members import Scale, Variant
+from sslnb.studies.measures import MEASURES
+from sslnb.studies.study import Run
+from sslnb.studies.synthesis import figures, tables
+
+TINY = Scale(
+    "quick",  # the name of a scale that parameters know
+    dataset="digit-scenes",
+    limit=300,
+    shared={"width": 4, "stem": "imagenet", "steps": 4, "epochs": 2, "batch_size": 64, "crop_scale": 0.6, "flip": 0.0},
+    variants={"supervised": Variant(2), "simclr": Variant(2), "vicreg": Variant(1)},
+    halvings=2,
+)
+SMALL = {"probe_limit": 100, "test_limit": 100, "probe_epochs": 2, "views": 2, "view_images": 30}
+
+
+@pytest.fixture(scope="module")
+def folder(train_pool: Callable[[Scale], Path]) -> Path:
+    """A trained pool, and Results of two studies of it: one with margins, one with a verdict beside controls."""
+    where = train_pool(TINY) / "results"
+    where.mkdir()
+    pool, names = Pool("quick"), {"objective": ["supervised", "simclr", "vicreg", "untrained"], "seed": [0, 1]}
+    encoders = {name: pool.entry(name).sha256 for name in pool.members()}
+    facts = {"parameters": {"pool": "quick"}, "provenance": {"encoders": encoders}, "notes": []}
+    generator = np.random.default_rng(0)
+    probes = (*names, "dataset", "scale", "decay")
+    coordinates = names | {"dataset": ["a", "b", "c"], "scale": ["unit_variance"], "decay": [0.0, 1.0]}
+    cube = xr.DataArray(generator.random([len(v) for v in coordinates.values()]), coordinates, probes)
+    common = cube.isel(decay=0, drop=True) * 0 + 1.0  # the decay at which encoders are compared
+    data = {
+        "probes": xr.Dataset(
+            {"accuracy": cube, "knn": cube.isel(scale=0, decay=0, drop=True), "compared_decay": common}
+        ),
+        "separation": xr.Dataset(
+            {
+                "mean_margin": cube.expand_dims(norm=["l1", "l2", "linf"]),
+                "norm_auc": cube.expand_dims(attacked=["l2", "linf"]),
+                "effective": cube.expand_dims(attacked=["l2", "linf"]),
+            }
+        ),
+    }
+    data["probes"].attrs["primary"] = "unit_variance"
+    Result("separability", data, facts).save(where / "separability")
+    verdict = {"claim": "S1", "estimate": 0.4, "low": 0.3, "high": 0.5, "controls": {}}
+    verdict["controls"] = {next(iter(CONTROLS.values())): [0.1, -0.1, 0.3]}
+    Result("qscore", _predicted(names), facts | {"verdicts": [verdict]}).save(where / "qscore")
+    return where
+
+
+def _predicted(names: dict) -> dict[str, xr.Dataset]:
+    dims = names | {"dataset": ["a"], "predictor": ["qscore", "norm"]}
+    auroc = xr.DataArray(np.full([len(v) for v in dims.values()], 0.7), dims, tuple(dims))
+    return {"predict": xr.Dataset({"auroc": auroc})}
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    made = studies.get("synthesis").start(studies.parameters("synthesis", results=str(folder), **SMALL))
+    made.all()
+    return made
+
+
+def test_the_matrix_holds_what_the_studies_found(run: Run, folder: Path) -> None:
+    value = run.result.data["matrix"].value
+    probes = Result.load(folder / "separability").data["probes"].accuracy
+    own = {"objective": "simclr", "seed": 1}
+    expected = probes.sel(dataset="a", scale="unit_variance", decay=1.0, **own)
+    assert float(value.sel(measure="accuracy", **own)) == pytest.approx(float(expected))
+    transferred = probes.sel(dataset=["b", "c"], scale="unit_variance", decay=1.0, **own).mean()
+    assert float(value.sel(measure="transfer", **own)) == pytest.approx(float(transferred))
+    assert float(value.sel(measure="qscore_auroc", **own)) == 0.7
+    assert run.result.data["matrix"].attrs["studies"] == ["separability", "qscore"]
+
+
+def test_label_free_measures_are_of_every_encoder_and_of_its_checkpoints(run: Run) -> None:
+    free = run.result.data["encoders"].value
+    assert bool(free.sel(measure="rankme", objective=["supervised", "simclr", "untrained"]).notnull().all())
+    along = run.result.data["checkpoints"].value
+    assert list(along.step.values) == [0, 2, 4]
+    first = along.sel(step=0, measure="rankme")
+    assert len(np.unique(first)) == 1  # all runs of a seed begin with the same weights
+    same = float(free.sel(measure="rankme", objective="vicreg", seed=0))
+    assert float(along.sel(measure="rankme", objective="vicreg", step=4)) == pytest.approx(same)
+    assert bool(along.sel(measure="loss", step=4).notnull().all())  # known once an epoch is over
+
+
+def test_correlations_are_over_objectives_and_symmetric(run: Run) -> None:
+    data = run.result.data["agreement"]
+    assert data.attrs["units"] == ["supervised", "simclr", "vicreg"]
+    raw = data.correlation.sel(bound="value", given="raw").values
+    assert np.allclose(raw, raw.T, equal_nan=True)
+    assert any("say nothing about encoders that have learned" in note for note in run.context.notes)
+
+
+def test_a_choice_by_a_measure_costs_at_most_the_worst(run: Run) -> None:
+    data = run.result.data["selection"]
+    assert set(data.measure.values) <= {name for name, measure in MEASURES.items() if not measure.needs_labels}
+    worst = data.blind_runs_regret.max()
+    assert float(data.runs_regret.min()) >= 0 and float(worst) >= 0
+
+
+def test_what_remains_of_an_effect_stands_beside_it(run: Run) -> None:
+    data = run.result.data["controls"]
+    assert list(data.claim.values) == ["S1"]
+    assert float(data.control_estimate.sel(claim="S1", bound="value")[0]) == 0.1
+    assert "25 %" in tables.controls(run.result).data
+
+
+def test_studies_without_a_result_are_named(run: Run) -> None:
+    assert any(note.startswith("cka: no Result") for note in run.context.notes)
+
+
+def test_the_map_has_a_point_for_each_encoder_and_checkpoint(run: Run) -> None:
+    data = run.result.data["embedding"]
+    assert data.sizes["point"] == 5 + 2 + 1 + 3 * 2  # members, untrained twins, the first one again, checkpoints
+    assert np.isfinite(data.coordinate).all()
+
+
+def test_every_figure_and_table_draws(run: Run) -> None:
+    for draw in (figures.matrix, figures.agreement, figures.selection, figures.embedding):
+        draw(run.result).canvas.draw()
+    for write in (tables.matrix, tables.strongest, tables.choices, tables.controls):
+        assert write(run.result).data.startswith("| ")
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"results: expected a folder with Results of separability.* got none"):
+        studies.get("synthesis").start(studies.parameters("synthesis", results=str(tmp_path), **SMALL))
+
+
+def test_results_of_other_weights_are_refused(tmp_path: Path, folder: Path) -> None:
+    result = Result.load(folder / "separability")
+    result.facts["provenance"]["encoders"]["simclr/0"] = "0" * 64
+    result.save(tmp_path / "separability")
+    with pytest.raises(ValueError, match="simclr/0, got separability, on other weights"):
+        studies.get("synthesis").start(studies.parameters("synthesis", results=str(tmp_path), **SMALL))
