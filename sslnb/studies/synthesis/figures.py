@@ -132,10 +132,10 @@ def embedding(result: Result) -> Figure:
             ax.plot(x[path], y[path], color=colour, linewidth=1, alpha=0.7, zorder=1)
         ends = ours & (step < 0)
         ax.plot(x[ends], y[ends], marker, color=colour, markersize=6, zorder=2)
-        ax.annotate(label(name), (x[ends].mean(), y[ends].mean()), xytext=(5, 4), textcoords="offset points",
+        ax.annotate(label(name), (x[ends][0], y[ends][0]), xytext=(5, 4), textcoords="offset points",
                     fontsize=7, color=colour if name in coloured else "#555555")  # fmt: skip
     ax.plot(x[start], y[start], "k*", markersize=8)
-    ax.annotate("untrained", (x[start].mean(), y[start].mean()), xytext=(6, -9), textcoords="offset points", fontsize=7)
+    ax.annotate("untrained", (x[start][0], y[start][0]), xytext=(6, -9), textcoords="offset points", fontsize=7)
     shares = [f"{100 * float(share):.0f} %" for share in data.explained.values]
     ax.set_xlabel(f"first principal coordinate ({shares[0]} of the variance)")
     ax.set_ylabel(f"second ({shares[1]})")
