@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from sslnb import studies
+from sslnb.core.checks import expect_known
 from sslnb.core.files import atomic
 
 HIDDEN = {"remove-cell", "parameters", "injected-parameters"}  # tags of cells that a page does not show
@@ -40,6 +41,7 @@ def one_file(notebook: Path, target: Path) -> Path:
     """Write an executed notebook as a page with its pictures inside; no script, nothing from elsewhere.
 
     Figures are numbered and captioned as on the book's pages; references to chapters become their titles.
+    ``ValueError`` for a reference to a figure that it does not have.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -70,6 +72,7 @@ def _plain(match: re.Match, numbers: dict[str, int]) -> str:
     """What a role says where there are no links: a figure's number, a chapter's title, or its own text."""
     role, target = match.groups()
     if role == "numref":
+        expect_known(target, tuple(numbers), "numref")
         return f"Figure {numbers[target]}"
     name = target.rpartition("/")[2]
     return f"“{studies.get(name).title}”" if role == "doc" and name in (*studies.NAMES, studies.POOL) else target
