@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import alignment
+import growth
 import labelfree
 import numpy as np
 import perturbation
@@ -206,6 +207,8 @@ REPRESENTATION = (
     representation.heatmaps,
     alignment.layer_similarity,
     labelfree.label_free,
+    growth.growth,
+    growth.imagenet,
 )
 GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
 TRAINING = (training.simclr_step, training.pool, training.against_lightly, training.looking, training.epoch_on_gpu)
