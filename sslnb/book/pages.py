@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from IPython.display import Markdown
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ from sslnb.core.checks import expect
 from sslnb.data import catalogue
 from sslnb.data.images import ImageSet
 from sslnb.report.mosaic import mosaic
+from sslnb.report.panels import COLOURS, panels
 from sslnb.report.tables import table
 
 BOOK_PACKAGES = ("sslnb", "ipywidgets", "papermill", "myst-nb", "jupyter-book", "sphinx")  # besides those of a result
@@ -154,6 +156,30 @@ def benchmark_table(path: Path | None = None) -> Markdown:
         return Markdown("No benchmark is recorded in this copy: `benchmarks/results.json` does not exist.")
     rows = [_benchmark(record) for record in json.loads(path.read_text())]
     return table(("benchmark", "unit", "ours", "peer", "ratio", "target", "met", "measured"), rows)
+
+
+def growth_figure(path: Path | None = None) -> Figure | Markdown:
+    """Recorded time of each metric over the size of its input, with the fitted power; a sentence if there is none."""
+    path = _book_root() / "benchmarks" / "growth.json" if path is None else Path(path)
+    if not path.is_file():
+        return Markdown("Growth is not recorded in this copy: `benchmarks/growth.json` does not exist.")
+    cases = json.loads(path.read_text())
+    columns = 3
+    figure, axes = panels(columns, -(-len(cases) // columns), height=1.9)
+    for ax, case in zip(axes.flat, cases, strict=False):
+        sizes, took = np.array(case["sizes"]), np.array(case["seconds"])
+        middle = np.exp(np.log(took).mean()) * (sizes / np.exp(np.log(sizes).mean())) ** case["exponent"]
+        ax.loglog(sizes, took, "o", color=COLOURS[0], markersize=4)
+        ax.loglog(sizes, middle, color=COLOURS[1], linewidth=1)
+        ax.set_title(case["name"], fontsize=7)
+        power = f"power {case['exponent']:.2f} [{case['low']:.2f}, {case['high']:.2f}]"
+        ax.text(0.05, 0.88, power, transform=ax.transAxes, fontsize=7)
+        ax.minorticks_off()
+        ax.set_xticks(sizes[[0, -1]], [f"{size:,}" for size in sizes[[0, -1]]])
+    for ax in axes.flat[len(cases) :]:
+        ax.set_visible(False)
+    figure.supylabel("seconds")
+    return figure
 
 
 def _benchmark(record: dict[str, object]) -> list[str]:
