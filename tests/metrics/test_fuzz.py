@@ -109,6 +109,10 @@ CALLS: dict[str, tuple[Callable, dict[str, object]]] = {
     "knn_agreement": (partial(metrics.knn_agreement, k=3), PAIR),
     "neighbour_overlap": (partial(metrics.neighbour_overlap, k=3), PAIR),
     "neural_collapse": (metrics.neural_collapse, {"h": FEATURES, "labels": LABELS}),
+    "risk_coverage": (
+        metrics.risk_coverage,
+        {"scores": draw(12), "right": LABELS > 0, "weights": torch.ones(4, 12, dtype=torch.int64)},
+    ),
     "robust_accuracy": (partial(metrics.robust_accuracy, p=math.inf), {**LINEAR, "labels": LABELS, "budgets": BUDGETS}),
     "LinearProbe": (lambda x, y: PROBE.accuracy(x, y, per_class=True), {"x": FEATURES, "y": LABELS}),
     "LinearProbeGrid": (fitted, SPLITS),
@@ -152,6 +156,7 @@ RESULTS = {
     "InPCA",
     "LossSurface",
     "NeuralCollapse",
+    "RiskCoverage",
     "Spectral",
 }  # what functions return
 LOSSES = set(objectives.__all__)  # of embeddings that are not finite: training watches for it
