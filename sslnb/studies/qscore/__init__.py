@@ -2,13 +2,13 @@
 
 from sslnb.studies.qscore.checks import check
 from sslnb.studies.qscore.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.qscore.failure import failure, predict
 from sslnb.studies.qscore.parameters import QScoreParameters
 from sslnb.studies.qscore.steps import (
     ablation,
     features,
     heatmaps,
     outcomes,
-    predict,
     regularize,
     representations,
     subset_probes,
@@ -22,7 +22,7 @@ STUDY = Study(
     paper=PAPER,
     parameters=QScoreParameters,
     steps=(
-        *(pretraining, representations, features, subset_probes, outcomes, predict),
+        *(pretraining, representations, features, subset_probes, outcomes, predict, failure),
         *(regularize, ablation, transfer, heatmaps),
     ),
     claims=CLAIMS,

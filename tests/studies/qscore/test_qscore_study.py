@@ -22,7 +22,8 @@ from sslnb.pool.members import Scale, Variant
 from sslnb.studies.qscore import STUDY, explorers, figures, pictures, tables
 from sslnb.studies.qscore.claims import CLAIMS, verdicts
 from sslnb.studies.qscore.encoders import SUBSETS, VARIANTS, active, band, further
-from sslnb.studies.qscore.steps import BANDS, GAUGES, OUTCOMES, PREDICTORS, REGIONS, STAGES, outcomes, predict
+from sslnb.studies.qscore.failure import PREDICTORS, predict
+from sslnb.studies.qscore.steps import BANDS, GAUGES, OUTCOMES, REGIONS, STAGES, outcomes
 from sslnb.studies.study import Run
 
 SHARED = {"width": 8, "stem": "imagenet", "steps": 40, "epochs": 4, "batch_size": 64, "flip": 0.0, "crop_scale": 0.6}
