@@ -116,9 +116,8 @@ def sample_scores(h: Tensor, train: Tensor, mask: Tensor | None, epsilon: float 
 def neighbour_similarity(h: Tensor, train: Tensor, *, k: int = 1) -> Tensor:
     """Cosine similarity [N] of features h [N,d] to the k-th nearest of the train features [M,d]: how dense it is there.
 
-    1 minus half the square of the distance at unit length, by which Sun et al. 2022 (section 3) tell samples that
-    resemble no training sample. ``ValueError`` for shapes that do not fit, values that are not finite, or k outside
-    1..M.
+    1 minus half the square of the distance at unit length, by which Sun et al. 2022 tell samples that resemble no
+    training sample. ``ValueError`` for shapes that do not fit, values that are not finite, or k outside 1..M.
     """
     _expect_features(h)
     expect_shape(train, "train", "M", h.shape[1])

@@ -1,7 +1,8 @@
 """What a classifier gains by leaving out samples of a low score: risk–coverage curves and the areas under them.
 
-El-Yaniv and Wiener 2010, "On the Foundations of Noise-free Selective Classification". Coverage is the share of samples
-that are answered, those of the greatest scores; risk is the share of wrong ones among them.
+Coverage is the share of samples that are answered, those of the greatest scores; risk is the share of wrong ones among
+them. El-Yaniv and Wiener 2010, "On the Foundations of Noise-free Selective Classification"; for networks Geifman and
+El-Yaniv 2017.
 """
 
 import math
@@ -35,12 +36,12 @@ class RiskCoverage:
 
     @property
     def area(self) -> Tensor:
-        """Mean risk over all coverages [...]. Source: Geifman and El-Yaniv 2017."""
+        """Mean risk over all coverages [...]. Source: Geifman, Uziel and El-Yaniv 2019 (AURC)."""
         return self.risk.mean(-1)
 
     @property
     def excess(self) -> Tensor:
-        """Area above that of the best order [...], at least 0. Source: Geifman, Uziel and El-Yaniv 2019, section 4."""
+        """Area above that of the best order [...], at least 0. Source: the same (E-AURC)."""
         return (self.risk - self.optimum).mean(-1).clamp(min=0)
 
     def at(self, coverages: Sequence[float]) -> Tensor:

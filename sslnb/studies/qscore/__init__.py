@@ -2,7 +2,7 @@
 
 from sslnb.studies.qscore.checks import check
 from sslnb.studies.qscore.claims import CLAIMS, PAPER, verdicts
-from sslnb.studies.qscore.failure import failure, predict
+from sslnb.studies.qscore.failure_steps import failure, predict
 from sslnb.studies.qscore.parameters import QScoreParameters
 from sslnb.studies.qscore.steps import (
     ablation,

@@ -61,7 +61,7 @@ class QScoreParameters(Parameters):
     heatmap_layer: str = "layer2"  # whose maps become heatmaps: the last with 4 × 4 pixels, of the imagenet stem
     heatmap_images: Count = 500  # test images whose heatmaps are compared with masks
     views: Annotated[int, Field(ge=2)] = 2  # of each test image, whose agreement is a score
-    neighbours: Count = 20  # the density at an image is its similarity to the so-manieth nearest training image
+    neighbours: Count = 20  # k: density is the similarity to the k-th nearest training image
     rounds: Annotated[int, Field(ge=2)] = 50  # of the bootstrap
     probe_limit: Annotated[int, Field(ge=2)] | None = 2000  # training images per probe, and of the activation rates
     test_limit: Annotated[int, Field(ge=2)] | None = 1000
