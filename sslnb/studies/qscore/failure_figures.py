@@ -61,8 +61,9 @@ def risk_curves(result: Result) -> Figure:
 def _risk_panel(ax: Axes, data: xr.Dataset) -> None:
     """One encoder's curves, named at their ends, between those of the best and of a random order."""
     coverage = 100 * data.coverage.values
-    lines = {name: data.curves.sel(predictor=name).values for name in (*DRAWN, "random")}
-    lines = {name: 100 * mean_spread(values)[0] for name, values in (lines | {"optimum": data.optimum.values}).items()}
+    lines = {"optimum": data.optimum.values}  # named below a curve that reaches it
+    lines |= {name: data.curves.sel(predictor=name).values for name in (*DRAWN, "random")}
+    lines = {name: 100 * mean_spread(values)[0] for name, values in lines.items()}
     lines = {name: line for name, line in lines.items() if np.isfinite(line).all()}  # no Q-Score without features
     for name, line in lines.items():
         ax.plot(coverage, line, ":" if name in BASELINES else "-", linewidth=1.4, color=LINES.get(name, GREY))
