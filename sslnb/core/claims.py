@@ -87,12 +87,14 @@ def decide(
     expect(claim.unit in effects.dims, "effects", f"a dimension {claim.unit!r}", list(effects.dims))
     pooled, parts = _pooled(effects, claim.unit, least)
     spread = _deviation(replicates)
-    beside = {name: _estimated(_pooled(values, claim.unit, least)[0], 0.0) for name, values in (controls or {}).items()}
+    beside = {
+        name: mean_interval(_pooled(values, claim.unit, least)[0], 0.0) for name, values in (controls or {}).items()
+    }
     if len(pooled) < LEAST_UNITS:
         short = f"{len(pooled)} of at least {LEAST_UNITS} {claim.unit}s"
         estimate = float(pooled.mean()) if len(pooled) else math.nan
         return Verdict(claim.id, Kind.NOT_TESTED, estimate, units=len(pooled), note=note or short, controls=beside)
-    estimate, low, high = _estimated(pooled, spread)
+    estimate, low, high = mean_interval(pooled, spread)
     return Verdict(
         claim.id,
         _kind(estimate, low, high, claim.sei),
@@ -150,7 +152,7 @@ def _deviation(replicates: xr.DataArray | None) -> float:
     return float(pooled.std(ddof=1))
 
 
-def _estimated(values: np.ndarray, spread: float, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+def mean_interval(values: np.ndarray, spread: float, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
     """Mean with its interval from one value per unit [U], and the deviation of what all units share.
 
     Half-widths of Student's t over units and of the normal interval of ``spread`` add in quadrature, which keeps at
@@ -181,7 +183,7 @@ def _holm(parts: Mapping[str, np.ndarray]) -> tuple[Part, ...]:
     rank = {name: k for k, name in enumerate(sorted(p, key=lambda name: (p[name], name)))}
     m = len(parts)
     corrected = {name: 1 - (1 - CONFIDENCE) / (m - rank[name]) for name in parts}
-    return tuple(Part(name, *_estimated(values, 0.0, corrected[name])) for name, values in parts.items())
+    return tuple(Part(name, *mean_interval(values, 0.0, corrected[name])) for name, values in parts.items())
 
 
 def _p_value(values: np.ndarray) -> float:

@@ -25,6 +25,7 @@ from sslnb.metrics.neighbourhoods import (
     neighbour_overlap,
 )
 from sslnb.metrics.qscore import activation_rate, discriminative, highly_activating, q_score, q_score_penalty
+from sslnb.metrics.selective import RiskCoverage, risk_coverage
 from sslnb.metrics.surface import LossSurface, loss_surface
 from sslnb.metrics.trajectory import InPCA, bhattacharyya, inpca, progress
 
@@ -34,6 +35,7 @@ __all__ = [
     "InPCA",
     "LossSurface",
     "NeuralCollapse",
+    "RiskCoverage",
     "Spectral",
     "activation_rate",
     "alignment",
@@ -65,6 +67,7 @@ __all__ = [
     "q_score",
     "q_score_penalty",
     "rankme",
+    "risk_coverage",
     "robust_accuracy",
     "spectral",
     "uniformity",

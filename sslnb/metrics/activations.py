@@ -107,16 +107,46 @@ def sample_scores(h: Tensor, train: Tensor, mask: Tensor | None, epsilon: float 
     greatest activation (``max``), and ``neighbour``, the cosine similarity to the nearest of the ``train`` features
     [M,d], which is 1 minus the distance.
     """
+    nearest = neighbour_similarity(h, train)
+    h = floats(h)
+    trivial = {"norm": lengths(h)[:, 0].to(h.dtype), "max": h.amax(1), "neighbour": nearest}
+    return trivial if mask is None else {"qscore": q_score(h, mask, epsilon)} | trivial
+
+
+def neighbour_similarity(h: Tensor, train: Tensor, *, k: int = 1) -> Tensor:
+    """Cosine similarity [N] of features h [N,d] to the k-th nearest of the train features [M,d]: how dense it is there.
+
+    1 minus half the square of the distance at unit length, by which Sun et al. 2022 tell samples that resemble no
+    training sample. ``ValueError`` for shapes that do not fit, values that are not finite, or k outside 1..M.
+    """
     _expect_features(h)
     expect_shape(train, "train", "M", h.shape[1])
     expect(len(train) > 0, "train", "at least one sample", "none")
     expect_floats(train, "train")
     expect_finite(train, "train")
     expect_one_device(h=h, train=train)
-    h, bank = floats(h), unit(floats(train))
-    nearest = torch.cat([(part.to(bank.dtype) @ bank.T).amax(1) for part in unit(h).split(CHUNK)])
-    trivial = {"norm": lengths(h)[:, 0].to(h.dtype), "max": h.amax(1), "neighbour": nearest}
-    return trivial if mask is None else {"qscore": q_score(h, mask, epsilon)} | trivial
+    expect_count(k, "k")
+    expect(k <= len(train), "k", f"at most the {len(train)} training samples", k)
+    bank = unit(floats(train))
+    parts = unit(floats(h)).split(CHUNK)
+    return torch.cat([(part.to(bank.dtype) @ bank.T).topk(k, dim=1).values[:, -1] for part in parts])
+
+
+def view_agreement(views: Tensor) -> Tensor:
+    """Mean cosine similarity [N] between the views of each sample, features [N,V,d]; 1 where all are alike.
+
+    A view of length 0 is as far from the others as an independent one. ``ValueError`` for other shapes, fewer than 2
+    views, or values that are not finite.
+    """
+    expect_floats(views, "views")
+    expect_shape(views, "views", "N", "V", "d")
+    n, v, d = views.shape
+    expect(n > 0 and v >= 2 and d > 0, "views", "at least one sample with 2 views of some features", [n, v, d])
+    expect_finite(views, "views")
+    directions = unit(floats(views), 2)
+    lengths_squared = directions.square().sum((1, 2))
+    # The square of a sum is that of its terms, and each pair twice.
+    return (directions.sum(1).square().sum(1) - lengths_squared) / (v * (v - 1))
 
 
 def _expect_features(h: Tensor) -> None:

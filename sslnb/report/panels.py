@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from scipy.optimize import isotonic_regression
 
 matplotlib.style.use(Path(__file__).with_name("sslnb.mplstyle"))
 
@@ -27,6 +28,31 @@ def legend(figure: Figure, ax: Axes, columns: int) -> None:
     """One legend for all panels, above them."""
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def sentence(text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure, axes = panels(1, height=1.2)
+    nothing(axes[0, 0], text)
+    return figure
+
+
+def nothing(ax: Axes, text: str) -> None:
+    """The same in one panel of several."""
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, fontsize=9)
+    ax.set_axis_off()
+
+
+def beside(ax: Axes, heights: Sequence[float], texts: Sequence[str], colours: Sequence[str], *, size: int = 7) -> None:
+    """Names of curves at the right of a panel, each near where its curve ends, and none upon another."""
+    inches = ax.get_position().height * ax.figure.get_size_inches()[1]
+    gap = 1.15 * size / 72 / inches * np.ptp(ax.get_ylim())  # the height of a line of letters
+    order, lines = np.argsort(heights, kind="stable"), gap * np.arange(len(heights))
+    # As near to their curves as names one above another can be, by least squares.
+    places = isotonic_regression(np.asarray(heights)[order] - lines).x + lines
+    offset = {"xycoords": ax.get_yaxis_transform(), "xytext": (4, 0), "textcoords": "offset points"}
+    for i, height in zip(order, places, strict=True):
+        ax.annotate(texts[i], (1, height), va="center", fontsize=size, color=colours[i], **offset)
 
 
 def annotated(

@@ -10,8 +10,10 @@ from sslnb.metrics.activations import (
     excess_kurtosis,
     mutual_information,
     near_zero_share,
+    neighbour_similarity,
     sample_scores,
     subsets,
+    view_agreement,
 )
 from sslnb.metrics.qscore import discriminative, highly_activating, q_score
 
@@ -80,6 +82,35 @@ def test_scores_of_samples_are_what_their_names_say():
     near = max(float(F.cosine_similarity(h[i], other, dim=0)) for other in train)
     assert found["neighbour"][i] == pytest.approx(near, rel=1e-5)
     assert "qscore" not in sample_scores(h, train, None)
+
+
+@pytest.mark.parametrize("k", [1, 7, 80])
+def test_density_is_the_similarity_to_the_kth_nearest_and_falls_as_its_distance_rises(k):
+    h, train = features(50), features(80, seed=1)
+    density = neighbour_similarity(h, train, k=k)
+    for i in (0, 30):
+        similarities = sorted((float(F.cosine_similarity(h[i], other, dim=0)) for other in train), reverse=True)
+        assert float(density[i]) == pytest.approx(similarities[k - 1], abs=1e-5)
+    distances = torch.cdist(F.normalize(h), F.normalize(train)).sort(1).values[:, k - 1]
+    assert density.numpy() == pytest.approx((1 - distances.square() / 2).numpy(), abs=1e-4)
+    if k == 1:
+        assert torch.equal(density, sample_scores(h, train, None)["neighbour"])
+    with pytest.raises(ValueError, match="k: expected at most the 80 training samples, got 81"):
+        neighbour_similarity(h, train, k=81)
+
+
+def test_agreement_is_the_mean_cosine_over_pairs_of_views():
+    views = torch.stack([features(20, seed=s) for s in range(3)], 1) - 0.3
+    agreement = view_agreement(views)
+    pairs = [F.cosine_similarity(views[:, a], views[:, b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert agreement.numpy() == pytest.approx((sum(pairs) / 3).numpy(), abs=1e-6)
+    scaled = views * torch.tensor([1.0, 5.0, 0.1])[:, None]
+    assert view_agreement(scaled).numpy() == pytest.approx(agreement.numpy(), abs=1e-6)
+    alike = features(20)[:, None].expand(-1, 4, -1)
+    assert view_agreement(alike).numpy() == pytest.approx(np.ones(20), abs=1e-6)
+    assert view_agreement(torch.zeros(2, 3, 4)).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="views: expected at least one sample with 2 views"):
+        view_agreement(views[:, :1])
 
 
 def test_what_can_not_be_measured_is_refused():

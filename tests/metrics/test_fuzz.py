@@ -109,6 +109,10 @@ CALLS: dict[str, tuple[Callable, dict[str, object]]] = {
     "knn_agreement": (partial(metrics.knn_agreement, k=3), PAIR),
     "neighbour_overlap": (partial(metrics.neighbour_overlap, k=3), PAIR),
     "neural_collapse": (metrics.neural_collapse, {"h": FEATURES, "labels": LABELS}),
+    "risk_coverage": (
+        metrics.risk_coverage,
+        {"scores": draw(12), "right": LABELS > 0, "weights": torch.ones(4, 12, dtype=torch.int64)},
+    ),
     "robust_accuracy": (partial(metrics.robust_accuracy, p=math.inf), {**LINEAR, "labels": LABELS, "budgets": BUDGETS}),
     "LinearProbe": (lambda x, y: PROBE.accuracy(x, y, per_class=True), {"x": FEATURES, "y": LABELS}),
     "LinearProbeGrid": (fitted, SPLITS),
@@ -137,12 +141,14 @@ CALLS: dict[str, tuple[Callable, dict[str, object]]] = {
     "hessian_trace": (partial(curvature.hessian_trace, CLASSIFIER, probes=2), CLASSIFIED),
     "mlp": (lambda x, y: mlp.MLPProbe(4, (1e-3,), epochs=1).fit(**SPLITS).accuracy(x, y), {"x": FEATURES, "y": LABELS}),
     "mutual_information": (activations.mutual_information, {"rates": draw(6, 3).sigmoid(), "labels": LABELS}),
+    "neighbour_similarity": (activations.neighbour_similarity, {"h": FEATURES, "train": draw(9, 6)}),
     "near_zero_share": (activations.near_zero_share, {"h": FEATURES}),
     "nearest_class_mean": (nearest.nearest_class_mean, {"train": FEATURES, "labels": LABELS, "x": draw(5, 6)}),
     "sample_scores": (activations.sample_scores, {"h": FEATURES, "train": draw(9, 6), "mask": MASK}),
     "top1": (scores.top1, {"predicted": LABELS, "labels": LABELS}),
     "top_eigenvalue": (partial(curvature.top_eigenvalue, CLASSIFIER, iterations=2), CLASSIFIED),
     "top_k": (scores.top_k, {"logits": draw(12, 3), "labels": LABELS}),
+    "view_agreement": (activations.view_agreement, {"views": draw(12, 3, 6)}),
     "train_heads": (partial(heads.train_heads, classes=3, epochs=1), {"x": FEATURES[None], "y": LABELS[None]}),
     **{name: (index, {"x": FEATURES, "y": draw(12, 5)}) for name, index in indices.INDICES.items()},
 }
@@ -152,6 +158,7 @@ RESULTS = {
     "InPCA",
     "LossSurface",
     "NeuralCollapse",
+    "RiskCoverage",
     "Spectral",
 }  # what functions return
 LOSSES = set(objectives.__all__)  # of embeddings that are not finite: training watches for it

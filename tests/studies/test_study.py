@@ -123,6 +123,12 @@ def test_the_published_profile_loads_what_is_recorded(tmp_path, monkeypatch) -> 
     run = TOY.start(Toy.of("published"))
     assert run.context is None and run.step("second").score.values.tolist() == [2.0, 2.2, 2.4]
     assert run.claims().facts["verdicts"][0]["claim"] == "T1"
+    older = Result.load(tmp_path / "toy")
+    del older.data["second"]
+    older.save(tmp_path / "toy")
+    run = TOY.start(Toy.of("published"))  # recorded before there was a second step
+    assert not run.step("second") and run.step("first").score.sum() > 3 and "second" not in run.result.data
+    assert run.claims().facts["verdicts"][0]["claim"] == "T1"
     (tmp_path / "toy.json").unlink()
     with pytest.raises(ValueError, match="path: expected a saved Result"):
         TOY.start(Toy.of("published"))

@@ -2,6 +2,7 @@
 
 from sslnb.studies.qscore.checks import check
 from sslnb.studies.qscore.claims import CLAIMS, PAPER, verdicts
+from sslnb.studies.qscore.failure_steps import failure, predict
 from sslnb.studies.qscore.measures import measures
 from sslnb.studies.qscore.parameters import QScoreParameters
 from sslnb.studies.qscore.steps import (
@@ -9,7 +10,6 @@ from sslnb.studies.qscore.steps import (
     features,
     heatmaps,
     outcomes,
-    predict,
     regularize,
     representations,
     subset_probes,
@@ -23,7 +23,7 @@ STUDY = Study(
     paper=PAPER,
     parameters=QScoreParameters,
     steps=(
-        *(pretraining, representations, features, subset_probes, outcomes, predict),
+        *(pretraining, representations, features, subset_probes, outcomes, predict, failure),
         *(regularize, ablation, transfer, heatmaps),
     ),
     claims=CLAIMS,

@@ -58,7 +58,7 @@ class Judged:
         return self.standardizer.transform(self.features[split])
 
 
-def features_of(encoder: Encoder, images: ImageSet) -> Tensor:
+def features_of(encoder: Encoder, images: ImageSet | Tensor) -> Tensor:
     """Features as every probe and score of the study sees them."""
     on = device.best_device()
     return extract(encoder, images, device=on, precision=device.best_precision(on))

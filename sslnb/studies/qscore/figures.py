@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sslnb.core.labels import label, short
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, nothing, panels, sentence
 
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
     "lower": "lowest rates",
@@ -37,11 +37,6 @@ def measured(values: xr.DataArray) -> list[tuple[int, str]]:
 def first_set(result: Result, step: str, name: str) -> xr.DataArray:
     """A quantity on the first data set."""
     return result.data[step][name].isel(dataset=0)
-
-
-def _nothing(ax: Axes, text: str) -> None:
-    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, fontsize=9)
-    ax.set_axis_off()
 
 
 def activation_maps(result: Result) -> Figure:
@@ -116,9 +111,7 @@ def examples(result: Result) -> Figure:
     """Features of the lower tail, the band and the upper tail: of each the first and the last that are kept."""
     groups = result.data["features"].get("example_group", xr.DataArray(np.zeros(0))).values
     if not len(groups):
-        figure, axes = panels(1, height=1.2)
-        _nothing(axes[0, 0], "no feature is discriminative")
-        return figure
+        return sentence("no feature is discriminative")
     own = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     chosen = sorted({int(i) for members in own for i in (members[0], members[-1])})
     figure = Figure(figsize=(PAGE, 1.15 * len(chosen)), layout="constrained")
@@ -225,9 +218,7 @@ def outcomes(result: Result) -> Figure:
     data = result.data["outcomes"]
     values = data.by_class.values
     if not values.size:
-        figure, axes = panels(1, height=1.2)
-        _nothing(axes[0, 0], "no feature is discriminative")
-        return figure
+        return sentence("no feature is discriminative")
     figure, axes = panels(2, height=0.9 + 0.16 * min(20, values.shape[1]), sharey=True)
     top = np.nanmax(values) if np.isfinite(values).any() else 1
     for ax, part, title in zip(axes[0], values[:, :20], ("right", "wrong"), strict=True):
@@ -297,9 +288,7 @@ def samples(result: Result) -> Figure:
     """Heatmaps of a few samples, right ones above: their discriminative features, groups, components, least active."""
     data = result.data["heatmaps"]
     if "sample_image" not in data:
-        figure, axes = panels(1, height=1.2)
-        _nothing(axes[0, 0], "no sample has a highly activating discriminative feature")
-        return figure
+        return sentence("no sample has a highly activating discriminative feature")
     a = {name: data[name].values for name in data.data_vars if str(name).startswith("sample")}
     figure, axes = panels(len(KIND_LABELS), len(a["sample_image"]), height=1.15)
     for row, image in enumerate(a["sample_image"]):
@@ -308,7 +297,7 @@ def samples(result: Result) -> Figure:
             if heat is None or heat.max() > 0:  # neither missing nor without any heat
                 overlay(axes[row, column], image, heat)
             else:
-                _nothing(axes[row, column], "–")
+                nothing(axes[row, column], "–")
             if not row:
                 axes[row, column].set_title(text)
         outcome = "right" if a["sample_right"][row] else "wrong"
@@ -322,7 +311,7 @@ def overlaps(result: Result) -> Figure:
     sets = data.masked.values
     figure, axes = panels(max(1, len(sets)), height=3.0)
     if not len(sets):
-        _nothing(axes[0, 0], "no set with masks was asked for")
+        nothing(axes[0, 0], "no set with masks was asked for")
         return figure
     for ax, name in zip(axes[0], sets, strict=True):
         core = 100 * data.overlap.sel(masked=name, region="core")

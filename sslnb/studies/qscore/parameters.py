@@ -27,6 +27,8 @@ SMALL = {
     "norm_weights": (0.0, 1e-4, 1e-3),
     "heatmap_layer": "layer3",  # 8 × 8 pixels
     "heatmap_images": 1000,
+    "views": 8,
+    "neighbours": 50,  # as Sun et al. 2022 on CIFAR-10
     "rounds": 200,
     "probe_limit": 10_000,
     "test_limit": 5000,
@@ -58,6 +60,8 @@ class QScoreParameters(Parameters):
     norm_weights: Grid = (0.0, 1e-3)  # λ₂ of the ablation
     heatmap_layer: str = "layer2"  # whose maps become heatmaps: the last with 4 × 4 pixels, of the imagenet stem
     heatmap_images: Count = 500  # test images whose heatmaps are compared with masks
+    views: Annotated[int, Field(ge=2)] = 2  # of each test image, whose agreement is a score
+    neighbours: Count = 20  # k: density is the similarity to the k-th nearest training image
     rounds: Annotated[int, Field(ge=2)] = 50  # of the bootstrap
     probe_limit: Annotated[int, Field(ge=2)] | None = 2000  # training images per probe, and of the activation rates
     test_limit: Annotated[int, Field(ge=2)] | None = 1000

@@ -17,6 +17,7 @@ from sslnb.features import prediction
 from sslnb.metrics import activations, qscore
 from sslnb.metrics.heatmaps import map_layer
 from sslnb.studies.qscore import pictures
+from sslnb.studies.qscore.cells import Cell, at_of, judged_of, shared
 from sslnb.studies.qscore.encoders import (
     SUBSETS,
     VARIANTS,
@@ -33,7 +34,6 @@ from sslnb.studies.qscore.encoders import (
 from sslnb.studies.study import Context, empty
 from sslnb.training.penalty import Penalty
 
-PREDICTORS = ("qscore", "norm", "max", "neighbour", "confidence")  # the last one needs labels: a probe's own
 BANDS = ("lower tail", "discriminative", "upper tail")
 GAUGES = ("accuracy", "highly", "confidence", "auroc", "auprc")  # of an encoder before and after training on
 STAGES = ("before", "plain", "qscore")  # of training on
@@ -42,26 +42,11 @@ MEASURES = ("accuracy", "score", "auroc")  # on another test split
 SHOWN = 2000  # test samples whose features the live explorer moves epsilon and the band over
 ROWS = 40  # samples of the heatmap of activations
 BINS = np.linspace(0, 1, 51)  # of a magnitude, as a share of its sample's greatest
-CURVE = np.linspace(0, 1, 201)  # where curves are kept
-
-Cell = tuple[str, int, str]  # objective, seed, data set
-
-
-def _shared(context: Context, **more: object) -> dict[str, object]:
-    return context.coordinates() | {"dataset": list(context.parameters.datasets)} | more
-
-
-def _at(cell: Cell) -> dict[str, object]:
-    return dict(zip(("objective", "seed", "dataset"), cell, strict=True))
-
-
-def _judged(context: Context) -> dict[Cell, Judged]:
-    return context.memory["judged"]
 
 
 def _pictured(context: Context) -> Cell:
     """The encoder whose features are shown: the first that is trained on, else the first that there is."""
-    cells = list(_judged(context))
+    cells = list(judged_of(context))
     trained = [cell for cell in cells if cell[0] in context.parameters.regularized]
     return (trained or cells)[0]
 
@@ -84,7 +69,7 @@ def _own_layer(context: Context) -> str | None:
 def representations(context: Context) -> xr.Dataset:
     """Probe every encoder on every set; how sparse its features are (figure A.1)."""
     p = context.parameters
-    coordinates = _shared(context)
+    coordinates = shared(context)
     results = xr.Dataset(
         {name: empty(coordinates, "objective", "seed", "dataset") for name in ("accuracy", "near_zero", "kurtosis")},
         coordinates,
@@ -96,9 +81,9 @@ def representations(context: Context) -> xr.Dataset:
         name = f"{objective} on {dataset}, seed {seed}"
         judged[cell] = judge(context, name, context.encoder(objective, seed), sets, seed)
         h = judged[cell].features["test"]
-        results.accuracy.loc[_at(cell)] = judged[cell].accuracy
-        results.near_zero.loc[_at(cell)] = activations.near_zero_share(h)
-        results.kurtosis.loc[_at(cell)] = activations.excess_kurtosis(h)
+        results.accuracy.loc[at_of(cell)] = judged[cell].accuracy
+        results.near_zero.loc[at_of(cell)] = activations.near_zero_share(h)
+        results.kurtosis.loc[at_of(cell)] = activations.excess_kurtosis(h)
     return results.assign(_magnitudes(context)).assign(
         test_images=("dataset", [len(splits(context, name)["test"]) for name in p.datasets])
     )
@@ -107,10 +92,10 @@ def representations(context: Context) -> xr.Dataset:
 def _magnitudes(context: Context) -> dict[str, tuple]:
     """Of the first set and each one's first seed: activations of some samples, and the histogram of magnitudes."""
     objectives, _ = context.grid()
-    width = max(judged.rate.numel() for judged in _judged(context).values())
+    width = max(judged.rate.numel() for judged in judged_of(context).values())
     rows = np.full((len(objectives), ROWS, width), np.nan, np.float32)
     density = np.full((len(objectives), len(BINS) - 1), np.nan)
-    for (objective, _, dataset), judged in reversed(_judged(context).items()):  # the first seed's come last and stay
+    for (objective, _, dataset), judged in reversed(judged_of(context).items()):  # the first seed's come last and stay
         if dataset == context.parameters.datasets[0]:
             relative = judged.features["test"].abs()
             relative = relative / relative.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
@@ -129,9 +114,9 @@ def _magnitudes(context: Context) -> dict[str, tuple]:
 
 def features(context: Context) -> xr.Dataset:
     """Activation rates, what features tell about the class, examples; AUROC against epsilon and the band."""
-    p, cells = context.parameters, _judged(context)
+    p, cells = context.parameters, judged_of(context)
     width = max(judged.rate.numel() for judged in cells.values())
-    coordinates = _shared(context, band=list(BANDS), epsilon=list(p.epsilons), low=list(p.lows), feature=range(width))
+    coordinates = shared(context, band=list(BANDS), epsilon=list(p.epsilons), low=list(p.lows), feature=range(width))
     key = ("objective", "seed", "dataset")
     results = xr.Dataset(
         {name: empty(coordinates, *key, "band") for name in ("information", "relative_information")}
@@ -139,7 +124,7 @@ def features(context: Context) -> xr.Dataset:
         | {"rate": empty(coordinates, *key, "feature")}
     ).assign_coords({k: v for k, v in coordinates.items() if k != "feature"})
     for cell, judged in tqdm(cells.items(), desc="features", unit="encoder"):
-        at, labels = _at(cell), splits(context, cell[2])["train"].labels
+        at, labels = at_of(cell), splits(context, cell[2])["train"].labels
         results.rate.loc[at | {"feature": slice(0, len(judged.rate) - 1)}] = judged.rate.numpy()
         for relative, name in enumerate(("information", "relative_information")):
             results[name].loc[at] = _information(judged, labels, epsilon(context), bool(relative))
@@ -179,59 +164,26 @@ def _information(judged: Judged, labels: torch.Tensor, threshold: float, relativ
 def subset_probes(context: Context) -> xr.Dataset:
     """Probes on shares of the features, all of an encoder trained at once (figures 2, A.5, A.7)."""
     p = context.parameters
-    coordinates = _shared(context, subset=list(SUBSETS), share=list(p.shares))
+    coordinates = shared(context, subset=list(SUBSETS), share=list(p.shares))
     accuracy = empty(coordinates, "objective", "seed", "dataset", "subset", "share")
-    for cell, judged in tqdm(_judged(context).items(), desc="probes on subsets", unit="encoder"):
+    for cell, judged in tqdm(judged_of(context).items(), desc="probes on subsets", unit="encoder"):
         if judged.probe.converged:
-            accuracy.loc[_at(cell)] = on_subsets(p, judged, splits(context, cell[2]), cell[1])
+            accuracy.loc[at_of(cell)] = on_subsets(p, judged, splits(context, cell[2]), cell[1])
     return xr.Dataset({"accuracy": accuracy}, coordinates)
 
 
 def outcomes(context: Context) -> xr.Dataset:
     """Discriminative activations of right and wrong samples, per class (figures 3, A.3); the score of both."""
-    coordinates = _shared(context, outcome=list(OUTCOMES))
+    coordinates = shared(context, outcome=list(OUTCOMES))
     scores = empty(coordinates, "objective", "seed", "dataset", "outcome")
-    for cell, judged in _judged(context).items():
+    for cell, judged in judged_of(context).items():
         if judged.usable:
             score = qscore.q_score(judged.features["test"], judged.mask, epsilon(context))
-            scores.loc[_at(cell)] = [float(score[chosen].mean()) for chosen in (judged.right, ~judged.right)]
+            scores.loc[at_of(cell)] = [float(score[chosen].mean()) for chosen in (judged.right, ~judged.right)]
     first = _pictured(context)
     test = splits(context, first[2])["test"]
-    by_class = ("outcome", "class", "shown_feature"), pictures.by_class(_judged(context)[first], test)
+    by_class = ("outcome", "class", "shown_feature"), pictures.by_class(judged_of(context)[first], test)
     return xr.Dataset({"score": scores, "by_class": by_class}, coordinates, {"classes": list(map(str, test.classes))})
-
-
-def predict(context: Context) -> xr.Dataset:
-    """How well the score, and simpler ones, predict which samples the probe gets right (figures 4 and A.9)."""
-    p, key = context.parameters, ("objective", "seed", "dataset")
-    lines = {"predictor": list(PREDICTORS), "round": range(p.rounds), "curve": ["roc", "precision"], "x": CURVE}
-    coordinates = _shared(context, **lines)
-    results = xr.Dataset(
-        {name: empty(coordinates, *key, "predictor") for name in ("auroc", "auprc")}
-        | {f"{name}_drawn": empty(coordinates, *key, "predictor", "round") for name in ("auroc", "auprc")}
-        | {"base_rate": empty(coordinates, *key), "curves": empty(coordinates, *key, "curve", "x")}
-    )
-    for cell, judged in tqdm(_judged(context).items(), desc="prediction", unit="encoder"):
-        if not judged.probe.converged:
-            continue
-        at, (train, test) = _at(cell), (judged.features[split] for split in ("train", "test"))
-        scores = activations.sample_scores(test, train, judged.mask, epsilon(context))
-        scores["confidence"] = judged.confidence
-        base = float(judged.right.double().mean())
-        results.base_rate.loc[at] = base
-        for name, score in scores.items():
-            # The same draws for all encoders of a set: differences between them are paired by test image.
-            estimates = prediction.predicts(score, judged.right, rounds=p.rounds)
-            here = at | {"predictor": name}
-            results.auroc.loc[here], results.auprc.loc[here] = estimates.auroc[0], estimates.auprc[0]
-            results.auroc_drawn.loc[here], results.auprc_drawn.loc[here] = estimates.drawn.T
-        if not 0 < base < 1:
-            context.note("{0} on {2}, seed {1}: no AUROC, ".format(*cell) + estimates.undefined)
-        elif judged.mask is not None:
-            results.curves.loc[at] = pictures.curves(scores["qscore"], judged.right, CURVE)
-    for name in ("auroc_drawn", "auprc_drawn"):
-        results[name] = results[name].astype(np.float32)
-    return results.drop_vars("round").assign_coords(context.coordinates())
 
 
 # --- the regularizer --------------------------------------------------------------------------------------------------
@@ -244,13 +196,13 @@ def regularize(context: Context) -> xr.Dataset:
     encoders are judged by a probe of the same learning rate and decay as before.
     """
     p, key = context.parameters, ("objective", "seed", "dataset")
-    coordinates = _shared(context, rate=list(p.further_rates), variant=list(VARIANTS), gauge=list(GAUGES))
+    coordinates = shared(context, rate=list(p.further_rates), variant=list(VARIANTS), gauge=list(GAUGES))
     before = empty(coordinates, *key, "gauge")
     after = empty(coordinates, *key, "rate", "variant", "gauge")
     chosen, validation = empty(coordinates, "objective"), empty(coordinates, "objective", "rate")
     kept = context.memory["after"] = {}
-    for cell, judged in _judged(context).items():
-        before.loc[_at(cell)] = _gauges(context, judged)
+    for cell, judged in judged_of(context).items():
+        before.loc[at_of(cell)] = _gauges(context, judged)
     for cell in tqdm(_regularizable(context), desc="training on", unit="encoder"):
         objective = cell[0]
         if not bool(chosen.sel(objective=objective).notnull()):
@@ -263,11 +215,11 @@ def regularize(context: Context) -> xr.Dataset:
             kept[cell, "plain"] = plain[best]
         rate = float(chosen.sel(objective=objective))
         for variant in VARIANTS:
-            penalty = penalty_of(context, variant, _judged(context)[cell].mask)
+            penalty = penalty_of(context, variant, judged_of(context)[cell].mask)
             found = kept.get((cell, variant)) or _trained_on(context, cell, rate, penalty)
             if found:
                 kept[cell, variant] = found
-                after.loc[_at(cell) | {"rate": rate, "variant": variant}] = _gauges(context, found[1])
+                after.loc[at_of(cell) | {"rate": rate, "variant": variant}] = _gauges(context, found[1])
     return xr.Dataset(
         {"before": before, "after": after, "chosen_rate": chosen, "plain_validation": validation}, coordinates
     )
@@ -278,7 +230,7 @@ def _regularizable(context: Context) -> list[Cell]:
     p = context.parameters
     return [
         cell
-        for cell, judged in _judged(context).items()
+        for cell, judged in judged_of(context).items()
         if cell[0] in p.regularized and cell[2] == p.datasets[0] and judged.mask is not None
     ]
 
@@ -290,7 +242,7 @@ def _trained_on(context: Context, cell: Cell, rate: float, penalty: Penalty | No
     if encoder is None:
         return None
     name = f"{objective} on {dataset}, seed {seed}, {trained_on(rate, penalty)}"
-    return encoder, judge(context, name, encoder, splits(context, dataset), seed, _judged(context)[cell].probe)
+    return encoder, judge(context, name, encoder, splits(context, dataset), seed, judged_of(context)[cell].probe)
 
 
 def _gauges(context: Context, judged: Judged) -> list[float]:
@@ -315,7 +267,7 @@ def ablation(context: Context) -> xr.Dataset:
     grid = list(itertools.product(cells, p.weights, p.norm_weights))
     for cell, weight, norm_weight in tqdm(grid, desc="ablation", unit="run"):
         rate = float(context.data["regularize"].chosen_rate.sel(objective=cell[0]))
-        penalty = Penalty("qscore", _judged(context)[cell].mask, weight, norm_weight, epsilon(context))
+        penalty = Penalty("qscore", judged_of(context)[cell].mask, weight, norm_weight, epsilon(context))
         found = _trained_on(context, cell, rate, penalty)
         if found:
             gauges.loc[{"weight": weight, "norm_weight": norm_weight}] = [_gauges(context, found[1])]
@@ -330,7 +282,9 @@ def transfer(context: Context) -> xr.Dataset:
     for cell, target in tqdm([*itertools.product(_regularizable(context), p.unseen)], desc="transfer", unit="encoder"):
         objective, seed, _ = cell
         here = {"objective": objective, "seed": seed, "target": target}
-        known = _judged(context).get((objective, seed, target))  # where the set is one of those that all are judged on
+        known = judged_of(context).get(
+            (objective, seed, target)
+        )  # where the set is one of those that all are judged on
         encoders = {} if known else {"before": context.encoder(objective, seed)}
         encoders |= {stage: after[cell, stage][0] for stage in STAGES if (cell, stage) in after}
         if known:
@@ -376,7 +330,7 @@ def heatmaps(context: Context) -> xr.Dataset:
                 results.shifted.loc[at | {"masked_b": other}] = measured
     first = _pictured(context)
     test = splits(context, first[2])["test"]
-    before = context.encoder(*first[:2]), _judged(context)[first]
+    before = context.encoder(*first[:2]), judged_of(context)[first]
     samples = pictures.of_samples(before, context.memory["after"].get((first, "qscore")), test, look)
     results = results.assign({name: (_dims(name, values), values) for name, values in samples.items()})
     return results.assign_attrs(classes=list(map(str, test.classes)))
@@ -386,8 +340,8 @@ def _on_masked(context: Context, objective: str, seed: int, masked: str) -> dict
     """An encoder on a set with masks at each stage, with its judgement: before, and where it was trained on."""
     cell, after = (objective, seed, masked), context.memory["after"]
     encoder = context.encoder(objective, seed)
-    if cell in _judged(context):
+    if cell in judged_of(context):
         later = {stage: after[cell, stage] for stage in STAGES if (cell, stage) in after}
-        return {"before": (encoder, _judged(context)[cell])} | later
+        return {"before": (encoder, judged_of(context)[cell])} | later
     name = f"{objective} on {masked}, seed {seed}"
     return {"before": (encoder, judge(context, name, encoder, splits(context, masked), seed))}

@@ -19,10 +19,14 @@ PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than t
 PREDICTOR_LABELS = {"qscore": "Q-Score", "norm": "norm", "max": "greatest activation"} | {
     "neighbour": "nearest neighbour",
     "confidence": "probe's confidence",
+    "density": "density",
+    "agreement": "agreement of views",
+    "view_confidence": "confidence over views",
+    "random": "random order",
 }
 
 
-def _rows(values: xr.DataArray) -> Iterator[tuple[str, str]]:
+def rows_of(values: xr.DataArray) -> Iterator[tuple[str, str]]:
     """Data set and objective of everything that was measured."""
     known = values.notnull().any([dim for dim in values.dims if dim not in ("objective", "dataset")])
     for dataset in values.dataset.values:
@@ -39,7 +43,7 @@ def _printed(dataset: str, method: str, metric: str) -> float:
 def representations(result: Result) -> Markdown:
     """Accuracy, share of near-zeros and kurtosis of every encoder."""
     data, rows = result.data["representations"], []
-    for dataset, method in _rows(data.near_zero):
+    for dataset, method in rows_of(data.near_zero):
         own = data.sel(dataset=dataset, objective=method)
         kurtosis = own.kurtosis.values[np.isfinite(own.kurtosis.values)]
         tails = f"{kurtosis.mean():.1f}" if len(kurtosis) else "–"
@@ -55,7 +59,7 @@ def threshold(result: Result) -> Markdown:
 def information(result: Result) -> Markdown:
     """Mean information about the class, in millibits, of features below, within and above the band."""
     data, rows = result.data["features"].information, []
-    for dataset, method in _rows(data):
+    for dataset, method in rows_of(data):
         # Percents of ten bits are millibits.
         values = 10 * data.sel(dataset=dataset, objective=method)
         rows.append((f"`{dataset}`", label(method), *(spread(values.sel(band=b).values) for b in data.band.values)))
@@ -66,16 +70,16 @@ def prediction(result: Result, area: str) -> Markdown:
     """``"auroc"`` or ``"auprc"`` of each predictor, mean over seeds with its bootstrap interval over test images."""
     data, rows = result.data["predict"], []
     names = [name for name in data.predictor.values if (area, name) != ("auprc", "confidence")]
-    for dataset, method in _rows(data[area]):
+    for dataset, method in rows_of(data[area]):
         own = data.sel(dataset=dataset, objective=method)
-        cells = [_with_interval(own.sel(predictor=name), area) for name in names]
+        cells = [with_interval(own.sel(predictor=name), area) for name in names]
         base = [spread(own.base_rate.values)] if area == "auprc" else []
         rows.append((f"`{dataset}`", label(method), *cells, *base))
     extra = ["base rate"] if area == "auprc" else []
     return table(("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *extra), rows)
 
 
-def _with_interval(data: xr.Dataset, area: str) -> str:
+def with_interval(data: xr.Dataset, area: str) -> str:
     """Mean of areas [S], and the 95 % interval of that mean over draws [S,R] of test images that all seeds share."""
     values, replicates = data[area].values, data[f"{area}_drawn"].transpose("seed", "round").values
     measured = np.isfinite(values)
@@ -125,7 +129,7 @@ def undefined(result: Result) -> Markdown:
 def outcomes(result: Result) -> Markdown:
     """Mean Q-Score of right and of wrong test samples."""
     data, rows = result.data["outcomes"].score, []
-    for dataset, method in _rows(data):
+    for dataset, method in rows_of(data):
         score = data.sel(dataset=dataset, objective=method)
         cells = [f"{mean:.3f}" if math.isfinite(mean) else "–" for mean in score.mean("seed").values]
         gap = (score.sel(outcome="right") - score.sel(outcome="wrong")).values
@@ -139,7 +143,7 @@ def regularized(result: Result) -> Markdown:
     """Accuracy before and after as many steps of each kind, the gain over plain steps; the paper's three numbers."""
     data, rows, known = result.data["regularize"], [], False
     after = data.after.sel(gauge="accuracy")
-    for dataset, method in _rows(after):
+    for dataset, method in rows_of(after):
         for rate in after.rate.values:
             own = after.sel(dataset=dataset, objective=method, rate=rate)
             if not bool(own.notnull().any()):

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 
 from sslnb import report
-from sslnb.core.claims import Kind
+from sslnb.core.claims import Kind, bootstrap_weights
+from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.data.images import ImageSet
 from sslnb.encoders import save_encoder
@@ -19,10 +21,11 @@ from sslnb.encoders.resnet import untrained
 from sslnb.metrics import qscore
 from sslnb.objectives.registry import get
 from sslnb.pool.members import Scale, Variant
-from sslnb.studies.qscore import STUDY, explorers, figures, pictures, tables
+from sslnb.studies.qscore import STUDY, explorers, failure_figures, failure_steps, figures, pictures, tables
 from sslnb.studies.qscore.claims import CLAIMS, verdicts
 from sslnb.studies.qscore.encoders import SUBSETS, VARIANTS, active, band, further
-from sslnb.studies.qscore.steps import BANDS, GAUGES, OUTCOMES, PREDICTORS, REGIONS, STAGES, outcomes, predict
+from sslnb.studies.qscore.failure_steps import ANSWERED, PREDICTORS, RANDOM, predict
+from sslnb.studies.qscore.steps import BANDS, GAUGES, OUTCOMES, REGIONS, STAGES, outcomes
 from sslnb.studies.study import Run
 
 SHARED = {"width": 8, "stem": "imagenet", "steps": 40, "epochs": 4, "batch_size": 64, "flip": 0.0, "crop_scale": 0.6}
@@ -46,6 +49,7 @@ FIGURES = (
     *("activation_maps", "magnitudes", "rates", "examples", "sensitivity", "subsets"),
     *("outcomes", "curves", "gauges", "ablation", "samples", "overlaps"),
 )
+FAILURE = ("risk_curves", "excess_areas", "by_score", "by_encoder")
 EXPLORERS = (explorers.browse_features, explorers.browse_score, explorers.explore_features, explorers.explore_score)
 TABLES = (
     *("representations", "information", "undefined", "outcomes", "regularized", "transfer", "overlaps", "shifted"),
@@ -246,15 +250,20 @@ def test_no_discriminative_feature_and_no_wrong_sample_are_said_and_not_nan_in_a
     assert any("rate: expected at least one feature" in note for note in result.facts["notes"])
     assert "nan" not in "".join(table_text(result)).lower()
     assert {verdict["kind"] for verdict in result.facts["verdicts"]} == {Kind.NOT_TESTED}
-    for name in FIGURES:
-        getattr(figures, name)(result)
+    assert all(figure.axes for figure in every_figure(result))
     for explorer in EXPLORERS:
         assert explorer(result).children
+
+
+def every_figure(result: Result) -> list[Figure]:
+    drawn = [getattr(figures, name) for name in FIGURES] + [failure_figures.risk_curves, failure_figures.excess_areas]
+    return [draw(result) for draw in drawn]
 
 
 def table_text(result: Result) -> list[str]:
     texts = [getattr(tables, name)(result).data for name in TABLES]
     texts += [tables.prediction(result, area).data for area in ("auroc", "auprc")]
+    texts += [getattr(failure_figures, name)(result).data for name in FAILURE if name.startswith("by_")]
     return [*texts, report.verdicts(result, CLAIMS).data, report.learned(result).data, report.origin(result).data]
 
 
@@ -280,8 +289,7 @@ def test_one_objective_alone_is_a_whole_study(pool: None) -> None:
     result = STUDY.start(STUDY.parameters.of("quick", **TINY | changes)).all()
     assert list(result.data["representations"].objective.values) == ["byol", "untrained"]
     assert not any(re.search(r"\bnan\b", text) for text in table_text(result))
-    for name in FIGURES:
-        getattr(figures, name)(result)
+    assert all(figure.axes for figure in every_figure(result))
 
 
 def test_a_band_for_fewer_features_than_there_are_says_so() -> None:
@@ -291,8 +299,7 @@ def test_a_band_for_fewer_features_than_there_are_says_so() -> None:
 
 def test_figures_and_tables_show_the_result_as_it_was_saved(study: Run, tmp_path) -> None:
     again = Result.load(study.result.save(tmp_path / "saved"))
-    for name in FIGURES:
-        assert getattr(figures, name)(again).axes
+    assert all(figure.axes for figure in every_figure(again))
     texts = table_text(study.result)
     assert table_text(again) == texts and not any(re.search(r"\bnan\b", text) for text in texts)
     assert "| paper |" not in tables.regularized(study.result).data  # it has no such data set
@@ -318,6 +325,121 @@ def test_explorers_draw_another_picture_for_another_choice(study: Run) -> None:
     assert len({*pictured, live.children[2].value}) == 3
     live.children[0].value = 6.0  # no such feature: a picture that says so, not an error
     assert live.children[2].value not in pictured
+
+
+# --- which images fail ------------------------------------------------------------------------------------------------
+
+
+def test_excess_areas_are_those_of_the_scores_own_curves(study: Run) -> None:
+    """Against a loop over coverages, for scores without ties."""
+    data, cell = study.result.data["failure"], ("simclr", 0, "digit-scenes")
+    own, at = judged(study), dict(zip(("objective", "seed", "dataset"), cell, strict=True))
+    wrong = ~own.right.numpy()
+    for name, score in {"norm": own.features["test"].norm(dim=1), "confidence": own.confidence}.items():
+        risk = np.cumsum(wrong[np.argsort(-score.numpy(), kind="stable")]) / np.arange(1, len(wrong) + 1)
+        best = np.cumsum(np.sort(wrong)) / np.arange(1, len(wrong) + 1)
+        here = data.sel(at).sel(predictor=name)
+        assert float(here.area) == pytest.approx(risk.mean(), abs=1e-3)
+        assert float(here.excess) == pytest.approx(risk.mean() - best.mean(), abs=1e-3)
+        for share in ANSWERED:
+            assert float(here.risk.sel(answered=share)) == pytest.approx(risk[round(300 * share) - 1], abs=0.01)
+            assert float(here.curves.sel(coverage=share)) == float(here.risk.sel(answered=share))
+    random = data.sel(at).sel(predictor=RANDOM)
+    assert float(random.area) == pytest.approx(wrong.mean()) and random.curves.values == pytest.approx(wrong.mean())
+    assert bool((data.sel(at).curves >= data.sel(at).optimum - 1e-9).all())
+
+
+def test_scores_and_encoders_share_the_draws_of_images(study: Run) -> None:
+    """The error rate of a draw, the area of a random order, is that of the same images for every encoder."""
+    data = study.result.data["failure"]
+    weights = bootstrap_weights(300, rounds=4)
+    for (objective, seed, dataset), own in study.context.memory["judged"].items():
+        if own.probe.converged:
+            drawn = data.area_drawn.sel(objective=objective, seed=seed, dataset=dataset, predictor=RANDOM)
+            assert drawn.values == pytest.approx((weights * ~own.right.numpy()).mean(1), abs=1e-6)
+
+
+def test_views_are_crops_as_the_pool_makes_them_and_alike_for_all_encoders(pool: None) -> None:
+    context = STUDY.start(STUDY.parameters.of("quick", **TINY, views=3)).context
+    test = context.images("digit-scenes", "test", 20)
+    views = failure_steps._views(context, test)
+    assert len(views) == 3 and all(view.shape == test.images.shape and view.dtype == torch.uint8 for view in views)
+    assert all(torch.equal(a, b) for a, b in zip(views, failure_steps._views(context, test), strict=True))
+    assert not torch.equal(views[0], views[1])
+    crop, whole = (Scale("x", "digit-scenes", SHARED | {"crop_scale": scale}, {}) for scale in (0.3, 1.0))
+    context.plan = whole
+    steady = [float((view.float() - test.images.float()).abs().mean()) for view in failure_steps._views(context, test)]
+    context.plan = crop
+    moved = [float((view.float() - test.images.float()).abs().mean()) for view in failure_steps._views(context, test)]
+    assert max(steady) < min(moved)
+
+
+def test_scores_from_views_see_what_views_agree_in(study: Run) -> None:
+    own, encoder = judged(study), study.context.encoder("simclr", 0)
+    images = study.context.images("digit-scenes", "test", 300).images
+    alike = failure_steps._view_scores(own, encoder, [images, images])
+    assert alike["agreement"].numpy() == pytest.approx(np.ones(300), abs=1e-3)
+    assert alike["view_confidence"].numpy() == pytest.approx(own.confidence.numpy(), abs=0.02)
+    mixed = torch.cat([images[:100], images[100:].roll(1, 0)])  # another image as the second view of most
+    apart = failure_steps._view_scores(own, encoder, [images, mixed])["agreement"]
+    assert float(apart[:100].min()) > 0.99 and float(apart[100:].median()) < 0.9
+
+
+def made_failure(excess: dict[str, list[float]], learned: list[bool]) -> xr.Dataset:
+    """Excess areas of some scores by objective, with draws that move all of them alike."""
+    shape = {"objective": len(learned), "seed": 2, "dataset": 1, "predictor": len(excess)}
+    values = np.broadcast_to(np.array(list(excess.values())).T[:, None, None], tuple(shape.values()))
+    area = xr.DataArray(values, dims=tuple(shape), coords={"predictor": list(excess)})
+    drawn = area + xr.DataArray(np.linspace(-0.01, 0.01, 5), dims="round")
+    names = {"objective": ["a", "b", "c", "d"][: len(learned)], "learned": ("objective", learned)}
+    return xr.Dataset({"area": area, "excess": area, "area_drawn": drawn, "excess_drawn": drawn}, names)
+
+
+def test_means_are_over_the_objectives_that_learned_and_differences_are_paired() -> None:
+    excess = {"norm": [0.1, 0.2, 0.3, 9], "confidence": [0.05, 0.15, 0.25, 9], RANDOM: [0.2, 0.4, 0.6, 9]}
+    data = made_failure(excess, [True, True, True, False])
+    pooled = failure_steps._over_objectives(data)["pooled"].isel(dataset=0)
+
+    def of(quantity: str, predictor: str = "norm") -> list[float]:
+        return pooled.sel(quantity=quantity, predictor=predictor).values.tolist()
+
+    assert of("excess")[0] == pytest.approx(0.2) and of("share")[0] == pytest.approx(0.5)
+    assert of("behind") == pytest.approx([0.05] * 3)  # what all share, objectives and images, cancels
+    assert of("share", RANDOM) == pytest.approx([1, 1, 1])
+    half = np.hypot(4.303 * 0.1 / 3**0.5, 1.96 * np.std(np.linspace(-0.01, 0.01, 5), ddof=1))
+    assert of("excess")[1:] == pytest.approx([0.2 - half, 0.2 + half], rel=1e-3)
+
+
+def test_where_no_encoder_learned_or_nothing_was_recorded_one_line_says_so(study: Run) -> None:
+    drawn = [getattr(failure_figures, name) for name in FAILURE]
+    older = Result("qscore", {k: v for k, v in study.result.data.items() if k != "failure"}, study.result.facts)
+    for draw in drawn:
+        assert said(draw(older)) == failure_figures.UNRECORDED
+    none = study.result.data["failure"].copy(deep=True)
+    none["learned"][:] = False
+    none["pooled"][:] = np.nan
+    unlearned = Result("qscore", study.result.data | {"failure": none}, study.result.facts)
+    for draw in (failure_figures.excess_areas, failure_figures.by_score):
+        assert said(draw(unlearned)) == failure_figures.NONE_LEARNED
+    assert failure_figures.risk_curves(unlearned).axes
+
+
+def said(shown: object) -> str:
+    return shown.data if hasattr(shown, "data") else shown.axes[0].texts[0].get_text()
+
+
+def test_curves_are_named_at_their_ends_and_show_what_was_measured(study: Run) -> None:
+    figure = failure_figures.risk_curves(study.result)
+    data = study.result.data["failure"].isel(dataset=0)
+    for ax in figure.axes:
+        (method,) = [str(name) for name in data.objective.values if label(str(name)) == ax.get_title()]
+        ends = data.sel(objective=method).curves.sel(coverage=1.0, predictor=RANDOM).mean("seed")
+        for line in ax.lines:
+            assert line.get_ydata()[-1] == pytest.approx(100 * float(ends)) and line.get_xdata()[-1] == 100
+        heights = sorted(text.xy[1] for text in ax.texts)
+        assert len(heights) == len(ax.lines) and min(np.diff(heights)) > 0
+    colours = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    assert len({*colours.values()}) == len(colours) - 1  # both baselines are grey
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -469,5 +591,4 @@ def test_a_recorded_result_is_one_of_the_study() -> None:
     assert [verdict["claim"] for verdict in result.facts["verdicts"]] == list(CLAIMS)
     assert result.data["representations"].sizes["seed"] >= 3 and list(REGIONS) == ["core", "spurious"]
     assert list(OUTCOMES) == ["right", "wrong"]
-    for name in FIGURES:
-        getattr(figures, name)(result)
+    assert all(figure.axes for figure in every_figure(result))

@@ -40,7 +40,8 @@ class Mine(Encoder):
         if self.kind == "constant":
             return torch.ones_like(h)
         if self.kind == "nan":
-            return torch.where(h[:, :1] > h[:, :1].median(), h, float("nan"))
+            smooth = x.flatten(1).std(1, keepdim=True) < 0.2  # as some scenes are, and no noise
+            return torch.where(smooth, float("nan"), h)
         return h.round() if self.kind == "no gradient" else h
 
 def made():
@@ -117,7 +118,7 @@ def test_standing_is_the_share_of_the_others_that_an_encoder_is_at_least_as_good
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("8", "not 5 points above"),
+        ("8", "does not beat chance"),
         ("8, kind='constant'", "collapsed"),
         ("2000", ""),  # features of any number
         ("8, kind='no gradient'", ""),
