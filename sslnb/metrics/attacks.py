@@ -38,7 +38,8 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         expect(logits.ndim == 2 and len(logits) == len(x), "model", f"logits [{len(x)}, K]", list(logits.shape))
         expect(logits.requires_grad, "model", "logits that have a gradient in x", "none")
         expect_labels(y, logits.shape[1], "y")
-        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x, allow_unused=True)
+        expect(gradient is not None, "model", "logits that have a gradient in x", "none: they do not depend on x")
         return gradient, logits.detach().argmax(1) == y
 
 

@@ -334,3 +334,19 @@ def test_measuring_changes_no_batch_statistics_and_refuses_bad_budgets(measure):
             measure(model, x, y, budgets)
     with pytest.raises(ValueError, match="x: expected values within bounds"):
         measure(model, x + 2, y, [0.1])
+
+
+class Blind(nn.Module):
+    """A network with weights that does not look at its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.ones(len(x), 4))
+
+
+def test_a_network_whose_outputs_do_not_depend_on_the_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="model: expected logits that have a gradient in x, got none"):
+        fgsm(Blind(), torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.long), 0.1)
