@@ -120,6 +120,19 @@ def not_tested(claim: Claim, note: str) -> Verdict:
     return Verdict(claim.id, Kind.NOT_TESTED, note=note)
 
 
+def verdicts_of(
+    claims: Mapping[str, Claim], comparisons: Mapping[str, Callable[..., Verdict]], *data: object, needs: str = ""
+) -> list[Verdict]:
+    """A study's verdicts: its comparison of each claim, called with the claim and the data.
+
+    ``needs`` says what is missing, without which none can be tested. ``ValueError`` for claims without a comparison.
+    """
+    expect(claims.keys() == comparisons.keys(), "comparisons", f"one for each of {[*claims]}", [*comparisons])
+    if needs:
+        return [not_tested(claim, f"needs {needs}") for claim in claims.values()]
+    return [comparisons[name](claim, *data) for name, claim in claims.items()]
+
+
 def _kind(estimate: float, low: float, high: float, sei: float) -> Kind:
     if low > 0:
         return Kind.REPLICATED if estimate >= sei else Kind.SMALL
