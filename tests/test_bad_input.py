@@ -248,3 +248,13 @@ def test_paths_mean_what_they_say(name: str, tmp_path, monkeypatch) -> None:
     checked = runner.studies.parameters("separability", **{k: v for k, v in seen.items() if k != "result_path"})
     assert checked.datasets == (f"folder:{name}",) and checked.test_limit is None and checked.asked("test_limit")
     assert not (tmp_path / "out" / "separability.ipynb").exists()
+
+
+def test_the_word_for_all_studies_images_reaches_a_notebook_as_its_own(tmp_path, monkeypatch) -> None:
+    seen = {}
+    monkeypatch.setattr(runner, "execute", lambda source, target, values, **_: seen.update(values) or target)
+    runner.run_notebook("separability", {"dataset": "cifar10"}, tmp_path)
+    runner.run_notebook("contrastive_geometry", {"dataset": "stl10"}, tmp_path)
+    runner.run_notebook("cka", {"dataset": "cifar100"}, tmp_path)
+    names = {"datasets": "cifar10", "target": "stl10", "dataset": "cifar100"}
+    assert {name: value for name, value in seen.items() if name != "result_path"} == names
