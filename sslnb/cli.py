@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import torch
 import yaml
+from click.core import ParameterSource
 
 from sslnb import data, studies
 from sslnb.book import runner
@@ -140,9 +141,12 @@ def sweep(
     study: str, grid: dict[str, list], scheduler: str | None, parameters: dict[str, str], profile: str, out: Path
 ) -> None:
     """Run a STUDY at every point of a grid, on Dask."""
-    fixed = {"profile": profile} | parameters
+    default = click.get_current_context().get_parameter_source("profile") is ParameterSource.DEFAULT
+    fixed = ({} if default and "profile" in grid else {"profile": profile}) | parameters
     twice = sorted(set(grid) & set(fixed))
-    expect(not twice, "-p", "names that -g does not vary", twice)
+    expect(not twice, "--profile" if twice == ["profile"] else "-p", "names that -g does not vary", twice)
+    repeated = [name for name, values in grid.items() if len(set(values)) < len(values)]
+    expect(not repeated, "-g", "each value once", repeated)
     rows = sweep_study(study, grid, out, fixed=fixed, scheduler=scheduler)
     for row in rows:
         print(json.dumps(row))
@@ -201,6 +205,7 @@ def pretrain_command(
     plain = f"{config.objective}-{re.sub('[^A-Za-z0-9]+', '-', dataset).strip('-')}-{config.seed}.pt"
     out = out or Path(plain)
     expect(out.suffix not in (".jsonl", ".png"), "--out", "a name for the checkpoint, such as NAME.pt", str(out))
+    expect(not out.is_dir(), "--out", "a file", f"the folder {out}")
     on = distributed.start()
     try:
         images = data.load(dataset, split, size=size, limit=limit)
