@@ -25,7 +25,7 @@ from sslnb.training.loop import Pretrained, pretrain
 from sslnb.training.monitor import ridge_accuracy
 
 BANK = 10_000  # training images of the quick accuracies; twice as many change them by less than a point
-NEIGHBOURS = 20
+NEIGHBOURS = 20  # as the monitor's
 
 
 @functools.cache
