@@ -1,6 +1,5 @@
 """The ``sslnb`` command line."""
 
-import collections
 import dataclasses
 import json
 import math
@@ -14,6 +13,7 @@ from pathlib import Path
 import click
 import torch
 import yaml
+from click.core import ParameterSource
 
 from sslnb import data, studies
 from sslnb.book import mail, runner
@@ -21,8 +21,7 @@ from sslnb.book.sweep import sweep as sweep_study
 from sslnb.core import distributed, files
 from sslnb.core.checks import expect, expect_known
 from sslnb.data import catalogue
-from sslnb.encoders import foreign
-from sslnb.encoders.load import read_checkpoint
+from sslnb.encoders import description
 from sslnb.objectives import registry
 from sslnb.pool import train as pool_training
 from sslnb.pool.scales import SCALES
@@ -171,9 +170,12 @@ def sweep(
     study: str, grid: dict[str, list], scheduler: str | None, parameters: dict[str, str], profile: str, out: Path
 ) -> None:
     """Run a STUDY at every point of a grid, on Dask."""
-    fixed = {"profile": profile} | parameters
+    default = click.get_current_context().get_parameter_source("profile") is ParameterSource.DEFAULT
+    fixed = ({} if default and "profile" in grid else {"profile": profile}) | parameters
     twice = sorted(set(grid) & set(fixed))
-    expect(not twice, "-p", "names that -g does not vary", twice)
+    expect(not twice, "--profile" if twice == ["profile"] else "-p", "names that -g does not vary", twice)
+    repeated = [name for name, values in grid.items() if len(set(values)) < len(values)]
+    expect(not repeated, "-g", "each value once", repeated)
     rows = sweep_study(study, grid, out, fixed=fixed, scheduler=scheduler)
     for row in rows:
         print(json.dumps(row))
@@ -232,6 +234,7 @@ def pretrain_command(
     plain = f"{config.objective}-{re.sub('[^A-Za-z0-9]+', '-', dataset).strip('-')}-{config.seed}.pt"
     out = out or Path(plain)
     expect(out.suffix not in (".jsonl", ".png"), "--out", "a name for the checkpoint, such as NAME.pt", str(out))
+    expect(not out.is_dir(), "--out", "a file", f"the folder {out}")
     on = distributed.start()
     try:
         images = data.load(dataset, split, size=size, limit=limit)
@@ -260,19 +263,17 @@ def _train(
 
 
 @sslnb.command("encoder")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
-def describe_encoder(file: str) -> None:
-    """Describe the checkpoint FILE: layout, architecture, what is an encoder in it and what is left aside."""
-    state = read_checkpoint(file)
-    if {"spec", "encoder"} <= set(state):
-        print(f"written by this package: {state['spec']}")
-        return
-    layout, own = foreign.describe(state)
-    where = f" under {layout.place}" if layout.place else ""
-    print(f"{layout.architecture}, {layout.stem} stem, {layout.channels} channels: {len(own)} tensors{where}")
-    print(f"prefix {layout.prefix!r}" + (f", as {layout.project} has it" if layout.project else ""))
-    groups = collections.Counter(".".join(name.split(".")[:2]) for name in layout.aside)
-    print("left aside: " + (", ".join(f"{name} ({count})" for name, count in groups.items()) or "nothing"))
+@click.argument("spec", metavar="FILE|NAME")
+def describe_encoder(spec: str) -> None:
+    """Describe an encoder as studies load it, or say why they would not.
+
+    FILE is a checkpoint, with ?arch=… and the like behind it where the file does not tell; NAME is whatever the
+    parameter encoder takes: checkpoint:FILE, torchvision:NAME, timm:NAME, pool:SCALE/VARIANT/SEED, python:FILE.py:NAME.
+    Says what of a file loads, what is left aside and what is missing, then the images that the encoder takes, its
+    features and its layers.
+    """
+    for line in description.describe(description.named(spec)):
+        print(line, flush=True)
 
 
 @sslnb.command("studies")
@@ -338,8 +339,9 @@ def pool_status(scale: str) -> None:
 
 
 def _trained(row: Mapping[str, object]) -> str:
-    hours = f"{row['hours']:.2f} h" if "hours" in row else f"{row['hours left']:.2f} h to go"
-    return f"{row['member']:32} {row['state']:24} {hours:>14}  {_percentages(row)}"
+    left = f"{row['hours left']:.2f} h to go" if "hours left" in row else "hours not known"
+    hours = f"{row['hours']:.2f} h" if "hours" in row else left
+    return f"{row['member']:32} {row['state']:24} {hours:>15}  {_percentages(row)}"
 
 
 def _published(row: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from sslnb import cli
 from sslnb.book import runner
+from sslnb.data import load
 from sslnb.encoders import save_encoder
 from sslnb.encoders.resnet import untrained
 
@@ -177,6 +178,13 @@ CASES = [
     (["sweep", "separability", "-g", "size=4,8", "-p", "size=6"], "names that -g does not vary"),
     (["sweep", "separability", "-g", "width="], "-g: expected NAME=A,B,C"),
     (["sweep", "separability", "-g", "probe_epochs=4,four"], "probe_epochs: expected a valid integer"),
+    (["sweep", "separability", "-g", "profile=quick,smal"], "did you mean 'small'"),
+    (["sweep", "separability", "-g", "profile=quick,quick"], "-g: expected each value once"),
+    (["sweep", "separability", "-g", "profile=quick", "--profile", "small"], "--profile: expected names that -g does"),
+    (["sweep", "separability", "-g", "profile=published,quick", "-p", "size=4"], "no other parameter with 'published'"),
+    (["sweep", "separability", "-g", "size=8,16", "--out", "fine.npz"], "--out: expected a folder that can be written"),
+    (["sweep", "all", "-g", "size=8"], "study: expected one of"),
+    (["pretrain", "--out", "photos"], "--out: expected a file, got the folder photos"),
     (["pretrain", "--learning-rate", "-1"], "learning_rate: expected a finite value"),
     (["pretrain", "--learning-rate", "nan"], "learning_rate: expected a finite value"),
     (["pretrain", "--epochs", "0"], "epochs: expected"),
@@ -194,6 +202,11 @@ CASES = [
     (["pool", "train", "--scale", "quick", "simcrl/0"], "did you mean 'simclr/0'"),
     (["encoder", "text.pt"], "checkpoint text.pt: expected a whole file"),
     (["encoder", "other.pt"], "checkpoint: expected a ResNet's parameters"),
+    (["encoder", "fine.pt?arch=resnet50"], "checkpoint: expected"),
+    (["encoder", "torchvision:resnet"], "spec: expected a model that torchvision"),
+    (["encoder", "pool:huge/simclr/0"], "scale: expected one of"),
+    (["encoder", "other:fine.pt"], "spec: expected 'resnet18'"),
+    (["encoder", "absent.pt"], "checkpoint: expected a file"),
 ]
 
 
@@ -248,3 +261,32 @@ def test_paths_mean_what_they_say(name: str, tmp_path, monkeypatch) -> None:
     checked = runner.studies.parameters("separability", **{k: v for k, v in seen.items() if k != "result_path"})
     assert checked.datasets == (f"folder:{name}",) and checked.test_limit is None and checked.asked("test_limit")
     assert not (tmp_path / "out" / "separability.ipynb").exists()
+
+
+def test_the_word_for_all_studies_images_reaches_a_notebook_as_its_own(tmp_path, monkeypatch) -> None:
+    seen = {}
+    monkeypatch.setattr(runner, "execute", lambda source, target, values, **_: seen.update(values) or target)
+    runner.run_notebook("separability", {"dataset": "cifar10"}, tmp_path)
+    runner.run_notebook("contrastive_geometry", {"dataset": "stl10"}, tmp_path)
+    runner.run_notebook("cka", {"dataset": "cifar100"}, tmp_path)
+    names = {"datasets": "cifar10", "target": "stl10", "dataset": "cifar100"}
+    assert {name: value for name, value in seen.items() if name != "result_path"} == names
+
+
+@pytest.mark.parametrize(
+    ("argument", "values"),
+    [
+        ("limit", ["4", 2.5, True, 0, -1]),
+        ("at_most", ["4", 2.5, True, 0, -1]),
+        ("size", ["32", 2.5, True, 0]),
+        ("seed", ["4", 2.5, True, None, 2**70]),
+        ("root", [3, b"here"]),
+        ("split", [3, None, ["train"], "tran"]),
+        ("classes", ["dog", 3, [], ["0", "0"], [1.5]]),
+        ("name", [3, None, "", b"digit-scenes"]),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_by_its_name(argument: str, values: list) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{argument}: expected"):
+            load(**({"name": "digit-scenes"} | {argument: value}))

@@ -3,7 +3,7 @@ import torch
 import torchvision
 
 from sslnb import cli
-from sslnb.encoders import save_encoder
+from sslnb.encoders import load_encoder, save_encoder
 from sslnb.encoders.resnet import untrained
 
 
@@ -80,3 +80,51 @@ def test_a_checkpoint_is_described(capsys, tmp_path):
     (tmp_path / "notes.pth").write_text("no checkpoint")
     assert cli.main(["encoder", str(tmp_path / "notes.pth")]) == 1
     assert "expected a whole file of plain tensors" in capsys.readouterr().err
+
+
+def told(spec: str, capsys) -> tuple[int, str, str]:
+    status = cli.main(["encoder", spec])
+    out, error = capsys.readouterr()
+    return status, out, error
+
+
+def test_a_description_takes_every_form_of_an_encoders_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_encoder(untrained(0, width=4, in_channels=1), tmp_path / "grey.pt")
+    (tmp_path / "own.py").write_text(
+        "from sslnb.encoders.resnet import untrained\n\ndef small():\n    return untrained(0, width=4)\n"
+    )
+    for spec, channels in (("grey.pt", 1), ("checkpoint:grey.pt", 1), ("python:own.py:small", 3), ("resnet18", 3)):
+        status, out, _ = told(spec, capsys)
+        assert status == 0 and f"takes: {channels} channels, from 1 px" in out
+        assert "normalises: by the mean 0.5" in out and "features" in out and "layer2.0.residual" in out
+    body = torchvision.models.resnet18(weights=None)
+    torch.save(body.state_dict(), tmp_path / "plain.pth")
+    assert "by the mean 0.485" in told("plain.pth", capsys)[1]
+    out = told("plain.pth?normalisation=cifar", capsys)[1]
+    assert "by the mean 0.4914" in out and "gives: 512 features" in out and "made for 224 px" in out
+
+
+def test_what_a_study_would_refuse_is_refused_in_the_same_words_after_what_is_missing(capsys, tmp_path):
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    gap = {name: value for name, value in state.items() if "layer3.1.bn2" not in name}
+    shape = state | {"layer1.0.conv1.weight": torch.zeros(64, 2, 3, 3)}
+    more = state | {"layer1.0.extra": torch.zeros(2)}
+    files = {"gap": gap, "shape": shape, "more": more, "other": {"weights": torch.zeros(2)}}
+    for name, tensors in files.items():
+        torch.save({"epoch": 3, "state_dict": tensors}, tmp_path / f"{name}.pth")
+    expected = {
+        "gap": "missing: layer3.1.bn2.bias, layer3.1.bn2.running_mean, layer3.1.bn2.running_var, layer3.1.bn2.weight",
+        "shape": "of another shape: layer1.0.conv1.weight [64, 2, 3, 3], not [64, 64, 3, 3]",
+        "more": "of no parameter: layer1.0.extra",
+        "other": "holds: state_dict.weights (1)",
+        "gap.pth?arch=resnet50": "holds: state_dict.conv1 (1), state_dict.bn1 (5)",
+        "more.pth?colour=red": "prefix ''",
+        "absent": "",
+    }
+    for name, text in expected.items():
+        path = tmp_path / (name if "?" in name else f"{name}.pth")
+        status, out, error = told(str(path), capsys)
+        with pytest.raises(ValueError, match=r"\w") as refused:
+            load_encoder(f"checkpoint:{path}")
+        assert status == 1 and error == f"sslnb encoder: {refused.value}\n" and text in out and "takes:" not in out

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -56,6 +57,8 @@ def execute(
         plain = partial.with_suffix(".source.ipynb")
         try:
             nbformat.write(notebook, plain)
+            # Of names that the cell does not list; a study knows all of its own, and refuses others.
+            logging.getLogger("papermill").addFilter(_of_no_unknown)
             settings = {"progress_bar": progress, "cwd": cwd, "kernel_name": "python3", "extra_arguments": [QUIET]}
             papermill.execute_notebook(plain, failed, parameters, **settings)
         except papermill.PapermillExecutionError as error:
@@ -74,6 +77,10 @@ def execute(
         nbformat.write(executed, partial)
     failed.unlink()
     return target
+
+
+def _of_no_unknown(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Passed unknown parameter")
 
 
 def _expect_whole_widgets(notebook: typing.Any, name: str) -> None:
@@ -128,7 +135,8 @@ def run_notebook(study: str, parameters: dict, out: Path) -> Path:
     The notebook checks them; to be told before a kernel starts, call ``studies.check`` and ``expect_places``.
     """
     root = find_root()
-    values = {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
+    own = studies.get(study).parameters.own_name  # a notebook's cell has its own word for the images
+    values = {own(name): list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
     values["result_path"] = str((out / study).resolve())
     if study == studies.JOINED:
         values.setdefault("results", str(out))

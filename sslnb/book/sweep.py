@@ -8,6 +8,7 @@ from distributed import as_completed
 from tqdm.auto import tqdm
 
 from sslnb import studies
+from sslnb.book import runner
 from sslnb.core import artifacts, cluster, device
 from sslnb.core.files import atomic
 
@@ -35,6 +36,7 @@ def sweep(study: str, grid: dict[str, list], out: Path, *, fixed: dict, schedule
     points = [dict(zip(grid, values, strict=True)) | fixed for values in itertools.product(*grid.values())]
     for point in points:
         studies.parameters(study, **point)
+    runner.expect_places(out)
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     cores = device.describe()["cores"]

@@ -9,6 +9,7 @@ from torch import Tensor
 from sslnb.core.checks import expect
 from sslnb.data.images import ImageSet, choose_per_class, others
 
+# Of each split; there are 1,797 glyphs, each of which comes in several scenes of its split alone.
 SCENES = {"train": 10_000, "val": 1_000, "test": 2_000}
 SIDE = 32  # px of a scene
 STAGE = 44  # px of a background: a glyph stands in its middle, and a scene is a window onto it that holds the glyph

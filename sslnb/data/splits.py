@@ -55,8 +55,18 @@ def load(
     taken before it, both constant whatever the seed; train is what remains. Raises ``ValueError`` for bad arguments and
     bad files, naming them, and ``RuntimeError`` when a download fails.
     """
-    expect(split in SPLITS, "split", f"one of {', '.join(SPLITS)}{nearest(split, SPLITS)}", repr(split))
+    expect(
+        isinstance(split, str) and split in SPLITS,
+        "split",
+        f"one of {', '.join(SPLITS)}{nearest(str(split), SPLITS)}",
+        repr(split),
+    )
     expect(size is None or positive(size), "size", "a positive number of pixels", repr(size))
+    for argument, count in (("limit", limit), ("at_most", at_most)):
+        expect(count is None or positive(count), argument, "a positive integer", repr(count))
+    whole = isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 2**63  # what torch takes
+    expect(whole, "seed", "an integer of 64 bits", repr(seed))
+    expect(isinstance(root, str | Path | None), "root", "a path", repr(root))
     source = find(name, root=root, size=size)
     part = _split(source, split)
     if classes is not None:
@@ -64,7 +74,7 @@ def load(
         selected, labels = relabel(part.labels, part.classes, classes)
         part = part.at(selected, labels, tuple(part.classes[i] for i in class_indices(part.classes, classes)))
     if at_most is not None and at_most < len(part.labels):
-        part = part.at(stratified(part.labels, at_most, seed, "limit"))
+        part = part.at(stratified(part.labels, at_most, seed, "at_most"))
     if limit is not None:
         part = part.at(stratified(part.labels, limit, seed, "limit"))
     images, masks = part.read(torch.arange(len(part.labels)))
@@ -75,6 +85,7 @@ def load(
 
 def find(name: str, *, root: Path | str | None = None, size: int | None = None) -> Source:
     """The source that a name stands for, nothing of its images read yet; ``ValueError`` as in :func:`load`."""
+    expect(isinstance(name, str) and bool(name), "name", "the name of a set of images", repr(name))
     return sources.resolve(name, Path(root) if root is not None else files.data_root(), size)
 
 

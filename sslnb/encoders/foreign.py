@@ -16,6 +16,7 @@ from sslnb.encoders.wrapped import IMAGENET, Wrapped
 
 State = Mapping[str, Tensor]
 
+# Mean and deviation over CIFAR-10's training images, as solo-learn writes them.
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 NORMALISATIONS = {"imagenet": IMAGENET, "cifar": CIFAR, "none": PLAIN}

@@ -18,7 +18,7 @@ from sslnb.core.checks import expect, expect_finite, expect_labels, expect_one_d
 FLOOR = 1e-6  # of a sample's affinity, about what float32 tells from 0: one sample is at most −log(FLOOR) = 13.8 away
 GROUP = int(math.log(torch.finfo(torch.float32).tiny) / math.log(FLOOR))  # floors that float32 can hold the product of
 BLOCK = 160  # models whose affinities to as many others are held at a time: a group of them stays in a core's cache
-SUM_TOLERANCE = 1e-3
+SUM_TOLERANCE = 1e-3  # of a sample's probabilities about 1: float16's eps; of bfloat16 its own is allowed
 DISTANCE_TOLERANCE = 1e-5  # of the largest distance
 HALVINGS = 24  # of [0, 1], to find progress to 3e-8
 

@@ -20,7 +20,7 @@ from sslnb.views.patches import jigsaw, joined
 
 __all__ = ["PIRL", "nce"]
 
-GRID = 3
+GRID = 3  # patches along a side of the jigsaw: nine, as in the paper
 
 
 @in_float32

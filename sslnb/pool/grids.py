@@ -95,9 +95,9 @@ QUICK_GRID = grid(
     depths=(18, 34),
     target="digit-scenes:backgrounds=16",
     shared={"width": 8, "stem": "imagenet", "crop_scale": 0.5, "flip": 0.0},
-    rates={"simclr": 0.002, "rotnet": 0.002, "supervised": 0.05},
+    rates={"simclr": 0.002, "rotnet": 0.002, "supervised": 0.05},  # of Adam as training/optim has it
     optimizers={"simclr": "adam", "rotnet": "adam", "supervised": "sgd"},
-    options={"temperature": 0.1, "jitter_strength": 0.1, "projection_dim": 128},
+    options={"temperature": 0.1, "jitter_strength": 0.1, "projection_dim": 128},  # as the quick pool's views
     departures=("cut", "per batch"),
 )
 

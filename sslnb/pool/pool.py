@@ -57,15 +57,16 @@ class Pool:
 
     def _matched_step(self, seed: int) -> int | None:
         early, goal = f"{MATCH[0]}/{seed}", self._find(f"{MATCH[1]}/{seed}")
-        gaps = {} if goal is None or goal[1].file is None else self._gaps(early, goal[1].accuracy["linear"])
+        gaps = {} if goal is None or goal[1].file is None else self._gaps(early, goal[1])
         nearest = min(gaps, key=gaps.__getitem__, default=None)
         return nearest if nearest is not None and gaps[nearest] <= CLOSE else None
 
-    def _gaps(self, name: str, goal: float) -> dict[int, float]:
-        """How far a member's validation accuracy was from a goal at the steps, short of the last, that were kept."""
-        member = self.scale.member(name)
-        places = {step: self._find(f"{name}@{step}") for step in member.kept_steps(len(member.images()))[:-1]}
-        return {step: abs(place[1].accuracy["linear"] - goal) for step, place in places.items() if place is not None}
+    def _gaps(self, name: str, goal: Entry) -> dict[int, float]:
+        """How far a member's validation accuracy was from a goal's at the steps, short of the last, that were kept."""
+        kept = self.scale.member(name).kept_steps(goal.data["images"])[:-1]  # both learn from the same images
+        places = {step: self._find(f"{name}@{step}") for step in kept}
+        accuracies = {step: place[1].accuracy["linear"] for step, place in places.items() if place is not None}
+        return {step: abs(accuracy - goal.accuracy["linear"]) for step, accuracy in accuracies.items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.members())
@@ -126,12 +127,19 @@ class Pool:
         if self.manifest is not None and name in self.manifest.entries:
             return self.folder, self.manifest.entries[name]
         base, _, step = name.partition("@")
-        return runs.find(self.scale.member(base), int(step) if step else None)
+        member = self.scale.member(base)
+        try:
+            return runs.find(member, int(step) if step else None)
+        except (ValueError, RuntimeError, OSError):
+            if self.manifest is None:
+                raise
+            return None  # without its images nobody can tell; what ships stands without, and who trains asks for them
 
     def steps(self, variant: str, seed: int = 0) -> tuple[int, ...]:
         """Steps of a member's training at which its encoder was kept and is there, the last included."""
         member = self.scale.member(f"{variant}/{seed}")
-        planned = member.kept_steps(len(member.images()))
+        place = self._find(member.name)
+        planned = member.kept_steps(len(member.images()) if place is None else place[1].data["images"])
         return tuple(step for step in planned if step == planned[-1] or self._find(f"{member.name}@{step}"))
 
     def _untrained(self, seed: int) -> Encoder:

@@ -25,7 +25,7 @@ from sslnb.training.loop import Pretrained, pretrain
 from sslnb.training.monitor import ridge_accuracy
 
 BANK = 10_000  # training images of the quick accuracies; twice as many change them by less than a point
-NEIGHBOURS = 20
+NEIGHBOURS = 20  # as the monitor's
 
 
 @functools.cache
@@ -47,14 +47,23 @@ def last_step(member: Member) -> int:
 
 def find(member: Member, step: int | None = None) -> tuple[Path, Entry] | None:
     """Folder and description of a finished run's encoder, or of the one kept at a step; None where it is not there."""
-    if not (cache_root() / "encoders").is_dir():  # nothing has run here: no images are needed to know that
+    if not _begun(member):
         return None
     path = _described(member, step or last_step(member))
     return (path.parent, Entry.model_validate_json(path.read_text())) if path.is_file() else None
 
 
+def _begun(member: Member) -> bool:
+    """Whether anything of its objective on its set is kept here, which takes no images to know, unlike which run."""
+    own_files = member.dataset.endswith(".npz") or member.dataset.startswith(("npz:", "folder:", "hf:"))
+    name = "*" if own_files else member.dataset.replace(":", "-")  # as encoder_artifact names it
+    return any((cache_root() / "encoders").glob(f"{member.config.objective}-{name}-*"))
+
+
 def state(member: Member) -> str:
     """How far a run has come, in words."""
+    if not _begun(member):
+        return "not begun"
     place = find(member)
     if place is not None:
         return f"stopped: {place[1].reason}" if place[1].reason else "finished"

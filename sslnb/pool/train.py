@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from distributed import as_completed, get_worker
 from tqdm.auto import tqdm
 
 from sslnb.core import cluster, device
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, one_line
 from sslnb.core.files import atomic, cache_root
 from sslnb.core.provenance import command
 from sslnb.pool import runs, store
@@ -167,20 +168,24 @@ def status(name: str) -> list[dict[str, object]]:
 
     Of published ones size, licence, address and checksum instead of hours.
     """
-    pool, rows = Pool(name), []
+    pool, rows, lacking = Pool(name), [], set()
     if isinstance(pool, PublicPool):
         return pool.status()
     for member in pool.scale.members.values():
         place = pool._find(member.name)
-        row = {"member": member.name, "state": runs.state(member) if place is None else "finished"}
+        row = {"member": member.name}
         if place is not None:
             entry = place[1]
             exported = "exported" if place[0] == pool.folder else "finished"
             row |= {"state": f"stopped: {entry.reason}" if entry.reason else exported, "hours": entry.seconds / 3600}
             row |= entry.accuracy
-        else:
-            row["hours left"] = _seconds_left(pool.scale, member) / 3600
-        rows.append(row)
+        elif member.dataset not in lacking:
+            try:
+                row |= {"state": runs.state(member), "hours left": _seconds_left(pool.scale, member) / 3600}
+            except (ValueError, RuntimeError, OSError) as error:
+                lacking.add(member.dataset)  # asked for once, as it may be looked for on the network
+                print(f"pool {name}: {one_line(error)}", file=sys.stderr)
+        rows.append({"state": "its images are not here"} | row)
     return rows
 
 

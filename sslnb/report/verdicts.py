@@ -37,6 +37,8 @@ def parts(result: Result, claim: str) -> Markdown:
     rows = [("part", part["name"], estimate(part)) for part in verdict["parts"]]
     for name, (value, low, high) in verdict["controls"].items():
         rows.append(("control", name, estimate({"estimate": value, "low": low, "high": high})))
+    if not rows:
+        return Markdown(f"{claim} has neither parts nor controls here: {verdict['note']}.")
     return table(("", claim, "estimate [interval]"), rows)
 
 

@@ -119,7 +119,7 @@ class Parameters(BaseModel):
         given = {name: value for name, value in changes.items() if value is not None}
         both = cls.IMAGES != "dataset" and {"dataset", cls.IMAGES} <= set(given)
         expect(not both, "dataset", f"either this or {cls.IMAGES}", "both")
-        renamed = {cls.IMAGES if name == "dataset" else name: value for name, value in given.items()}
+        renamed = {cls.own_name(name): value for name, value in given.items()}
         changed = {name: cls._value(name, value) for name, value in renamed.items()}
         expect(profile != "published" or not changed, "profile", "no other parameter with 'published'", [*changed])
         which = "small" if profile == "published" else profile
@@ -134,6 +134,11 @@ class Parameters(BaseModel):
             for objective in getattr(made, name):
                 expect_known(objective, sorted(SCALES[made.pool].variants), name)
         return made
+
+    @classmethod
+    def own_name(cls, name: str) -> str:
+        """A parameter's name in this study, ``dataset`` being what all call their images."""
+        return cls.IMAGES if name == "dataset" else name
 
     @classmethod
     def _value(cls, name: str, value: object) -> object:

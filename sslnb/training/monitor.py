@@ -14,8 +14,8 @@ from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
 from sslnb.metrics.labelfree import feature_deviation, rankme
 
-BANK, HELD_OUT = 1000, 500  # images that are looked at: of the training set, and held out
-NEIGHBOURS = 20
+BANK, HELD_OUT = 1000, 500  # images that are looked at, to 2 points: of the training set, and held out
+NEIGHBOURS = 20  # of each image's own class there are 100 among the bank of a set of ten
 COLLAPSED = 0.02  # feature deviation, as a share of an even spread, below which all images look the same
 
 

@@ -7,7 +7,17 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from sslnb.core.claims import Claim, Kind, bootstrap_weights, decide, detectable, gate, jackknife, not_tested
+from sslnb.core.claims import (
+    Claim,
+    Kind,
+    bootstrap_weights,
+    decide,
+    detectable,
+    gate,
+    jackknife,
+    not_tested,
+    verdicts_of,
+)
 
 CLAIM = Claim("Z1", "A holds", "§1", "difference in points", sei=1.0)
 SIMULATIONS = 1000
@@ -146,3 +156,21 @@ def test_replicates_of_the_mean_deviate_by_its_standard_error():
 def test_a_bootstrap_of_nothing_is_refused(n, rounds):
     with pytest.raises(ValueError, match="n and rounds: expected"):
         bootstrap_weights(n, rounds=rounds)
+
+
+def test_each_claim_is_decided_by_its_own_comparison_or_none_where_something_is_missing() -> None:
+    claims = {name: Claim(name, "A holds.", "§1", "difference", sei=1.0) for name in ("Z1", "Z2")}
+
+    def small(claim: Claim, values: np.ndarray) -> object:
+        return decide(claim, effects(values / 10))
+
+    def whole(claim: Claim, values: np.ndarray) -> object:
+        return decide(claim, effects(values))
+
+    both, values = {"Z2": small, "Z1": whole}, np.array([2.0, 2.1, 2.2])
+    decided = verdicts_of(claims, both, values)
+    assert [(v.claim, v.kind) for v in decided] == [("Z1", Kind.REPLICATED), ("Z2", Kind.SMALL)]
+    missing = verdicts_of(claims, both, values, needs="encoders that learned")
+    assert [(v.kind, v.note) for v in missing] == [(Kind.NOT_TESTED, "needs encoders that learned")] * 2
+    with pytest.raises(ValueError, match="comparisons: expected one for each"):
+        verdicts_of(claims, {"Z1": whole}, values)

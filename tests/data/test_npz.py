@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,77 @@ def test_images_whose_scale_is_not_told_are_refused(tmp_path, stored, got):
     path = labelled(tmp_path / "a.npz", np.arange(6) % 2, train_images=stored)
     with pytest.raises(ValueError, match=rf"train_images: expected dtype uint8.*, got dtype {re.escape(got)}"):
         load(str(path))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_of_many_images_only_those_asked_for_are_held(tmp_path, save, dtype):
+    rng, count, row = np.random.default_rng(0), 20_000, 32 * 32 * 3
+    images = np.zeros((count, 32, 32, 3), dtype)
+    images[:, 0, 0, 0] = rng.integers(0, 256, count) / (1 if dtype == np.uint8 else 256)
+    masks = images[..., 0] > 0.3
+    labels = np.arange(count) % 4
+    save(tmp_path / "many.npz", train_images=images, train_labels=labels, train_masks=masks)
+    whole = load(f"npz:{tmp_path / 'many.npz'}")
+    tracemalloc.start()
+    part = load(f"npz:{tmp_path / 'many.npz'}", limit=200)
+    few = load(f"npz:{tmp_path / 'many.npz'}", "val", classes=["2"], limit=50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 18e6 < count * row  # 61 MB of bytes, 246 MB of floats
+    assert len(part) == 200 and len(few) == 50 and set(few.labels.tolist()) == {0}
+    again = whole.take(200)
+    assert (part.images == again.images).all() and (part.masks == again.masks).all()
+
+
+def test_reading_all_holds_images_once(tmp_path):
+    images = np.zeros((20_000, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "many.npz", train_images=images, train_labels=np.arange(20_000) % 4)
+    tracemalloc.start()
+    load(f"npz:{tmp_path / 'many.npz'}")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * images.nbytes
+
+
+def test_arrays_in_fortrans_order_are_the_same_images(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (30, 8, 8, 3), np.uint8), np.arange(30) % 3
+    for name, order in (("c", np.ascontiguousarray), ("f", np.asfortranarray)):
+        np.savez(tmp_path / f"{name}.npz", train_images=order(images), train_labels=labels)
+    assert load(f"npz:{tmp_path / 'c.npz'}").checksum() == load(f"npz:{tmp_path / 'f.npz'}").checksum()
+
+
+def test_a_damaged_byte_among_images_that_are_not_asked_for_is_found(tmp_path):
+    images, labels = np.zeros((60, 8, 8, 3), np.uint8), np.arange(60) % 3
+    images[-1] = 77
+    np.savez(tmp_path / "sound.npz", train_images=images, train_labels=labels)
+    sound = (tmp_path / "sound.npz").read_bytes()
+    (tmp_path / "damaged.npz").write_bytes(sound.replace(bytes([77] * 20), bytes([78] * 20), 1))
+    assert len(load(f"npz:{tmp_path / 'sound.npz'}", limit=6)) == 6
+    with pytest.raises(ValueError, match=r"damaged\.npz, train_images: expected a whole \.npz file"):
+        load(f"npz:{tmp_path / 'damaged.npz'}", limit=6)
+
+
+@pytest.mark.parametrize(
+    "shape", [(10**12, 8, 8, 3), (60, 10**6, 10**6, 3), (-60, 8, 8, 3), (61, 8, 8, 3), (59, 8, 8, 3)]
+)
+@pytest.mark.parametrize("key", ["train", "unlabeled"])
+def test_a_header_that_claims_another_size_is_refused_and_takes_no_memory(tmp_path, shape, key):
+    def member(archive: zipfile.ZipFile, name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
+        with archive.open(f"{name}.npy", "w") as file:
+            header = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(values.tobytes())
+
+    images, labels = np.zeros((60, 8, 8, 3), np.uint8), np.arange(60) % 3
+    with zipfile.ZipFile(tmp_path / "claims.npz", "w") as archive:
+        member(archive, "train_images", images, shape if key == "train" else images.shape)
+        member(archive, "train_labels", labels, labels.shape)
+        member(archive, "unlabeled_images", images, shape)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"claims.npz, {key}_images: expected"):
+        load(f"npz:{tmp_path / 'claims.npz'}", key)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from sslnb import cli
 from sslnb.core import cluster
 from sslnb.data import load
 from sslnb.encoders import load_encoder
@@ -108,7 +109,7 @@ def test_encoders_come_by_name_rounded_as_the_shipped_files_are(places) -> None:
     assert pool.encoder("wide").spec["width"] == 4
 
 
-def test_what_ships_stays_valid_without_the_cache_and_says_where_it_comes_from(places, monkeypatch) -> None:
+def test_what_ships_stays_valid_without_the_cache_and_says_where_it_comes_from(places, monkeypatch, capsys) -> None:
     trained("wide/0")
     train.export("tiny", steps=True)
     monkeypatch.setenv("SSLNB_CACHE", str(places / "empty"))
@@ -122,6 +123,25 @@ def test_what_ships_stays_valid_without_the_cache_and_says_where_it_comes_from(p
     assert pool.floor()["pixels"] > 0
     monkeypatch.setattr(Member, "images", lambda *_: pytest.fail("what ships is listed without the images"))
     assert Pool("tiny").members() == ("wide/0",)
+    (places / "empty" / "encoders").mkdir(parents=True)  # of other objectives, and of other sets
+    for other in ("moco-digit-scenes-00.pt", "simclr-cifar10-00-9.json", "simclr-digit-scenes2-00.json"):
+        (places / "empty" / "encoders" / other).write_text("")
+    assert Pool("tiny").members() == ("wide/0",) and Pool("tiny").steps("wide") == (3, 4, 9)
+    assert load_encoder("pool:tiny/wide/0@4").spec["width"] == 4
+
+    def gone(*_: object) -> None:
+        raise RuntimeError("digit-scenes: the download failed")
+
+    monkeypatch.setattr(Member, "images", gone)  # of a run of its own, which only its images tell from others
+    (places / "empty" / "encoders" / "simclr-digit-scenes-00-9.json").write_text("")
+    assert Pool("tiny").members() == ("wide/0",)
+    states = {row["member"]: row for row in train.status("tiny")}
+    assert states["wide/0"]["state"] == "exported" and "hours left" not in states["simclr/0"]
+    assert states["simclr/0"]["state"] == "its images are not here"
+    assert capsys.readouterr().err.endswith("pool tiny: digit-scenes: the download failed\n")
+    assert "its images are not here  hours not known" in cli._trained(states["simclr/0"])
+    with pytest.raises(RuntimeError, match="the download failed"):
+        train.train("tiny")
     monkeypatch.setattr(Member, "images", lambda _, split="train": load("digit-scenes", split, limit=90))
     with pytest.raises(ValueError, match="pool: tiny/wide/0: expected training on 90 images of digit-scenes"):
         Pool("tiny").floor()

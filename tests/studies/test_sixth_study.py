@@ -86,8 +86,8 @@ def test_a_sixth_study_is_one_folder_and_one_notebook(tmp_path) -> None:
     (tmp_path / "notebooks/brightness.md").write_text(NOTEBOOK)
 
     assert "brightness: " in run(tmp_path, "studies").stdout
-    done = run(tmp_path, "run", "brightness", "-p", "limit=40")
-    assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "run", "brightness", "-p", "limit=40", "-p", "size=16")  # the cell does not list the size
+    assert done.returncode == 0 and "unknown parameter" not in done.stderr, done.stderr
     result = Result.load(tmp_path / "runs/brightness")
     assert result.facts["verdicts"][0]["kind"] == "replicated" and result.facts["parameters"]["limit"] == 40
     assert "encoders" not in result.facts["provenance"] and not (tmp_path / "cache/encoders").exists()

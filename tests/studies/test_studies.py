@@ -1,5 +1,6 @@
 """Every study keeps the same house rules: parameters with presets, a short notebook cell, labels, steps."""
 
+import importlib
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from sslnb import studies
 from sslnb.core.papers import PAPERS
+from sslnb.core.result import Result
 from sslnb.studies.presets import PROFILES
 from sslnb.studies.study import RECORDED, pretraining
 
@@ -49,6 +51,17 @@ def test_a_study_begins_with_its_encoders_and_its_claims_are_its_papers(name: st
     assert (study.paper in PAPERS) == bool(study.claims)
     for key, claim in study.claims.items():
         assert claim.id == key and claim.statement.endswith(".") and claim.effect and np.isfinite(claim.sei)
+
+
+@pytest.mark.parametrize("name", studies.NAMES)
+def test_where_a_claim_is_decided_has_the_same_answer_in_every_study(name: str, monkeypatch) -> None:
+    """In COMPARISONS of its claims.py, which is all that its verdicts come from."""
+    claims = importlib.import_module(f"sslnb.studies.{name}.claims")
+    assert claims.COMPARISONS.keys() == claims.CLAIMS.keys()
+    decided = []
+    monkeypatch.setattr(claims, "verdicts_of", lambda *given, **_: decided.append(given[1].keys()))
+    claims.verdicts(Result.load(RECORDED / name).data)
+    assert decided == [claims.COMPARISONS.keys()]
 
 
 def test_claims_of_all_studies_have_different_names() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, controls, decide, jackknife, not_tested
+from sslnb.core.claims import Claim, Verdict, controls, decide, jackknife, verdicts_of
 from sslnb.studies.cka.maps import across, between_seeds, lag, matched_checkerboard, own, pairs, parities
 
 PAPER = "grigg2021cka"
@@ -79,19 +79,22 @@ def verdicts(data: Mapping[str, xr.Dataset]) -> list[Verdict]:
     """Verdicts on C1 to C7 for the first objective that is compared with supervised layer by layer."""
     similarity, views = data["layer_similarity"], data["invariance"]
     names, learned = list(similarity.objective.values), data["pretraining"].learned
-    if not all(bool(learned.sel(objective=name)) for name in names[:2]):
-        return [not_tested(claim, f"needs {names[0]} and {names[1]} that learned") for claim in CLAIMS.values()]
+    both = all(bool(learned.sel(objective=name)) for name in names[:2])
     arrays = {"cka": similarity.cka.values, "simplex": similarity.simplex.values, "views": views.views.values}
-    layers, decided = list(similarity.layer.values), []
-    for name, claim in CLAIMS.items():
-        drawn = (views if name == "C6" else similarity).get(f"drawn_{name}")
+    layers = list(similarity.layer.values)
 
-        def against(other: str, name: str = name) -> xr.DataArray:
-            return xr.DataArray(effect(name, arrays, names, layers, supervised=other), dims="seed")
+    def decided(claim: Claim) -> Verdict:
+        """By its effect in COMPARISONS, the same for the estimate, its replicates and its controls."""
 
-        beside = controls(names if name not in ("C1", "C2") else (), against)
-        decided.append(decide(claim, against("supervised"), replicates=drawn, controls=beside))
-    return decided
+        def against(other: str) -> xr.DataArray:
+            return xr.DataArray(effect(claim.id, arrays, names, layers, supervised=other), dims="seed")
+
+        drawn = (views if claim.id == "C6" else similarity).get(f"drawn_{claim.id}")
+        beside = controls(names if claim.id not in ("C1", "C2") else (), against)
+        return decide(claim, against("supervised"), replicates=drawn, controls=beside)
+
+    needs = "" if both else f"{names[0]} and {names[1]} that learned"
+    return verdicts_of(CLAIMS, dict.fromkeys(COMPARISONS, decided), needs=needs)
 
 
 def replicates_of(

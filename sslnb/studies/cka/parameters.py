@@ -21,10 +21,10 @@ SMALL = {
     "flip": 0.5,
     "gram_batch": 256,
     "batch_sizes": (8, 16, 32, 64, 128, 256, 512),
-    "estimate_images": 2048,
+    "estimate_images": 2048,  # four minibatches of the largest size
     "index_images": 2000,
-    "permutations": 100,
-    "rounds": 200,
+    "permutations": 100,  # the least share of them above a value is a hundredth
+    "rounds": 200,  # a bootstrap's deviation is known to 1/√(2 · rounds): 5 %
 }
 
 
@@ -33,17 +33,17 @@ class CkaParameters(Parameters):
 
     dataset: str = "digit-scenes"  # whose test images everything is compared on
     compared: Names = ("simclr",)  # with supervised, layer by layer; all others of the pool on the map only
-    test_limit: Annotated[int, Field(ge=2 * LEAST)] | None = 1500
+    test_limit: Annotated[int, Field(ge=2 * LEAST)] | None = 1500  # eleven minibatches to draw bootstraps from
     jitter_strength: Annotated[float, Field(ge=0)] = 0.1  # of the views between which invariance is measured
     crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.6
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     gram_batch: Batch = 128  # images per minibatch of the streamed estimate
     batch_sizes: tuple[Batch, ...] = (8, 16, 32, 64, 128, 256)  # at which estimates are compared with the exact value
-    estimate_images: Batch = 1024  # of that comparison
+    estimate_images: Batch = 1024  # of that comparison: four minibatches of the largest size
     index_images: Batch = 500  # of the comparison of indices, more than any layer has channels
-    permutations: Annotated[int, Field(ge=2)] = 40  # of the null
-    rounds: Annotated[int, Field(ge=2)] = 100  # of the bootstrap over minibatches
-    neighbours: Annotated[int, Field(ge=1, lt=BANK)] = 5  # shown for an image in the explorer
+    permutations: Annotated[int, Field(ge=2)] = 40  # of the null: two of them lie above its 95th percentile
+    rounds: Annotated[int, Field(ge=2)] = 100  # of the bootstrap over minibatches, whose deviation is known to 7 %
+    neighbours: Annotated[int, Field(ge=1, lt=BANK)] = 5  # shown for an image in the explorer: a row of the page
 
     PRESETS: ClassVar[dict[str, Preset]] = {
         "quick": Preset(0.6, "two CPU cores", "every panel, on networks that have learned little", {}),

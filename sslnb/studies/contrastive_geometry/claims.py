@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, controls, decide, jackknife, not_tested
+from sslnb.core.claims import Claim, Verdict, controls, decide, jackknife, not_tested, verdicts_of
 from sslnb.core.labels import CONTROLS, label
 
 PAPER = "cowlagi2022contrast"
@@ -70,10 +70,8 @@ def verdicts(data: Data) -> list[Verdict]:
     learned = {str(name) for name in trained.objective.values[trained.learned.values]}
     present = set(data["fine_tuning"].objective.values)
     missing = [name for name in THREE if name not in learned & present]
-    if missing:
-        needs = f"needs {', '.join(map(label, missing))} encoders that learned"
-        return [not_tested(claim, needs) for claim in CLAIMS.values()]
-    return [decide_one(CLAIMS[name], data) for name, decide_one in COMPARISONS.items()]
+    needs = f"{', '.join(map(label, missing))} encoders that learned" if missing else ""
+    return verdicts_of(CLAIMS, COMPARISONS, data, needs=needs)
 
 
 def area(accuracy: xr.DataArray, budget: str = "budget") -> xr.DataArray:

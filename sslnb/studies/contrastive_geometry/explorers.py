@@ -18,7 +18,7 @@ from sslnb.studies.contrastive_geometry.figures import heights, relief, task_nam
 
 COLOURINGS = ("method", "task", "seed", "epoch", "progress")
 # Okabe and Ito's, then some of Paul Tol's: as many as there are objectives.
-MANY = (*COLOURS, "#882255", "#44AA99", "#999933", "#332288", "#DDCC77", "#117733", "#AA4499", "#661100")
+MANY = (*COLOURS, "#DDCC77", "#117733", "#AA4499", "#661100")
 PALETTE = [to_hex(colormaps["viridis"](i / 20)) for i in range(21)]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, controls, decide, not_tested
+from sslnb.core.claims import Claim, Verdict, controls, decide, not_tested, verdicts_of
 from sslnb.core.papers import references
 
 PAPER = "kalibhat2024qscore"
@@ -135,10 +135,8 @@ def verdicts(data: Data) -> list[Verdict]:
     """Verdicts on Q1 to Q11, of the self-supervised encoders that learned."""
     known = data["representations"]
     learned = [str(name) for name in known.objective.values[known.learned.values & known.self_supervised.values]]
-    if not learned:
-        needs = "needs self-supervised encoders that learned"
-        return [not_tested(claim, needs) for claim in CLAIMS.values()]
-    return [decide_one(CLAIMS[name], data, learned) for name, decide_one in COMPARISONS.items()]
+    needs = "" if learned else "self-supervised encoders that learned"
+    return verdicts_of(CLAIMS, COMPARISONS, data, learned, needs=needs)
 
 
 def _of(values: xr.DataArray, names: Sequence[str]) -> xr.DataArray:

@@ -19,20 +19,20 @@ SMALL = {
     "masked": ("stl10", "digit-scenes", "digit-scenes:background_bias=0.95"),
     "targets": ("cifar100", "stl10", "caltech101"),
     "size": 32,  # what the encoders were trained on
-    "shares": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    "shares": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),  # Q3 and Q5 are means over 0.1 to 0.6
     "regularized": ("simclr", "moco"),
     "further_steps": 875,  # five epochs
-    "further_rates": (0.012, 0.12),
-    "weights": (0.0, 1e-4, 1.0, 10.0),
-    "norm_weights": (0.0, 1e-4, 1e-3),
+    "further_rates": (0.012, 0.12),  # SimCLR's in the pool, and a tenth of it
+    "weights": (0.0, 1e-4, 1.0, 10.0),  # none, the paper's, and up to a hundred thousand times that
+    "norm_weights": (0.0, 1e-4, 1e-3),  # none, the paper's, and ten times that
     "heatmap_layer": "layer3",  # 8 × 8 pixels
     "heatmap_images": 1000,
-    "views": 8,
+    "views": 8,  # the share of them that agree is then known in steps of an eighth
     "neighbours": 50,  # as Sun et al. 2022 on CIFAR-10
-    "rounds": 200,
-    "probe_limit": 10_000,
-    "test_limit": 5000,
-    "probe_epochs": 30,
+    "rounds": 200,  # a bootstrap's deviation is known to 1/√(2 · rounds): 5 %
+    "probe_limit": 10_000,  # as in the study of separability: more raise accuracy by less than two points
+    "test_limit": 5000,  # accuracies to 0.7 points, one standard error
+    "probe_epochs": 30,  # as in the study of separability
 }
 
 
@@ -47,25 +47,27 @@ class QScoreParameters(Parameters):
     epsilon: NotNegative | None = None
     low: Percentile = 50.0  # of the activation rates, between which features count as discriminative
     high: Percentile = 95.0
-    epsilons: Grid = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # of the sensitivity, ascending
-    lows: Grid = (0.0, 25.0, 50.0, 75.0)  # the same, of the band's lower end
-    shares: Grid = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the features that probes keep, ascending, the last 1
-    random_subsets: Count = 4  # of features, drawn anew for each share
-    regularized: Names = ("simclr",)  # trained on with and without the penalty
-    further_steps: Count = 10  # of training on
-    further_rates: Grid = (3e-4, 3e-3)  # learning rates of training on; validation picks the one of plain training
+    epsilons: Grid = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # of the sensitivity, ascending: the candidates, and below them
+    lows: Grid = (0.0, 25.0, 50.0, 75.0)  # the same, of the band's lower end: no lower end, and on both sides of 50
+    # Of the features that probes keep, ascending, the last 1; Q3 to Q5 need 0.1 and 0.6.
+    shares: Grid = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+    random_subsets: Count = 4  # of features, drawn anew for each share: halves the deviation of one draw
+    regularized: Names = ("simclr",)  # trained on with and without the penalty; of the quick pool it has learned
+    further_steps: Count = 10  # of training on: a twentieth of the pool's 200, so that the step takes seconds
+    # Learning rates of training on, below and above AdamW's 0.002; validation picks the one of plain training.
+    further_rates: Grid = (3e-4, 3e-3)
     weight: NotNegative = 1e-4  # λ₁, of the Q-Score: the paper's
     norm_weight: NotNegative = 1e-4  # λ₂, of the columns' norms: the paper's
-    weights: Grid = (10.0,)  # λ₁ of the ablation, ascending
-    norm_weights: Grid = (0.0, 1e-3)  # λ₂ of the ablation
+    weights: Grid = (10.0,)  # λ₁ of the ablation, ascending: a hundred thousand times the paper's
+    norm_weights: Grid = (0.0, 1e-3)  # λ₂ of the ablation: none, and ten times the paper's
     heatmap_layer: str = "layer2"  # whose maps become heatmaps: the last with 4 × 4 pixels, of the imagenet stem
     heatmap_images: Count = 500  # test images whose heatmaps are compared with masks
     views: Annotated[int, Field(ge=2)] = 2  # of each test image, whose agreement is a score
     neighbours: Count = 20  # k: density is the similarity to the k-th nearest training image
-    rounds: Annotated[int, Field(ge=2)] = 50  # of the bootstrap
+    rounds: Annotated[int, Field(ge=2)] = 50  # of the bootstrap, whose deviation is then known to 10 %
     probe_limit: Annotated[int, Field(ge=2)] | None = 2000  # training images per probe, and of the activation rates
-    test_limit: Annotated[int, Field(ge=2)] | None = 1000
-    probe_epochs: Count = 12
+    test_limit: Annotated[int, Field(ge=2)] | None = 1000  # accuracies to 1.6 points, one standard error
+    probe_epochs: Count = 12  # of many probes: one for each subset, share and seed
 
     IMAGES = "datasets"
     PRESETS: ClassVar[dict[str, Preset]] = {

@@ -1,11 +1,11 @@
 """How claims S1 to S5 are decided; written before any encoder of the pool was measured."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, controls, decide, not_tested
+from sslnb.core.claims import Claim, Verdict, controls, decide, not_tested, verdicts_of
 from sslnb.core.papers import reference
 from sslnb.metrics.margins import effective_accuracy
 
@@ -75,24 +75,16 @@ CLAIMS = {
 }
 
 
-def verdicts(data: Mapping[str, xr.Dataset]) -> list[Verdict]:
-    """Verdicts on S1 to S5 under the primary reading of the standardization."""
-    probed, separation = data["probes"], data["separation"]
+Data = Mapping[str, xr.Dataset]
+
+
+def verdicts(data: Data) -> list[Verdict]:
+    """Verdicts on S1 to S5, of the self-supervised encoders that learned, against the supervised one that did."""
+    probed = data["probes"]
     learned = [str(name) for name in probed.objective.values[probed.learned.values & probed.self_supervised.values]]
-    ours = [name for name in OBJECTIVES if name in learned] or learned  # without the paper's five, all that learned
     supervised = "supervised" in probed.objective.values and bool(probed.learned.sel(objective="supervised"))
-    if not (supervised and learned):
-        needs = "needs supervised and self-supervised encoders that learned"
-        return [not_tested(claim, needs) for claim in CLAIMS.values()]
-    margin, accuracy = np.log(compared(probed, separation.mean_margin)), compared(probed, probed.accuracy)
-    auc = compared(probed, separation.norm_auc)
-    return [
-        _against(CLAIMS["S1"], margin, ours, np.log(separation.mean_margin_drawn)),
-        _where_as_accurate(auc, accuracy, learned),
-        _against(CLAIMS["S3"], auc, ours, separation.norm_auc_drawn),
-        _slope(margin, accuracy, learned),
-        _against(CLAIMS["S5"], _multilayer_auc(data["attacked"]), ours, None),
-    ]
+    needs = "" if supervised and learned else "supervised and self-supervised encoders that learned"
+    return verdicts_of(CLAIMS, COMPARISONS, data, learned, needs=needs)
 
 
 def compared(probed: xr.Dataset, values: xr.DataArray, scale: str | None = None) -> xr.DataArray:
@@ -108,8 +100,9 @@ def _difference(values: xr.DataArray, names: list[str], other: str) -> xr.DataAr
     return means.sel(objective=other, drop=True) - means.sel(objective=names)
 
 
-def _against(claim: Claim, values: xr.DataArray, names: list[str], drawn: xr.DataArray | None) -> Verdict:
+def _against(claim: Claim, values: xr.DataArray, learned: list[str], drawn: xr.DataArray | None = None) -> Verdict:
     """Supervised against self-supervised objectives, the objective as the unit, pooled over sets and norms."""
+    names = [name for name in OBJECTIVES if name in learned] or learned  # without the paper's five, all that learned
     replicates = None
     if drawn is not None:
         replicates = _difference(drawn, names, "supervised").mean("objective").rename(round="replicate")
@@ -117,22 +110,43 @@ def _against(claim: Claim, values: xr.DataArray, names: list[str], drawn: xr.Dat
     return decide(claim, _difference(values, names, "supervised"), replicates=replicates, controls=beside)
 
 
-def _where_as_accurate(auc: xr.DataArray, accuracy: xr.DataArray, names: list[str]) -> Verdict:
-    """S2: pairs of set, objective and seed where the self-supervised encoder is at least as accurate."""
-    gap = auc.sel(objective="supervised", drop=True) - auc.sel(objective=names)
-    as_accurate = accuracy.sel(objective=names) >= accuracy.sel(objective="supervised", drop=True)
+def _margins(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    return _against(claim, _log_margin(data), learned, np.log(data["separation"].mean_margin_drawn))
+
+
+def _log_margin(data: Data) -> xr.DataArray:
+    return np.log(compared(data["probes"], data["separation"].mean_margin))
+
+
+def _norm_auc(data: Data) -> xr.DataArray:
+    return compared(data["probes"], data["separation"].norm_auc)
+
+
+def _accuracy(data: Data) -> xr.DataArray:
+    return compared(data["probes"], data["probes"].accuracy)
+
+
+def _as_accurate(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    """Pairs of set, objective and seed where the self-supervised encoder is at least as accurate."""
+    auc, accuracy = _norm_auc(data), _accuracy(data)
+    gap = auc.sel(objective="supervised", drop=True) - auc.sel(objective=learned)
+    as_accurate = accuracy.sel(objective=learned) >= accuracy.sel(objective="supervised", drop=True)
     pairs = int((as_accurate & gap.notnull().all("attacked")).sum())
-    kept = gap.where(as_accurate).mean(("objective", "dataset", "attacked"))
     if not pairs:
-        return not_tested(CLAIMS["S2"], "no pair in which the self-supervised encoder is as accurate")
-    return decide(CLAIMS["S2"], kept, note=f"{pairs} pairs")
+        return not_tested(claim, "no pair in which the self-supervised encoder is as accurate")
+    return decide(claim, gap.where(as_accurate).mean(("objective", "dataset", "attacked")), note=f"{pairs} pairs")
 
 
-def _slope(margin: xr.DataArray, accuracy: xr.DataArray, names: list[str]) -> Verdict:
-    """S4: by seed and norm, margins' rise with accuracy as a share of the supervised encoder's lead; mean over sets."""
-    if len(names) < LEAST_SLOPE:
-        return not_tested(CLAIMS["S4"], f"needs {LEAST_SLOPE} self-supervised objectives, {len(names)} learned")
-    own_m, own_a = margin.sel(objective=names), accuracy.sel(objective=names)
+def _budgets(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    return _against(claim, _norm_auc(data), learned, data["separation"].norm_auc_drawn)
+
+
+def _slope(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    """By seed and norm, margins' rise with accuracy as a share of the supervised encoder's lead; mean over sets."""
+    if len(learned) < LEAST_SLOPE:
+        return not_tested(claim, f"needs {LEAST_SLOPE} self-supervised objectives, {len(learned)} learned")
+    margin, accuracy = _log_margin(data), _accuracy(data)
+    own_m, own_a = margin.sel(objective=learned), accuracy.sel(objective=learned)
     both = own_m.notnull().all("norm") & own_a.notnull()
     own_a, own_m = own_a.where(both), own_m.where(both)
     centred = own_a - own_a.mean("objective")
@@ -140,15 +154,26 @@ def _slope(margin: xr.DataArray, accuracy: xr.DataArray, names: list[str]) -> Ve
     supervised = {"objective": "supervised", "drop": True}
     rise = margin.sel(**supervised) - own_m.mean("objective")
     implied = rise / (accuracy.sel(**supervised) - own_a.mean("objective")).where(lambda v: v > 0)
-    return decide(CLAIMS["S4"], (1 - slope / implied.where(implied > 0)).mean("dataset"))
+    return decide(claim, (1 - slope / implied.where(implied > 0)).mean("dataset"))
 
 
-def _multilayer_auc(attacked: xr.Dataset) -> xr.DataArray:
-    """norm-AUC of the multi-layer probe from its accuracies at the dots."""
+def _multilayer(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+    """norm-AUC of the multi-layer probe, from its accuracies at the dots."""
 
     def of_curve(curve: np.ndarray, budgets: np.ndarray) -> float:
         return effective_accuracy(curve.copy(), budgets.copy()).norm_auc if np.isfinite(curve).all() else np.nan
 
-    return xr.apply_ufunc(
+    attacked = data["attacked"]
+    auc = xr.apply_ufunc(
         of_curve, attacked.multilayer, attacked.dot_budget, input_core_dims=[["dot"], ["dot"]], vectorize=True
     )
+    return _against(claim, auc, learned)
+
+
+COMPARISONS: dict[str, Callable[[Claim, Data, list[str]], Verdict]] = {
+    "S1": _margins,
+    "S2": _as_accurate,
+    "S3": _budgets,
+    "S4": _slope,
+    "S5": _multilayer,
+}

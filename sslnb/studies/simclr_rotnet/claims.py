@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from sslnb.core.claims import Claim, Verdict, decide, not_tested
+from sslnb.core.claims import Claim, Verdict, decide, not_tested, verdicts_of
 
 PAPER = "chen2023simclrrotnet"
 LEVELS_OFF = 2000  # steps, R7
@@ -91,7 +91,7 @@ Data = Mapping[str, xr.Dataset]
 
 def verdicts(data: Data) -> list[Verdict]:
     """Verdicts on R1 to R9."""
-    return [decide_one(CLAIMS[name], data) for name, decide_one in COMPARISONS.items()]
+    return verdicts_of(CLAIMS, COMPARISONS, data)
 
 
 def slope(values: xr.DataArray, dim: str) -> xr.DataArray:

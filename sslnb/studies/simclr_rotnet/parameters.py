@@ -17,12 +17,12 @@ SMALL = {
     "target": "stl10",
     "size": 32,  # what the encoders were trained on
     "sizes": (32, 96),  # the report's is the second
-    "fractions": (0.01, 0.1, 0.5),
-    "tune_epochs": (60, 30, 20),
-    "tune_flip": 0.5,
+    "fractions": (0.01, 0.1, 0.5),  # the report's
+    "tune_epochs": (60, 30, 20),  # fewer labels are more epochs, and still fewer steps
+    "tune_flip": 0.5,  # pictures, unlike digits, have no handedness
     "budgets": 10,
-    "attack_limit": 2000,
-    "probe_limit": 10_000,
+    "attack_limit": 2000,  # accuracies to 1.1 points, one standard error
+    "probe_limit": 10_000,  # as in the study of separability: more raise accuracy by less than two points
     "test_limit": None,
 }
 
@@ -43,11 +43,11 @@ class RotNetParameters(Parameters):
     budgets: Several = 6  # number of attack budgets, 0 included
     largest_budget: Positive = 0.275  # in units of the normalised images: the report's
     attack_steps: Count = 10
-    attack_limit: Count | None = 300  # test images that are attacked
+    attack_limit: Count | None = 300  # test images that are attacked: to 3 points, one standard error
     probe_limit: Several | None = 2000  # training images per probe
-    test_limit: Several | None = 1000
-    probe_epochs: Count = 10
-    cost_repeats: Several = 3  # of the timing of a step
+    test_limit: Several | None = 1000  # accuracies to 1.6 points, one standard error
+    probe_epochs: Count = 10  # of many probes: one for each run of the grid at each of its steps
+    cost_repeats: Several = 3  # of the timing of a step; the unit of R9, which needs three
 
     PRESETS: ClassVar[dict[str, Preset]] = {
         "quick": Preset(1.1, "two CPU cores", "every step, on encoders that have learned little", {}),
