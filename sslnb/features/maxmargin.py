@@ -39,10 +39,10 @@ def max_margin(features: Tensor, labels: Tensor, *, decay: float = DECAY) -> Max
     """The linear classifier of greatest l2 margin on features [N,d] with labels [N], or what stands in for it.
 
     If logistic regression with the weight ``decay`` classifies every sample correctly, the multiclass support vector
-    machine: the least ‖W‖² with w_y·x + b_y ≥ w_j·x + b_j + 1 for every sample and every other class (Crammer and Singer
-    2001), biases free. If not, there is no greatest margin, or one that only an even smaller decay would show: then
-    that regression's weights, at the minimum of cross-entropy + ``decay`` / 2 · ‖W‖², which are near those of greatest
-    likelihood. ``ValueError`` for shapes, labels and values that can't be used, and fewer than two classes.
+    machine: the least ‖W‖² with w_y·x + b_y ≥ w_j·x + b_j + 1 for every sample and every other class, biases free
+    (Crammer and Singer 2001). If not, there is no greatest margin, or one that only an even smaller decay would show:
+    then that regression's weights, at the minimum of cross-entropy + ``decay`` / 2 · ‖W‖², which are near those of
+    greatest likelihood. ``ValueError`` for shapes, labels and values that can't be used, and fewer than two classes.
     """
     expect_shape(features, "features", "N", "d")
     expect(features.numel() > 0, "features", "at least one sample and feature", f"shape {list(features.shape)}")
@@ -55,7 +55,7 @@ def max_margin(features: Tensor, labels: Tensor, *, decay: float = DECAY) -> Max
     expect(len(present) >= 2, "labels", "at least two classes", present.tolist())
     classes = int(present.max()) + 1
     labels = expect_labels(labels, classes, "labels")
-    device, features, labels = features.device, features.double().cpu(), labels.cpu()
+    device, features, labels = features.device, features.detach().double().cpu(), labels.cpu()
     weight, bias = _regression(features, labels, classes, decay)
     lead = _leads(features @ weight.T + bias, labels).min()
     separable = bool(lead > 0)

@@ -230,17 +230,17 @@ class Run:
                 facts["provenance"]["encoder"] = weights_checksum(self.context.own)
             self.result = Result(study.name, self.context.data, facts)
 
-    def step(self, name: str) -> xr.Dataset:
-        """The dataset of a step, after those before it; each runs once."""
+    def step(self, name: str) -> xr.Dataset | None:
+        """The dataset of a step, after those before it; each runs once. None where a recorded result lacks it."""
         expect_known(name, [step.__name__ for step in self.study.steps], "step")
         for step in self.study.steps:
-            if step.__name__ not in self.result.data:
+            if self.context is not None and step.__name__ not in self.result.data:
                 started = time.monotonic()
                 self.context.data[step.__name__] = step(self.context)
                 self._record(step.__name__, time.monotonic() - started)
             if step.__name__ == name:
                 break
-        return self.result.data[name]
+        return self.result.data.get(name)
 
     def _record(self, step: str, seconds: float) -> None:
         facts = self.result.facts

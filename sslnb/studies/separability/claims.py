@@ -1,5 +1,6 @@
 """How claims S1 to S5 are decided; written before any encoder of the pool was measured."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -75,24 +76,64 @@ CLAIMS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What S1 to S3 compare, of one probe for each encoder and set: objective, seed, dataset, and norm or attacked.
+
+    ``*_drawn`` are bootstraps over test images (dimension ``round``), where there are some.
+    """
+
+    margin: xr.DataArray
+    accuracy: xr.DataArray
+    auc: xr.DataArray
+    margin_drawn: xr.DataArray | None = None
+    auc_drawn: xr.DataArray | None = None
+
+
 def verdicts(data: Mapping[str, xr.Dataset]) -> list[Verdict]:
     """Verdicts on S1 to S5 under the primary reading of the standardization."""
     probed, separation = data["probes"], data["separation"]
-    learned = [str(name) for name in probed.objective.values[probed.learned.values & probed.self_supervised.values]]
-    ours = [name for name in OBJECTIVES if name in learned] or learned  # without the paper's five, all that learned
-    supervised = "supervised" in probed.objective.values and bool(probed.learned.sel(objective="supervised"))
-    if not (supervised and learned):
+    if not comparable(probed):
         needs = "needs supervised and self-supervised encoders that learned"
         return [not_tested(claim, needs) for claim in CLAIMS.values()]
-    margin, accuracy = np.log(compared(probed, separation.mean_margin)), compared(probed, probed.accuracy)
-    auc = compared(probed, separation.norm_auc)
+    names = ("mean_margin_drawn", "norm_auc_drawn")
+    measured = Measured(*compared_measures(data), *(separation[name] for name in names))
+    slope = _slope(np.log(measured.margin), measured.accuracy, _learned(probed))
+    multilayer = _against(CLAIMS["S5"], _multilayer_auc(data["attacked"]), _ours(probed), None)
+    return [*of_probes(probed, measured), slope, multilayer]
+
+
+def of_probes(encoders: xr.Dataset, measured: Measured) -> list[Verdict]:
+    """Verdicts on S1 to S3 from one choice of probes; the dataset says which encoders learned, and from what."""
+    ours, margin, drawn = _ours(encoders), np.log(measured.margin), measured.margin_drawn
     return [
-        _against(CLAIMS["S1"], margin, ours, np.log(separation.mean_margin_drawn)),
-        _where_as_accurate(auc, accuracy, learned),
-        _against(CLAIMS["S3"], auc, ours, separation.norm_auc_drawn),
-        _slope(margin, accuracy, learned),
-        _against(CLAIMS["S5"], _multilayer_auc(data["attacked"]), ours, None),
+        _against(CLAIMS["S1"], margin, ours, None if drawn is None else np.log(drawn)),
+        _where_as_accurate(measured.auc, measured.accuracy, _learned(encoders)),
+        _against(CLAIMS["S3"], measured.auc, ours, measured.auc_drawn),
     ]
+
+
+def comparable(encoders: xr.Dataset) -> bool:
+    """Whether there are supervised and self-supervised encoders that learned."""
+    supervised = "supervised" in encoders.objective.values and bool(encoders.learned.sel(objective="supervised"))
+    return supervised and bool(_learned(encoders))
+
+
+def compared_measures(data: Mapping[str, xr.Dataset]) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Mean margins, accuracy and norm-AUC of the probes by which the claims are decided."""
+    probed, separation = data["probes"], data["separation"]
+    return tuple(compared(probed, v) for v in (separation.mean_margin, probed.accuracy, separation.norm_auc))
+
+
+def _learned(encoders: xr.Dataset) -> list[str]:
+    """Self-supervised objectives whose encoders learned."""
+    return [str(name) for name in encoders.objective.values[encoders.learned.values & encoders.self_supervised.values]]
+
+
+def _ours(encoders: xr.Dataset) -> list[str]:
+    """Of them the paper's five; without any of these, all."""
+    learned = _learned(encoders)
+    return [name for name in OBJECTIVES if name in learned] or learned
 
 
 def compared(probed: xr.Dataset, values: xr.DataArray, scale: str | None = None) -> xr.DataArray:

@@ -1,0 +1,104 @@
+"""Tables and numbers of the audit of probes."""
+
+import math
+
+import numpy as np
+import xarray as xr
+from IPython.display import Markdown
+
+from sslnb.core.labels import NORM_LABELS
+from sslnb.core.result import Result
+from sslnb.report.tables import not_recorded, percent, say, table
+from sslnb.studies.separability.choices import AUDITED, ENCODER, PROBE, SOURCES
+from sslnb.studies.separability.claims import CLAIMS
+
+RULES = {"compared": "the claims' rule", "own": "each encoder's own best", "limit": "no weight decay"}
+
+
+def variance(result: Result) -> Markdown:
+    """Shares of the variance of log mean margins: encoder, probe, both, by set and norm, and with admissible probes."""
+    missing = not_recorded(result, "probe_choice")
+    if missing:
+        return Markdown(missing)
+    data, rows = result.data["probe_choice"], []
+    for name in data.dataset.values:
+        for norm in data.norm.values:
+            own = data.sel(dataset=name, norm=norm)
+            size = " × ".join(f"{count:.0f}" for count in own.levels.values)
+            choices = int(own.choice_levels.sel(level="decay"))
+            cells = (size, *_shares(own.share), choices, *_shares(own.choice_share))
+            rows.append((f"`{name}`", NORM_LABELS[norm], *cells))
+    parts = ("encoder, %", "probe, %", "both, %")
+    return table(("data set", "norm", "encoders × decays × rates", *parts, "admissible", *parts), rows)
+
+
+def _shares(share: xr.DataArray) -> tuple[str, ...]:
+    """Encoder's, probe's and the rest of the variance in percent."""
+    groups = list(ENCODER), list(PROBE), [SOURCES[-1]]
+    return tuple(percent(float(share.sel(source=sources).sum("source", skipna=False))) for sources in groups)
+
+
+def claims(result: Result) -> Markdown:
+    """S1 to S3: estimates by the three rules, and the range over all probes that validation cannot tell apart."""
+    missing = not_recorded(result, "probe_choice")
+    if missing:
+        return Markdown(missing)
+    data, rows = result.data["probe_choice"], []
+    for claim in AUDITED:
+        own = data.sel(claim=claim)
+        by_rule = [_interval(own.sel(rule=rule), "rule_") for rule in RULES]
+        admissible, every = own.estimate.where(own.admissible == 1), own.estimate
+        rows.append((claim, *by_rule, _range(admissible), _range(every), f"±{CLAIMS[claim].sei:.3f}"))
+    heads = (*RULES.values(), "within one point of the best", "whole grid", "of no interest")
+    return table(("", *heads), rows)
+
+
+def _interval(data: xr.Dataset, prefix: str) -> str:
+    estimate, low, high = (float(data[f"{prefix}{number}"]) for number in ("estimate", "low", "high"))
+    if not math.isfinite(estimate):
+        return "–"
+    return f"{estimate:.3f}" + (f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else "")
+
+
+def _range(values: xr.DataArray) -> str:
+    """Least and greatest of several estimates, with their number."""
+    finite = values.values[np.isfinite(values.values)]
+    return f"{finite.min():.3f} to {finite.max():.3f} ({len(finite)})" if len(finite) else "–"
+
+
+def edges(result: Result) -> Markdown:
+    """Of the encoders that learned, the share whose best probe is at an edge of the grid, and is so by over a point."""
+    missing = not_recorded(result, "probe_choice")
+    if missing:
+        return Markdown(missing)
+    data = result.data["probe_choice"]
+    names = list(data.edge.values)
+    rows = []
+    for name in data.dataset.values:
+        own = data.sel(dataset=name)
+        shares = (100 * own[name].sel(edge=names).values for name in ("edge_chosen", "edge_ahead"))
+        rows.append((f"`{name}`", *(f"{chosen:.0f} ({ahead:.0f})" for chosen, ahead in zip(*shares, strict=True))))
+    return table(("data set", *(f"{edge}, %" for edge in names)), rows)
+
+
+def glue_audit(result: Result) -> None:
+    """Make the audit's headline numbers available to the prose: means over sets and norms of the shares of variance."""
+    names = ("audit_encoder", "audit_probe", "audit_both")
+    missing = not_recorded(result, "probe_choice")
+    data = result.data.get("probe_choice")
+    for prefix, share in (("", "share"), ("choice_", "choice_share")):
+        shares = ("–",) * 3 if missing else _shares(data[share].mean(("dataset", "norm")))
+        for name, text in zip(names, shares, strict=True):
+            say(f"{prefix}{name}", "not recorded" if text == "–" else f"{text} %")
+    count = None if missing else int((data.admissible == 1).sum())
+    say("audit_admissible", "an unrecorded number" if count is None else str(count))
+    for claim in AUDITED:
+        own = None if missing else data.sel(claim=claim)
+        text = "not recorded" if missing else _range(own.estimate.where(own.admissible == 1))
+        say(f"audit_{claim}", text)
+    separable = None if missing else result.data["audit"].separable.where(result.data["audit"].limit_accuracy.notnull())
+    say("audit_separable", "not recorded" if separable is None else _count(separable))
+
+
+def _count(flags: xr.DataArray) -> str:
+    return f"{int(flags.sum())} of {int(flags.notnull().sum())}"
