@@ -23,6 +23,7 @@ import alignment
 import labelfree
 import numpy as np
 import perturbation
+import probes
 import representation
 import surfaces
 import torch
@@ -206,6 +207,7 @@ REPRESENTATION = (
     representation.heatmaps,
     alignment.layer_similarity,
     labelfree.label_free,
+    probes.probe_audit,
 )
 GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
 TRAINING = (training.simclr_step, training.pool, training.against_lightly, training.looking, training.epoch_on_gpu)

@@ -123,6 +123,9 @@ def test_the_published_profile_loads_what_is_recorded(tmp_path, monkeypatch) -> 
     run = TOY.start(Toy.of("published"))
     assert run.context is None and run.step("second").score.values.tolist() == [2.0, 2.2, 2.4]
     assert run.claims().facts["verdicts"][0]["claim"] == "T1"
+    older = Result("toy", {"first": run.step("first")}, run.result.facts)
+    older.save(tmp_path / "toy")
+    assert TOY.start(Toy.of("published")).step("second") is None  # recorded before the study had that step
     (tmp_path / "toy.json").unlink()
     with pytest.raises(ValueError, match="path: expected a saved Result"):
         TOY.start(Toy.of("published"))
