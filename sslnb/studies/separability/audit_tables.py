@@ -12,6 +12,12 @@ from sslnb.report.tables import not_recorded, percent, say, table
 from sslnb.studies.separability.choices import AUDITED, ENCODER, PROBE, SOURCES
 from sslnb.studies.separability.claims import CLAIMS
 
+HEADLINES = (
+    *(f"{probes}_{part}" for probes in ("audit", "audit_choice") for part in ("encoder", "probe", "both")),
+    *(f"audit_{claim}" for claim in AUDITED),
+    "audit_admissible",
+    "audit_separable",
+)
 RULES = {"compared": "the claims' rule", "own": "each encoder's own best", "limit": "no weight decay"}
 
 
@@ -83,22 +89,17 @@ def edges(result: Result) -> Markdown:
 
 def glue_audit(result: Result) -> None:
     """Make the audit's headline numbers available to the prose: means over sets and norms of the shares of variance."""
-    names = ("audit_encoder", "audit_probe", "audit_both")
-    missing = not_recorded(result, "probe_choice")
-    data = result.data.get("probe_choice")
-    for prefix, share in (("", "share"), ("choice_", "choice_share")):
-        shares = ("–",) * 3 if missing else _shares(data[share].mean(("dataset", "norm")))
-        for name, text in zip(names, shares, strict=True):
-            say(f"{prefix}{name}", "not recorded" if text == "–" else f"{text} %")
-    count = None if missing else int((data.admissible == 1).sum())
-    say("audit_admissible", "an unrecorded number" if count is None else str(count))
-    for claim in AUDITED:
-        own = None if missing else data.sel(claim=claim)
-        text = "not recorded" if missing else _range(own.estimate.where(own.admissible == 1))
-        say(f"audit_{claim}", text)
-    separable = None if missing else result.data["audit"].separable.where(result.data["audit"].limit_accuracy.notnull())
-    say("audit_separable", "not recorded" if separable is None else _count(separable))
+    older = not_recorded(result, "probe_choice")
+    for name, text in (dict.fromkeys(HEADLINES, "not recorded") if older else _headlines(result)).items():
+        say(name, text)
 
 
-def _count(flags: xr.DataArray) -> str:
-    return f"{int(flags.sum())} of {int(flags.notnull().sum())}"
+def _headlines(result: Result) -> dict[str, str]:
+    data, audit = result.data["probe_choice"], result.data["audit"]
+    shares = [share for name in ("share", "choice_share") for share in _shares(data[name].mean(("dataset", "norm")))]
+    texts = ["not measured" if share == "–" else f"{share} %" for share in shares]
+    inside = data.admissible == 1
+    ranges = [_range(data.estimate.sel(claim=claim).where(inside)) for claim in AUDITED]
+    separable = audit.separable.where(audit.limit_accuracy.notnull())
+    counts = str(int(inside.sum())), f"{int(separable.sum())} of {int(separable.notnull().sum())}"
+    return dict(zip(HEADLINES, (*texts, *ranges, *counts), strict=True))

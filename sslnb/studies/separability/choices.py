@@ -71,9 +71,10 @@ def variance(audit: xr.Dataset) -> xr.Dataset:
     decay and learning rate, no full grid, are one factor.
     """
     margins = np.log(of_encoders(audit.mean_margin, audit))
-    places = (xr.DataArray(place, dims="decay") for place in np.nonzero(admissible(audit).values))
-    choices = margins.rename(decay="_decay").isel(dict(zip(("_decay", "rate"), places, strict=True)))
-    grids = {"": margins, "choice_": choices.drop_vars(["_decay", "rate"]).expand_dims("rate")}
+    inside = np.nonzero(admissible(audit).transpose("decay", "rate").values)
+    decay, rate = (xr.DataArray(places, dims="choice") for places in inside)
+    choices = margins.isel(decay=decay, rate=rate).drop_vars(["decay", "rate"])
+    grids = {"": margins, "choice_": choices.rename(choice="decay").expand_dims("rate")}
     coordinates = {name: audit[name].values for name in ("dataset", "norm")}
     coordinates |= {"source": list(SOURCES), "level": ["encoder", "decay", "rate"]}
     results = xr.Dataset(coords=coordinates)
