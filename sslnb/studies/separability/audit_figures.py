@@ -9,17 +9,20 @@ from sslnb.core.labels import NORM_LABELS, short
 from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, legend, panels, remark
 from sslnb.report.tables import not_recorded
-from sslnb.studies.separability.choices import SOURCES
+from sslnb.studies.separability.choices import RULE_LABELS
 from sslnb.studies.separability.claims import CLAIMS
 
 # Blues are the encoder's, reds and yellows the probe's, grey is what depends on both.
-SOURCE_COLOURS = dict(zip(SOURCES, ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#F0E442", "#BBBBBB"), strict=True))
-INDISTINGUISHABLE = "within one point of the best validation accuracy"
-RULES = {
-    "compared": ("the claims' rule", "D", COLOURS[0]),
-    "own": ("each encoder's own best", "s", COLOURS[3]),
-    "limit": ("no weight decay", "*", COLOURS[1]),
+SOURCE_STYLES = {
+    "objective": ("objective", "#0072B2"),
+    "seed": ("seed", "#56B4E9"),
+    "decay": ("weight decay", "#D55E00"),
+    "rate": ("learning rate", "#E69F00"),
+    "decay × rate": ("decay with rate", "#F0E442"),
+    "encoder × probe": ("encoder with probe", "#BBBBBB"),
 }
+INDISTINGUISHABLE = "within one point of the best validation accuracy"
+RULE_STYLES = {"compared": ("D", COLOURS[0]), "own": ("s", COLOURS[3]), "limit": ("*", COLOURS[1])}
 
 
 def shares_of_variance(result: Result) -> Figure:
@@ -32,9 +35,9 @@ def shares_of_variance(result: Result) -> Figure:
     figure, axes = panels(shares.sizes["norm"], height=1.3 + 0.35 * len(rows), sharey=True)
     for ax, norm in zip(axes[0], shares.norm.values, strict=True):
         left = np.zeros(len(rows))
-        for source, colour in SOURCE_COLOURS.items():
+        for source, (text, colour) in SOURCE_STYLES.items():
             width = shares.sel(norm=norm, source=source).values
-            ax.barh(rows, width, left=left, color=colour, height=0.7, label=source)
+            ax.barh(rows, width, left=left, color=colour, height=0.7, label=text)
             left = left + np.nan_to_num(width)
         ax.set_title(NORM_LABELS[norm], fontsize=11)
         ax.set(xlim=(0, 100), xlabel="share of variance in %")
@@ -60,12 +63,15 @@ def claims_by_probe(result: Result) -> Figure:
         sei = CLAIMS[claim].sei
         ax.axvspan(-sei, sei, color="0.9", zorder=0)
         ax.axvline(0, color="0.4", linewidth=0.8)
-        _by_decay(ax, data.sel(claim=claim))
-        _by_rule(ax, data.sel(claim=claim))
+        own = data.sel(claim=claim)
+        _by_decay(ax, own)
+        _by_rule(ax, own)
+        if not bool(own.estimate.notnull().any() | own.rule_estimate.notnull().any()):
+            ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes, backgroundcolor="white")
         ax.set_title(claim, fontsize=11)
         ax.set_xlabel("log ratio of margins" if claim == "S1" else "difference of norm-AUC")
     decays = [f"weight decay {decay:g}" for decay in data.decay.values]
-    axes[0, 0].set_yticks(range(len(decays) + len(RULES)), [*decays, *(text for text, _, _ in RULES.values())])
+    axes[0, 0].set_yticks(range(len(decays) + len(RULE_LABELS)), [*decays, *RULE_LABELS.values()])
     axes[0, 0].invert_yaxis()
     legend(figure, axes[0, 0], 2)
     return figure
@@ -85,7 +91,7 @@ def _by_decay(ax: Axes, data: xr.Dataset) -> None:
 
 
 def _by_rule(ax: Axes, data: xr.Dataset) -> None:
-    for row, (rule, (_, marker, colour)) in enumerate(RULES.items(), data.sizes["decay"]):
+    for row, (rule, (marker, colour)) in enumerate(RULE_STYLES.items(), data.sizes["decay"]):
         own = data.sel(rule=rule)
         estimate, low, high = (float(own[f"rule_{number}"]) for number in ("estimate", "low", "high"))
         ax.plot(estimate, row, marker, color=colour, markersize=8)

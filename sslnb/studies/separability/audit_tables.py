@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from sslnb.core.labels import NORM_LABELS
 from sslnb.core.result import Result
 from sslnb.report.tables import not_recorded, percent, say, table
-from sslnb.studies.separability.choices import AUDITED, ENCODER, PROBE, SOURCES
+from sslnb.studies.separability.choices import AUDITED, ENCODER, PROBE, RULE_LABELS, SOURCES
 from sslnb.studies.separability.claims import CLAIMS
 
 HEADLINES = (
@@ -18,7 +18,6 @@ HEADLINES = (
     "audit_admissible",
     "audit_separable",
 )
-RULES = {"compared": "the claims' rule", "own": "each encoder's own best", "limit": "no weight decay"}
 
 
 def variance(result: Result) -> Markdown:
@@ -52,10 +51,10 @@ def claims(result: Result) -> Markdown:
     data, rows = result.data["probe_choice"], []
     for claim in AUDITED:
         own = data.sel(claim=claim)
-        by_rule = [_interval(own.sel(rule=rule), "rule_") for rule in RULES]
+        by_rule = [_interval(own.sel(rule=rule), "rule_") for rule in RULE_LABELS]
         admissible, every = own.estimate.where(own.admissible == 1), own.estimate
         rows.append((claim, *by_rule, _range(admissible), _range(every), f"±{CLAIMS[claim].sei:.3f}"))
-    heads = (*RULES.values(), "within one point of the best", "whole grid", "of no interest")
+    heads = (*RULE_LABELS.values(), "within one point of the best", "whole grid", "of no interest")
     return table(("", *heads), rows)
 
 
@@ -82,9 +81,14 @@ def edges(result: Result) -> Markdown:
     rows = []
     for name in data.dataset.values:
         own = data.sel(dataset=name)
-        shares = (100 * own[name].sel(edge=names).values for name in ("edge_chosen", "edge_ahead"))
-        rows.append((f"`{name}`", *(f"{chosen:.0f} ({ahead:.0f})" for chosen, ahead in zip(*shares, strict=True))))
+        shares = (own[name].sel(edge=names).values for name in ("edge_chosen", "edge_ahead"))
+        cells = (f"{_whole(chosen)} ({_whole(ahead)})" for chosen, ahead in zip(*shares, strict=True))
+        rows.append((f"`{name}`", *cells))
     return table(("data set", *(f"{edge}, %" for edge in names)), rows)
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f}" if math.isfinite(share) else "–"
 
 
 def glue_audit(result: Result) -> None:

@@ -20,7 +20,7 @@ TOLERANCE = 0.01  # of validation accuracy, within which probes cannot be told a
 AUDITED = ("S1", "S2", "S3")
 SOURCES = ("objective", "seed", "decay", "rate", "decay × rate", "encoder × probe")
 ENCODER, PROBE = SOURCES[:2], SOURCES[2:5]
-RULES = ("compared", "own", "limit")
+RULE_LABELS = {"compared": "the claims' rule", "own": "each encoder's own best", "limit": "limit of small decay"}
 MEASURES = ("mean_margin", "accuracy", "norm_auc")
 NUMBERS = ("estimate", "low", "high")
 EDGES = {"least decay": ("decay", 0), "largest decay": ("decay", -1)} | {
@@ -146,7 +146,12 @@ def claims_by_choice(audit: xr.Dataset, data: dict[str, xr.Dataset]) -> xr.Datas
     picks for each encoder and set; and the limit of small weight decay. The first two are the study's probes, trained
     on both splits. NaN where a verdict has no number.
     """
-    coordinates = {"claim": list(AUDITED), "decay": audit.decay.values, "rate": audit.rate.values, "rule": list(RULES)}
+    coordinates = {
+        "claim": list(AUDITED),
+        "decay": audit.decay.values,
+        "rate": audit.rate.values,
+        "rule": list(RULE_LABELS),
+    }
     results = xr.Dataset(coords=coordinates).assign(
         mean_validation=mean_validation(audit), admissible=admissible(audit)
     )
@@ -160,7 +165,7 @@ def claims_by_choice(audit: xr.Dataset, data: dict[str, xr.Dataset]) -> xr.Datas
         chosen = (audit[name].sel(at, drop=True) for name in MEASURES)
         _fill(results, "", at, of_probes(audit, Measured(*chosen)))
     limit = [audit[f"limit_{name}"] for name in MEASURES]
-    for rule, values in zip(RULES, (compared_measures(data), _picked(data), limit), strict=True):
+    for rule, values in zip(RULE_LABELS, (compared_measures(data), _picked(data), limit), strict=True):
         measured = Measured(*values)
         _fill(results, "rule_", {"rule": rule}, of_probes(audit, measured))
     return results

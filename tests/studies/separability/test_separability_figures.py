@@ -107,7 +107,7 @@ def test_the_audit_is_drawn_with_all_sources_probes_and_rules(audited, tmp_path)
     widths = [bar.get_width() for bar in shares.axes[0].patches]
     assert sum(widths) == pytest.approx(100 * audited.data["audit"].sizes["dataset"])
     rows = [text.get_text() for text in claims.axes[0].get_yticklabels()]
-    assert rows[0] == "weight decay 0.0001" and rows[-1] == "no weight decay"
+    assert rows[0] == "weight decay 0.0001" and rows[-1] == "limit of small decay"
     dots = [len(line.get_xdata()) for line in claims.axes[0].lines if line.get_marker() == "o"]
     assert sorted(dots) == [3, 3]  # half of the probes can be told apart from the best
 
