@@ -24,7 +24,8 @@ DECAY = 1e-6
 GRADIENT = 1e-5  # largest derivative of the loss, features having unit variance, at which iterations end
 ITERATIONS = 1000
 VIOLATION = 1e-4  # share of the margin by which samples may be inside it
-ROUNDS = 100  # of multipliers; the support vectors are known after about 20
+ROUNDS, INNER = 50, 200  # of multipliers, which are known after about 5, and iterations in each
+NEAREST = 30  # samples per class that are taken for support vectors at first
 
 
 class MaxMargin(NamedTuple):
@@ -89,15 +90,30 @@ def _regression(x: Tensor, y: Tensor, classes: int, decay: float) -> tuple[Tenso
         gradient[:, :-1] += decay * (weight @ whiten)
         return value, gradient
 
-    v = _minimum(loss, z.new_zeros(classes, z.shape[1]), GRADIENT)
+    v = _minimum(loss, z.new_zeros(classes, z.shape[1]), GRADIENT, ITERATIONS)
     weight = v[:, :-1] @ whiten.T
     return weight, v[:, -1] - weight @ mean
 
 
 def _machine(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Least ½ ‖W‖² with all leads at least 1, from weights that have them, by the method of multipliers.
+    """Least ½ ‖W‖² with all leads at least 1, from weights that have them.
 
-    Multipliers are force by which samples hold the boundary: at the solution they sum to ‖W‖², and only those of
+    Few samples are near the boundary, and only they matter: those that lead least at first, then all that come inside.
+    """
+    leads = _leads(x @ weight.T + bias, y).amin(1)
+    near = leads <= max(2.0, float(leads.sort().values[: NEAREST * len(weight)][-1]))
+    while True:
+        weight, bias = _by_multipliers(x[near], y[near], weight, bias)
+        inside = _leads(x @ weight.T + bias, y).amin(1) < 1 - VIOLATION
+        if not bool((inside & ~near).any()):
+            return weight, bias
+        near |= inside
+
+
+def _by_multipliers(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, all samples taken together, by the method of multipliers.
+
+    Multipliers are the forces with which samples hold the boundary: at the solution they sum to ‖W‖², and only those of
     support vectors are above 0. Source: Bertsekas 1996, chapter 3.
     """
     z, v = F.pad(x, (0, 1), value=1.0), torch.cat([weight, bias[:, None]], 1)
@@ -112,7 +128,7 @@ def _machine(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor
             gradient[:, :-1] += v[:, :-1]
             return value, gradient
 
-        v = _minimum(lagrangian, v, 1e-6 * float(v[:, :-1].norm()))
+        v = _minimum(lagrangian, v, 1e-6 * float(v[:, :-1].norm()), INNER)
         leads = _leads(z @ v.T, y)
         multipliers = (multipliers + strength * (1 - leads)).clamp_(min=0)
         before, outside = outside, float(1 - leads.min())
@@ -123,13 +139,15 @@ def _machine(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor
     return v[:, :-1], v[:, -1]
 
 
-def _minimum(function: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor, gradient: float) -> Tensor:
+def _minimum(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor, gradient: float, iterations: int
+) -> Tensor:
     """Where a convex function, which gives value and gradient, is least, by L-BFGS."""
 
     def flat(v: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = function(torch.from_numpy(v).view_as(start))
         return float(value), slope.numpy().ravel()
 
-    settings = {"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "maxcor": 20, "gtol": gradient, "ftol": 0.0}
+    settings = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20, "gtol": gradient, "ftol": 0.0}
     result = optimize.minimize(flat, start.numpy().ravel(), jac=True, method="L-BFGS-B", options=settings)
     return torch.from_numpy(result.x).view_as(start)
