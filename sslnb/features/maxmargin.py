@@ -23,7 +23,7 @@ from sslnb.features.linear import checked_labels
 DECAY = 1e-6
 GRADIENT = 1e-5  # largest derivative of the loss, features having unit variance, at which iterations end
 ITERATIONS = 1000
-VIOLATION = 1e-4  # share of the margin by which samples may be inside it
+VIOLATION = 1e-3  # share of the margin by which samples may be inside it
 ROUNDS, INNER = 50, 200  # of multipliers, which are known after about 5, and iterations in each
 NEAREST = 30  # samples per class that are taken for support vectors at first
 
@@ -128,7 +128,7 @@ def _by_multipliers(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> tuple
             gradient[:, :-1] += v[:, :-1]
             return value, gradient
 
-        v = _minimum(lagrangian, v, 1e-6 * float(v[:, :-1].norm()), INNER)
+        v = _minimum(lagrangian, v, 1e-5 * float(v[:, :-1].norm()), INNER)
         leads = _leads(z @ v.T, y)
         multipliers = (multipliers + strength * (1 - leads)).clamp_(min=0)
         before, outside = outside, float(1 - leads.min())

@@ -95,9 +95,9 @@ def stacked_margins(
     for start in range(0, len(features), samples):
         part = slice(start, start + samples)
         logits = torch.einsum("nd,gkd->gnk", features[part], weight) + bias[:, None]
-        for norm, distance in zip(out, distances, strict=True):
+        for norm, distance in enumerate(distances):
             margin, predicted = _nearest(logits, bias, distance)
-            norm[:, part] = margin if labels is None else margin.where(predicted == labels[part], math.nan)
+            out[norm, :, part] = margin if labels is None else margin.where(predicted == labels[part], math.nan)
     return out.to(result_type)
 
 

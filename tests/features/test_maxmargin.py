@@ -56,8 +56,8 @@ def test_of_many_classes_it_is_that_of_crammer_and_singer() -> None:
 def test_longer_features_give_the_same_boundary_and_a_shift_moves_it_along() -> None:
     x, y = blobs(60, 3, 4, 8.0)
     probe, moved = max_margin(x, y), max_margin(4 * x - 7, y)
-    torch.testing.assert_close(moved.weight, probe.weight / 4, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(leads(moved, 4 * x - 7, y), leads(probe, x, y), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(moved.weight, probe.weight / 4, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(leads(moved, 4 * x - 7, y), leads(probe, x, y), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("d", [4, 12])
@@ -80,10 +80,10 @@ def test_the_decay_is_that_of_the_other_probes() -> None:
 def test_features_that_say_nothing_new_get_no_say() -> None:
     x, y = blobs(80, 3, 4, 6.0)
     probe = max_margin(torch.cat([x, torch.full((80, 1), 3.0)], 1), y)
-    assert float(probe.weight[:, -1].abs().max()) < 1e-6
-    torch.testing.assert_close(probe.weight[:, :4], max_margin(x, y).weight, rtol=1e-3, atol=1e-4)
+    assert float(probe.weight[:, -1].abs().max()) < 1e-4
+    torch.testing.assert_close(probe.weight[:, :4], max_margin(x, y).weight, rtol=1e-2, atol=1e-3)
     twice = max_margin(torch.cat([x, x], 1), y)
-    torch.testing.assert_close(twice.weight[:, :4], twice.weight[:, 4:], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(twice.weight[:, :4], twice.weight[:, 4:], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize(
