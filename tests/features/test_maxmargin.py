@@ -69,6 +69,16 @@ def test_without_a_margin_it_is_nearly_the_classifier_of_greatest_likelihood(d: 
     np.testing.assert_allclose(centred, peer.coef_ - peer.coef_.mean(0), atol=5e-3)
 
 
+def test_the_path_can_be_left_at_its_decay_and_leads_to_the_machine() -> None:
+    x, y = blobs(60, 3, 4, 8.0)
+    end = max_margin(x, y).weight
+    far, near = (max_margin(x, y, decay=decay, hard=False) for decay in (1e-1, 1e-5))
+    assert far.separable and near.separable
+    directions = [(weight - weight.mean(0)).flatten() for weight in (far.weight, near.weight, end)]
+    cosines = [float(torch.cosine_similarity(direction, directions[-1], 0)) for direction in directions[:2]]
+    assert cosines[0] < cosines[1] and cosines[1] > 0.98
+
+
 def test_the_decay_is_that_of_the_other_probes() -> None:
     x, y = blobs(300, 3, 4, 1.5)
     probe = max_margin(x, y, decay=0.05)

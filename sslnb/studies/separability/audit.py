@@ -41,7 +41,8 @@ def audited(candidates: Candidates, features: Splits, labels: Splits, *, per_cla
 
     Features [N,d] and labels [N] by split. NaN where a probe did not converge.
     """
-    limit = max_margin(features["train"], labels["train"])
+    # For all encoders the same point of the path, rather than its end for those whose classes can be separated alone.
+    limit = max_margin(features["train"], labels["train"], hard=False)
     weight = torch.cat([candidates.weight, limit.weight[None].to(candidates.weight)])
     bias = torch.cat([candidates.bias, limit.bias[None].to(candidates.bias)])
     validation = float(LinearProbeGrid.scores(weight[-1:], bias[-1:], features["val"], labels["val"]))

@@ -31,7 +31,7 @@ def test_what_is_audited_is_what_each_probe_gives_alone(splits, per_class) -> No
     candidates = LinearProbeGrid(epochs=3).fit_all(x["train"], y["train"], x["val"], y["val"])
     found = audited(candidates, x, y, per_class=per_class)
     assert found.mean_margin.dims == ("decay", "rate", "norm")
-    limit = max_margin(x["train"], y["train"])
+    limit = max_margin(x["train"], y["train"], hard=False)
     cells = [(found.isel(decay=d, rate=r), "", r * len(WEIGHT_DECAYS) + d) for d, r in [(0, 0), (3, 2), (1, 6)]]
     weights = {g: (candidates.weight[g], candidates.bias[g]) for _, _, g in cells}
     cells.append((found, "limit_", -1))
