@@ -24,6 +24,7 @@ import growth
 import labelfree
 import numpy as np
 import perturbation
+import probes
 import representation
 import surfaces
 import torch
@@ -209,6 +210,7 @@ REPRESENTATION = (
     labelfree.label_free,
     growth.growth,
     growth.imagenet,
+    probes.probe_audit,
 )
 GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
 TRAINING = (training.simclr_step, training.pool, training.against_lightly, training.looking, training.epoch_on_gpu)

@@ -111,6 +111,20 @@ class Splits:
         return torch.cat([self.train, self.val]), torch.cat([self.train_labels, self.val_labels])
 
 
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Every probe of a grid: weight [G,K,d], bias [G,K], one after another the weight decays of each learning rate.
+
+    They have learned from the training split alone. ``grid`` as in :class:`LinearProbe`; ``converged`` [learning rates,
+    weight decays], bool, as there, of each one.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    grid: Tensor
+    converged: Tensor
+
+
 @dataclass(frozen=True)
 class LinearProbeGrid:
     """A whole grid of linear probes trained at once, the best one on the validation split trained again on both.
@@ -136,15 +150,28 @@ class LinearProbeGrid:
     def fit(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> LinearProbe:
         """Probe for features [N,d] with labels [N]; ``ValueError`` for shapes, labels or values that can't be used."""
         splits = Splits.checked(train, train_labels, val, val_labels)
-        grid = self._scores(splits)
+        grid = self._candidates(splits).grid
         return self._chosen(splits, grid, [int(grid.nan_to_num(nan=-1).argmax())])[0]
 
+    def fit_all(self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor) -> Candidates:
+        """Every probe of the grid, trained on the training split; ``ValueError`` as in :meth:`fit`."""
+        return self._candidates(Splits.checked(train, train_labels, val, val_labels))
+
     def fit_decays(
-        self, train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor
+        self,
+        train: Tensor,
+        train_labels: Tensor,
+        val: Tensor,
+        val_labels: Tensor,
+        *,
+        candidates: Candidates | None = None,
     ) -> dict[float, LinearProbe]:
-        """A probe for each weight decay, with the learning rate that is best for it on the validation split."""
+        """A probe for each weight decay, with the learning rate that is best for it on the validation split.
+
+        ``candidates`` are what :meth:`fit_all` gave for the same data, which then need not be trained again.
+        """
         splits = Splits.checked(train, train_labels, val, val_labels)
-        grid = self._scores(splits)
+        grid = (candidates or self._candidates(splits)).grid
         best = grid.nan_to_num(nan=-1).argmax(0)  # of each column, the least rate among equals
         cells = [int(rate) * len(self.weight_decays) + column for column, rate in enumerate(best)]
         return dict(zip(self.weight_decays, self._chosen(splits, grid, cells), strict=True))
@@ -154,10 +181,12 @@ class LinearProbeGrid:
         rates, decays = (torch.as_tensor(v, device=on) for v in (self.learning_rates, self.weight_decays))
         return rates.repeat_interleave(len(decays)), decays.repeat(len(rates))
 
-    def _scores(self, splits: Splits) -> Tensor:
-        """Validation accuracy [learning rates, weight decays]."""
+    def _candidates(self, splits: Splits) -> Candidates:
         weights = self.train(splits.train, splits.train_labels, *self._cells(splits.train.device), splits.classes)
-        return self.scores(*weights, splits.val, splits.val_labels).view(len(self.learning_rates), -1).cpu()
+        scores = self.scores(*weights, splits.val, splits.val_labels).cpu()
+        converged = torch.tensor([above_chance(float(score), splits.val_labels) for score in scores])
+        shape = len(self.learning_rates), len(self.weight_decays)
+        return Candidates(*weights, scores.view(shape), converged.view(shape))
 
     def _chosen(self, splits: Splits, grid: Tensor, cells: list[int]) -> list[LinearProbe]:
         """Probes of some cells of the grid, trained again on both splits."""

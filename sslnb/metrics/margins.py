@@ -25,6 +25,7 @@ from sslnb.core.numerics import floats, scale_of
 NORMS = (1, 2, math.inf)
 DUAL = {1: math.inf, 2: 2.0, math.inf: 1.0}  # 1/p + 1/q = 1
 CHUNK = 1024  # samples whose logits are held at a time
+STACKED = 2**20  # logits of stacked classifiers that are held at a time
 
 
 class EffectiveAccuracy(NamedTuple):
@@ -57,18 +58,60 @@ def margins(weight: Tensor, bias: Tensor, features: Tensor, *, p: float, labels:
     out = torch.empty(len(features), dtype=features.dtype, device=features.device)
     for start in range(0, len(features), CHUNK):
         part = slice(start, start + CHUNK)
-        logits = features[part] @ weight.T + bias  # n×K
-        top, predicted = logits.max(1)
-        distance_to_own = distance[predicted]
-        ratio = (top[:, None] - logits) / distance_to_own
-        # Of classes with equal weights the biases alone decide, everywhere; logits may differ by rounding.
-        never = torch.where(bias[predicted, None] > bias, math.inf, 0.0)
-        ratio = torch.where(distance_to_own == 0, never, ratio)
-        ratio.scatter_(1, predicted[:, None], math.inf)
-        out[part] = ratio.amin(1)
-        if labels is not None:
-            out[part][predicted != labels[part]] = math.nan
+        margin, predicted = _nearest(features[part] @ weight.T + bias, bias, distance)
+        out[part] = margin if labels is None else margin.where(predicted == labels[part], math.nan)
     return out.to(result_type)
+
+
+def stacked_margins(
+    weight: Tensor,
+    bias: Tensor,
+    features: Tensor,
+    *,
+    orders: Sequence[float] = NORMS,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """:func:`margins` [P,G,N] of G linear classifiers on the same features, in the norms L_p of ``orders`` [P].
+
+    Weight [G,K,d], bias [G,K], features [N,d]; the logits of a sample are computed once for all of them. Memory: the
+    result, P · G · K² distances, and a few times 2²⁰ values. Types, infinities, NaN and ``ValueError`` as there.
+    """
+    expect_shape(weight, "weight", "G", "K", "d")
+    expect_shape(bias, "bias", *weight.shape[:2])
+    expect(len(weight) > 0 and len(orders) > 0, "weight and orders", "at least one each", "none")
+    groups, classes, _ = weight.shape
+    for p in orders:
+        _check_classifier(weight.flatten(0, 1), bias.flatten(), features, p)
+    expect(classes >= 2, "weight", "at least two classes", classes)
+    if labels is not None:
+        expect_shape(labels, "labels", len(features))
+        expect_one_device(features=features, labels=labels)
+        labels = expect_labels(labels, classes)
+    result_type = floats(features).dtype
+    weight, bias, features = _in_one_type(weight, bias, features)
+    distances = [_class_distances(weight, p) for p in orders]  # G×K×K each
+    out = torch.empty(len(orders), groups, len(features), dtype=features.dtype, device=features.device)
+    samples = max(1, STACKED // (groups * classes))
+    for start in range(0, len(features), samples):
+        part = slice(start, start + samples)
+        logits = torch.einsum("nd,gkd->gnk", features[part], weight) + bias[:, None]
+        for norm, distance in enumerate(distances):
+            margin, predicted = _nearest(logits, bias, distance)
+            out[norm, :, part] = margin if labels is None else margin.where(predicted == labels[part], math.nan)
+    return out.to(result_type)
+
+
+def _nearest(logits: Tensor, bias: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Margins and predicted classes [..., n] from logits [..., n, K], biases [..., K] and distances [..., K, K]."""
+    top, predicted = logits.max(-1)
+    of_classes = predicted[..., None].expand(logits.shape)
+    distance_to_own = distance.gather(-2, of_classes)
+    ratio = (top[..., None] - logits) / distance_to_own
+    # Of classes with equal weights the biases alone decide, everywhere; logits may differ by rounding.
+    never = torch.where(bias.gather(-1, predicted)[..., None] > bias[..., None, :], math.inf, 0.0)
+    ratio = torch.where(distance_to_own == 0, never.to(ratio), ratio)
+    ratio.scatter_(-1, predicted[..., None], math.inf)
+    return ratio.amin(-1), predicted
 
 
 def _in_one_type(*tensors: Tensor) -> list[Tensor]:
@@ -78,7 +121,7 @@ def _in_one_type(*tensors: Tensor) -> list[Tensor]:
 
 
 def _class_distances(weight: Tensor, p: float) -> Tensor:
-    """Dual-norm distances between the rows of the weights [K,K]; symmetric, so half of them are computed."""
+    """Dual-norm distances [..., K, K] between the rows of the weights [..., K, d]."""
     return torch.cdist(weight, weight, p=DUAL[p], compute_mode="donot_use_mm_for_euclid_dist")
 
 

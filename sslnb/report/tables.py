@@ -7,6 +7,8 @@ import numpy as np
 from IPython.display import Markdown
 from myst_nb import glue
 
+from sslnb.core.result import Result
+
 
 def table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> Markdown:
     """A Markdown table; bars in cells are escaped."""
@@ -30,3 +32,8 @@ def spread(values: np.ndarray) -> str:
 
 def say(name: str, text: str) -> None:
     glue(name, Markdown(text), display=False)
+
+
+def not_recorded(result: Result, step: str) -> str:
+    """What stands in place of what a step measured, where a result is older than that step; empty where it is not."""
+    return "" if step in result.data else f"This was not recorded: the result is older than the step {step}."

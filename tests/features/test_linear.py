@@ -90,6 +90,24 @@ def test_the_grid_holds_every_candidates_validation_accuracy_and_the_best_is_tra
     assert found.converged
 
 
+def test_all_probes_of_a_grid_are_handed_out_and_not_trained_again(monkeypatch):
+    train, val = blobs(80, 0, spread=2.0), blobs(40, 1, spread=2.0)
+    grid = LinearProbeGrid((0.01, 1e30, 1.0), (1e-4, 1.0), epochs=3, batch_size=20)
+    candidates, alone = grid.fit_all(*train, *val), grid.fit_decays(*train, *val)
+    assert candidates.weight.shape == (6, 4, 6) and candidates.bias.shape == (6, 4)
+    for g, (rate, decay) in enumerate([(r, d) for r in grid.learning_rates for d in grid.weight_decays]):
+        weight, _ = grid.train(*train, torch.tensor([rate]), torch.tensor([decay]), 4)
+        torch.testing.assert_close(candidates.weight[g], weight[0], equal_nan=True)
+        score = float(candidates.grid.flatten()[g])
+        assert bool(candidates.converged.flatten()[g]) == above_chance(score, val[1])
+    sizes, train_stack = [], LinearProbeGrid.train
+    watched = lambda self, x, y, rates, *rest: (sizes.append(len(rates)), train_stack(self, x, y, rates, *rest))[1]  # noqa: E731
+    monkeypatch.setattr(LinearProbeGrid, "train", watched)
+    again = grid.fit_decays(*train, *val, candidates=candidates)
+    assert sizes == [2]  # the chosen ones, on both splits
+    assert all(torch.equal(again[decay].weight, alone[decay].weight) for decay in grid.weight_decays)
+
+
 def test_among_equals_the_first_candidate_is_chosen():
     train, val = blobs(80, 0, spread=0.1), blobs(40, 1, spread=0.1)
     found = LinearProbeGrid((0.1, 0.5, 1.0), (1e-5, 1e-4), epochs=5, batch_size=20).fit(*train, *val)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from sslnb import features, metrics, objectives
 from sslnb.encoders import resnet
-from sslnb.features import heads, mlp, nearest, prediction, scores
+from sslnb.features import heads, maxmargin, mlp, nearest, prediction, scores
 from sslnb.metrics import activations, curvature, indices, trajectory
+from sslnb.metrics.margins import stacked_margins
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -139,12 +140,17 @@ CALLS: dict[str, tuple[Callable, dict[str, object]]] = {
     "excess_kurtosis": (activations.excess_kurtosis, {"h": FEATURES}),
     "geodesic": (trajectory.geodesic, {"p": PROBABILITIES[0], "q": PROBABILITIES[1], "positions": BUDGETS}),
     "hessian_trace": (partial(curvature.hessian_trace, CLASSIFIER, probes=2), CLASSIFIED),
+    "max_margin": (lambda **given: maxmargin.max_margin(**given)[:2], {"features": FEATURES, "labels": LABELS}),
     "mlp": (lambda x, y: mlp.MLPProbe(4, (1e-3,), epochs=1).fit(**SPLITS).accuracy(x, y), {"x": FEATURES, "y": LABELS}),
     "mutual_information": (activations.mutual_information, {"rates": draw(6, 3).sigmoid(), "labels": LABELS}),
     "neighbour_similarity": (activations.neighbour_similarity, {"h": FEATURES, "train": draw(9, 6)}),
     "near_zero_share": (activations.near_zero_share, {"h": FEATURES}),
     "nearest_class_mean": (nearest.nearest_class_mean, {"train": FEATURES, "labels": LABELS, "x": draw(5, 6)}),
     "sample_scores": (activations.sample_scores, {"h": FEATURES, "train": draw(9, 6), "mask": MASK}),
+    "stacked_margins": (
+        stacked_margins,
+        {"weight": draw(2, 3, 6), "bias": draw(2, 3), "features": FEATURES, "labels": LABELS},
+    ),
     "top1": (scores.top1, {"predicted": LABELS, "labels": LABELS}),
     "top_eigenvalue": (partial(curvature.top_eigenvalue, CLASSIFIER, iterations=2), CLASSIFIED),
     "top_k": (scores.top_k, {"logits": draw(12, 3), "labels": LABELS}),
@@ -164,10 +170,11 @@ RESULTS = {
 LOSSES = set(objectives.__all__)  # of embeddings that are not finite: training watches for it
 MAY_BE_NAN = LOSSES | {
     "LinearProbeGrid", "RBF CKA", "RSA", "auroc", "cka_matrix", "class_rates", "excess_kurtosis",
-    "linear_cka, unbiased", "loss_surface", "margins", "mutual_information", "hessian_trace", "top_eigenvalue",
+    "linear_cka, unbiased", "loss_surface", "margins", "stacked_margins", "mutual_information", "hessian_trace",
+    "top_eigenvalue",
     "neural_collapse",  # without a classifier
 }  # fmt: skip
-MAY_BE_INFINITE = {"margins"}  # where no class can be reached
+MAY_BE_INFINITE = {"margins", "stacked_margins"}  # where no class can be reached
 
 
 @pytest.fixture(autouse=True, scope="module")

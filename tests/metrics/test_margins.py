@@ -1,3 +1,4 @@
+import importlib
 import math
 import sys
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from sslnb.metrics import attacks
 from sslnb.metrics.margins import _class_distances, accuracy_at, effective_accuracy, margins, robust_accuracy
 
+module = importlib.import_module("sslnb.metrics.margins")  # whose name in the package is the function's
 NORMS = (1, 2, math.inf)
 tried = settings(deadline=None, max_examples=40)
 seeds = st.integers(0, 2**31)
@@ -360,3 +362,47 @@ def test_the_area_under_the_exact_curve_is_the_mean_clipped_margin(given_problem
 def test_curves_that_are_none_are_refused(accuracies, budgets, message):
     with pytest.raises(ValueError, match=message):
         effective_accuracy(accuracies, budgets)
+
+
+# Many classifiers at once
+
+
+@given(seeds, st.integers(1, 6), st.integers(1, 5), st.integers(2, 5), st.integers(1, 4), st.booleans())
+@tried
+def test_stacked_margins_are_those_of_each_classifier(seed, samples, dims, classes, groups, labelled):
+    problems = [problem(seed + g, samples, dims, classes) for g in range(groups)]
+    weight, bias, features = (*(torch.stack(parts) for parts in list(zip(*problems, strict=True))[:2]), problems[0][2])
+    weight[0, 1] = weight[0, 0]  # a class that is never reached
+    labels = torch.randint(classes, (samples,), generator=torch.Generator().manual_seed(seed)) if labelled else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STACKED", 2 * groups * classes)  # two samples at a time
+        together = module.stacked_margins(weight, bias, features, labels=labels)
+    alone = [[margins(w, b, features, p=p, labels=labels) for w, b in zip(weight, bias, strict=True)] for p in NORMS]
+    torch.testing.assert_close(together, torch.stack([torch.stack(row) for row in alone]), equal_nan=True)
+
+
+def test_stacked_margins_come_in_the_norms_that_are_asked_for():
+    weight, bias, features = problem(0, 5, 4, 3)
+    found = module.stacked_margins(weight[None], bias[None], features.float(), orders=(math.inf, 2))
+    assert found.shape == (2, 1, 5) and found.dtype == torch.float32
+    torch.testing.assert_close(found[0, 0], margins(weight, bias, features.float(), p=math.inf))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weight": torch.zeros(2, 3)}, r"weight: expected shape \[G, K, d\]"),
+        ({"weight": torch.zeros(2, 1, 4), "bias": torch.zeros(2, 1)}, "weight: expected at least two classes"),
+        ({"weight": torch.zeros(0, 3, 4), "bias": torch.zeros(0, 3)}, "expected at least one each"),
+        ({"bias": torch.zeros(3)}, r"bias: expected shape \[2, 3\]"),
+        ({"orders": (3,)}, "p: expected 1, 2 or inf"),
+        ({"orders": ()}, "expected at least one each"),
+        ({"features": torch.zeros(5, 3)}, r"features: expected shape \[N, 4\]"),
+        ({"features": torch.full((5, 4), math.nan)}, "features: expected finite"),
+        ({"labels": torch.full((5,), 3)}, r"labels: expected values in 0\.\.2"),
+    ],
+)
+def test_stacks_of_classifiers_that_make_no_sense_are_refused_by_name(changes, message):
+    good = {"weight": torch.ones(2, 3, 4), "bias": torch.zeros(2, 3), "features": torch.zeros(5, 4)}
+    with pytest.raises(ValueError, match=message):
+        module.stacked_margins(**good | changes)

@@ -1,5 +1,7 @@
 """Separability of self-supervised representations (Sehwag, Chiang and Mittal 2020): margins of linear probes."""
 
+from sslnb.studies.separability.audit import audit
+from sslnb.studies.separability.choices import probe_choice
 from sslnb.studies.separability.claims import CLAIMS, PAPER, verdicts
 from sslnb.studies.separability.measures import measures
 from sslnb.studies.separability.parameters import SeparabilityParameters
@@ -11,7 +13,7 @@ STUDY = Study(
     title="Separability of representations",
     paper=PAPER,
     parameters=SeparabilityParameters,
-    steps=(pretraining, probes, separation, attacked),
+    steps=(pretraining, probes, separation, audit, probe_choice, attacked),
     claims=CLAIMS,
     decide=verdicts,
     measures=measures,

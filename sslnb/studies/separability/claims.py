@@ -1,5 +1,6 @@
 """How claims S1 to S5 are decided; written before any encoder of the pool was measured."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -78,13 +79,52 @@ CLAIMS = {
 Data = Mapping[str, xr.Dataset]
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is compared, of one probe for each encoder and set: objective, seed, dataset, and norm or attacked.
+
+    ``*_drawn`` are bootstraps over test images (dimension ``round``), where there are some; ``multilayer`` is norm-AUC
+    of the multi-layer probe.
+    """
+
+    margin: xr.DataArray
+    accuracy: xr.DataArray
+    auc: xr.DataArray
+    margin_drawn: xr.DataArray | None = None
+    auc_drawn: xr.DataArray | None = None
+    multilayer: xr.DataArray | None = None
+
+
 def verdicts(data: Data) -> list[Verdict]:
     """Verdicts on S1 to S5, of the self-supervised encoders that learned, against the supervised one that did."""
-    probed = data["probes"]
-    learned = [str(name) for name in probed.objective.values[probed.learned.values & probed.self_supervised.values]]
-    supervised = "supervised" in probed.objective.values and bool(probed.learned.sel(objective="supervised"))
-    needs = "" if supervised and learned else "supervised and self-supervised encoders that learned"
-    return verdicts_of(CLAIMS, COMPARISONS, data, learned, needs=needs)
+    probed, needs = data["probes"], "supervised and self-supervised encoders that learned"
+    if not comparable(probed):
+        return verdicts_of(CLAIMS, COMPARISONS, needs=needs)
+    drawn = (data["separation"][name] for name in ("mean_margin_drawn", "norm_auc_drawn"))
+    measured = Measured(*compared_measures(data), *drawn, _multilayer_auc(data["attacked"]))
+    return verdicts_of(CLAIMS, COMPARISONS, measured, learned_in(probed))
+
+
+def of_probes(encoders: xr.Dataset, measured: Measured) -> list[Verdict]:
+    """Verdicts on S1 to S3 from one choice of probes; the dataset says which encoders learned, and from what."""
+    return [COMPARISONS[name](CLAIMS[name], measured, learned_in(encoders)) for name in ("S1", "S2", "S3")]
+
+
+def comparable(encoders: xr.Dataset) -> bool:
+    """Whether there are supervised and self-supervised encoders that learned."""
+    supervised = "supervised" in encoders.objective.values and bool(encoders.learned.sel(objective="supervised"))
+    return supervised and bool(learned_in(encoders))
+
+
+def learned_in(encoders: xr.Dataset) -> list[str]:
+    """Self-supervised objectives whose encoders learned."""
+    return [str(name) for name in encoders.objective.values[encoders.learned.values & encoders.self_supervised.values]]
+
+
+def compared_measures(data: Data) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Mean margins, accuracy and norm-AUC of the probes by which the claims are decided."""
+    probed, separation = data["probes"], data["separation"]
+    return tuple(compared(probed, v) for v in (separation.mean_margin, probed.accuracy, separation.norm_auc))
 
 
 def compared(probed: xr.Dataset, values: xr.DataArray, scale: str | None = None) -> xr.DataArray:
@@ -110,25 +150,14 @@ def _against(claim: Claim, values: xr.DataArray, learned: list[str], drawn: xr.D
     return decide(claim, _difference(values, names, "supervised"), replicates=replicates, controls=beside)
 
 
-def _margins(claim: Claim, data: Data, learned: list[str]) -> Verdict:
-    return _against(claim, _log_margin(data), learned, np.log(data["separation"].mean_margin_drawn))
+def _margins(claim: Claim, measured: Measured, learned: list[str]) -> Verdict:
+    drawn = measured.margin_drawn
+    return _against(claim, np.log(measured.margin), learned, None if drawn is None else np.log(drawn))
 
 
-def _log_margin(data: Data) -> xr.DataArray:
-    return np.log(compared(data["probes"], data["separation"].mean_margin))
-
-
-def _norm_auc(data: Data) -> xr.DataArray:
-    return compared(data["probes"], data["separation"].norm_auc)
-
-
-def _accuracy(data: Data) -> xr.DataArray:
-    return compared(data["probes"], data["probes"].accuracy)
-
-
-def _as_accurate(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+def _as_accurate(claim: Claim, measured: Measured, learned: list[str]) -> Verdict:
     """Pairs of set, objective and seed where the self-supervised encoder is at least as accurate."""
-    auc, accuracy = _norm_auc(data), _accuracy(data)
+    auc, accuracy = measured.auc, measured.accuracy
     gap = auc.sel(objective="supervised", drop=True) - auc.sel(objective=learned)
     as_accurate = accuracy.sel(objective=learned) >= accuracy.sel(objective="supervised", drop=True)
     pairs = int((as_accurate & gap.notnull().all("attacked")).sum())
@@ -137,15 +166,15 @@ def _as_accurate(claim: Claim, data: Data, learned: list[str]) -> Verdict:
     return decide(claim, gap.where(as_accurate).mean(("objective", "dataset", "attacked")), note=f"{pairs} pairs")
 
 
-def _budgets(claim: Claim, data: Data, learned: list[str]) -> Verdict:
-    return _against(claim, _norm_auc(data), learned, data["separation"].norm_auc_drawn)
+def _budgets(claim: Claim, measured: Measured, learned: list[str]) -> Verdict:
+    return _against(claim, measured.auc, learned, measured.auc_drawn)
 
 
-def _slope(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+def _slope(claim: Claim, measured: Measured, learned: list[str]) -> Verdict:
     """By seed and norm, margins' rise with accuracy as a share of the supervised encoder's lead; mean over sets."""
     if len(learned) < LEAST_SLOPE:
         return not_tested(claim, f"needs {LEAST_SLOPE} self-supervised objectives, {len(learned)} learned")
-    margin, accuracy = _log_margin(data), _accuracy(data)
+    margin, accuracy = np.log(measured.margin), measured.accuracy
     own_m, own_a = margin.sel(objective=learned), accuracy.sel(objective=learned)
     both = own_m.notnull().all("norm") & own_a.notnull()
     own_a, own_m = own_a.where(both), own_m.where(both)
@@ -157,20 +186,22 @@ def _slope(claim: Claim, data: Data, learned: list[str]) -> Verdict:
     return decide(claim, (1 - slope / implied.where(implied > 0)).mean("dataset"))
 
 
-def _multilayer(claim: Claim, data: Data, learned: list[str]) -> Verdict:
+def _multilayer(claim: Claim, measured: Measured, learned: list[str]) -> Verdict:
+    return _against(claim, measured.multilayer, learned)
+
+
+def _multilayer_auc(attacked: xr.Dataset) -> xr.DataArray:
     """norm-AUC of the multi-layer probe, from its accuracies at the dots."""
 
     def of_curve(curve: np.ndarray, budgets: np.ndarray) -> float:
         return effective_accuracy(curve.copy(), budgets.copy()).norm_auc if np.isfinite(curve).all() else np.nan
 
-    attacked = data["attacked"]
-    auc = xr.apply_ufunc(
+    return xr.apply_ufunc(
         of_curve, attacked.multilayer, attacked.dot_budget, input_core_dims=[["dot"], ["dot"]], vectorize=True
     )
-    return _against(claim, auc, learned)
 
 
-COMPARISONS: dict[str, Callable[[Claim, Data, list[str]], Verdict]] = {
+COMPARISONS: dict[str, Callable[[Claim, Measured, list[str]], Verdict]] = {
     "S1": _margins,
     "S2": _as_accurate,
     "S3": _budgets,

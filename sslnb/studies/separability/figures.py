@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from sslnb.core.labels import NORM_LABELS, label, short
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels
+from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels, remark
 from sslnb.studies.separability.claims import compared
 
 
@@ -52,12 +52,11 @@ def training_curves(result: Result) -> Figure:
     """Pretraining loss per epoch, one panel per trained objective, one line per seed."""
     loss = result.data["pretraining"].loss
     rows = [row for row in _objectives(result) if bool(loss.sel(objective=row[0]).notnull().any())]
-    figure, axes = panels(min(4, max(1, len(rows))), max(1, -(-len(rows) // 4)), height=1.9)
+    if not rows:
+        return remark("no encoder was trained for this run")
+    figure, axes = panels(min(4, len(rows)), -(-len(rows) // 4), height=1.9)
     for ax in axes.flat[len(rows) :]:
         ax.set_axis_off()
-    if not rows:
-        axes[0, 0].text(0.5, 0.5, "no encoder was trained for this run", ha="center", va="center")
-        return figure
     for ax, (name, text, colour, _) in zip(axes.flat, rows, strict=False):
         for s, curve in enumerate(loss.sel(objective=name)):
             style = ("-", "--", ":", "-.")[s % 4]

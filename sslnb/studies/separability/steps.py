@@ -5,7 +5,6 @@ and norm; NaN stands where a probe did not converge or a seed was not trained.
 """
 
 import itertools
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,12 +24,10 @@ from sslnb.features.scores import top1
 from sslnb.features.standardize import SCALES
 from sslnb.metrics import attacks
 from sslnb.metrics.margins import effective_accuracy, margins, robust_accuracy
+from sslnb.studies.separability.audit import audited
+from sslnb.studies.separability.readings import BUDGETS, CURVE_POINTS, NORMS, PRIMARY
 from sslnb.studies.study import Context, empty
 
-NORMS = {"l1": 1, "l2": 2, "linf": math.inf}
-BUDGETS = {"l2": 5.0, "linf": 0.1}  # the paper's largest budgets, section 3.2
-PRIMARY = "unit_variance"  # only this reading of "standardized" can give the paper's numbers: see the chapter
-CURVE_POINTS = 501  # budgets at which exact curves are recorded, 0 included
 DOTS = 9  # budgets at which PGD is run
 ROUNDS = 200  # of the bootstrap over test images
 
@@ -63,6 +60,7 @@ def probes(context: Context) -> xr.Dataset:
         test_images=("dataset", [len(context.images(name, "test", p.test_limit)) for name in p.datasets]),
         per_class=("dataset", [mean_per_class(name) for name in p.datasets]),
     )
+    fits, audits = (context.memory.setdefault(step, {}) for step in ("probes", "audit"))
     for (objective, seed), name in tqdm([*itertools.product(context.names, p.datasets)], desc="probes"):
         sets = _sets(context, name)
         features = {split: _features(context.encoder(objective, seed), images) for split, images in sets.items()}
@@ -73,10 +71,14 @@ def probes(context: Context) -> xr.Dataset:
         for scale in SCALES:
             x = standardized(features, scale)
             grid = LinearProbeGrid(epochs=p.probe_epochs, seed=seed)
-            fitted = grid.fit_decays(x["train"], labels["train"], x["val"], labels["val"])
+            splits = x["train"], labels["train"], x["val"], labels["val"]
+            candidates = grid.fit_all(*splits)
+            if scale == PRIMARY:  # measured here, so that neither 28 probes nor training features are kept for later
+                audits[objective, seed, name] = audited(candidates, x, labels, per_class=mean_per_class(name))
+            fitted = grid.fit_decays(*splits, candidates=candidates)
             # The first set's training features are needed again, by the multi-layer probe.
             kept = x if (name, scale) == (p.datasets[0], PRIMARY) else {"test": x["test"]}
-            context.memory[objective, seed, name, scale] = fitted, kept
+            fits[objective, seed, name, scale] = fitted, kept
             for decay, probe in fitted.items():
                 at = cell | {"scale": scale, "decay": decay}
                 results.accuracy.loc[at] = probe.accuracy(x["test"], labels["test"], mean_per_class(name))
@@ -172,7 +174,7 @@ def separation(context: Context) -> xr.Dataset:
 
 def _each_probe(context: Context) -> Iterator[tuple[dict, LinearProbe, Tensor]]:
     """Cell, probe and test features of every probe that converged."""
-    for (objective, seed, dataset, scale), (fitted, features) in tqdm(context.memory.items(), desc="margins"):
+    for (objective, seed, dataset, scale), (fitted, features) in tqdm(context.memory["probes"].items(), desc="margins"):
         for decay, probe in fitted.items():
             cell = {"objective": objective, "seed": seed, "dataset": dataset, "scale": scale, "decay": decay}
             if probe.converged:
@@ -215,7 +217,7 @@ def attacked(context: Context) -> xr.Dataset:
     )
     chosen = _attacked_samples(sets["test"].labels, p.attack_limit)
     for objective, seed in tqdm(context.names, desc="attacks"):
-        fitted, x = context.memory[objective, seed, name, PRIMARY]
+        fitted, x = context.memory["probes"][objective, seed, name, PRIMARY]
         y, cell = sets["test"].labels[chosen], {"objective": objective, "seed": seed}
         probe = fitted[float(probed.compared_decay.sel(cell | {"dataset": name, "scale": PRIMARY}))]
         deep = MLPProbe(epochs=max(1, p.probe_epochs // 2), seed=seed)

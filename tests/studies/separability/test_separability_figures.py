@@ -7,12 +7,13 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 
 from sslnb import report
 from sslnb.core import labels
 from sslnb.core.result import Result
-from sslnb.studies.separability import explorers, figures, tables
+from sslnb.studies.separability import audit_figures, audit_tables, choices, explorers, figures, tables
 from sslnb.studies.separability.claims import CLAIMS, verdicts
 
 DRAWN = ("training_curves", "probe_grid", "margin_distributions", "mean_margins", "accuracy_against_budget")
@@ -82,3 +83,67 @@ def test_the_live_explorer_draws_again_when_a_control_moves(recorded):
 def test_notes_are_shown_where_there_are_some_and_nothing_else_is() -> None:
     assert report.notes(Result("separability")) is None
     assert report.notes(Result("separability", {}, {"notes": ["a", "b"]})).data == "> a\n\n> b"
+
+
+# --- the audit of probes ----------------------------------------------------------------------------------------------
+
+AUDIT_FIGURES = ("shares_of_variance", "claims_by_probe")
+AUDIT_TABLES = ("variance", "claims", "edges")
+
+
+@pytest.fixture(scope="module")
+def audited(made_up, of_study) -> Result:
+    audit = made_up(both=0.2)
+    audit["separable"] = xr.zeros_like(audit.limit_accuracy, bool)
+    parts = choices.variance(audit), choices.claims_by_choice(audit, of_study(audit)), choices.edges(audit)
+    return Result("separability", {"audit": audit, "probe_choice": xr.merge(parts)})
+
+
+def test_the_audit_is_drawn_with_all_sources_probes_and_rules(audited, tmp_path):
+    shares, claims = (getattr(audit_figures, name)(audited) for name in AUDIT_FIGURES)
+    for number, figure in enumerate((shares, claims)):
+        assert all(ax.has_data() for ax in figure.axes)
+        figure.savefig(tmp_path / f"{number}.png", dpi=40)
+    widths = [bar.get_width() for bar in shares.axes[0].patches]
+    assert sum(widths) == pytest.approx(100 * audited.data["audit"].sizes["dataset"])
+    rows = [text.get_text() for text in claims.axes[0].get_yticklabels()]
+    assert rows[0] == "weight decay 0.0001" and rows[-1] == "limit of small decay"
+    dots = [len(line.get_xdata()) for line in claims.axes[0].lines if line.get_marker() == "o"]
+    assert sorted(dots) == [3, 3]  # half of the probes can be told apart from the best
+
+
+def test_tables_of_the_audit_hold_every_set_claim_and_edge(audited):
+    variance, claims, edges = (getattr(audit_tables, name)(audited).data for name in AUDIT_TABLES)
+    assert "12 × 3 × 2" in variance and variance.count("`a`") == 3
+    assert all(f"| {claim} |" in claims for claim in ("S1", "S2", "S3")) and "0.100 to 0.500 (3)" in claims
+    assert "| `a` | 100 (0) | 0 (0) | 100 (100) | 0 (0) |" in edges
+
+
+def test_a_result_older_than_the_audit_says_so(recorded):
+    older = Result("separability", {name: recorded.data[name] for name in ("probes", "separation")})
+    for name in AUDIT_TABLES:
+        assert "not recorded" in getattr(audit_tables, name)(older).data
+    for name in AUDIT_FIGURES:
+        assert "not recorded" in getattr(audit_figures, name)(older).axes[0].texts[0].get_text()
+
+
+def test_an_audit_of_encoders_that_learned_nothing_is_shown_as_such(audited, tmp_path):
+    audit = audited.data["audit"].copy()
+    audit["learned"] = "objective", np.zeros(audit.sizes["objective"], bool)
+    parts = choices.variance(audit), choices.claims_by_choice(audit, {}), choices.edges(audit)
+    empty = Result("separability", {"audit": audit, "probe_choice": xr.merge(parts)})
+    for name in AUDIT_TABLES:
+        assert "–" in getattr(audit_tables, name)(empty).data
+    for name in AUDIT_FIGURES:
+        getattr(audit_figures, name)(empty).savefig(tmp_path / f"{name}.png", dpi=40)
+
+
+def test_the_prose_has_the_audits_numbers_whether_it_was_recorded_or_not(audited, recorded, monkeypatch):
+    said = {}
+    monkeypatch.setattr(audit_tables, "say", said.__setitem__)
+    audit_tables.glue_audit(audited)
+    assert said["audit_admissible"] == "3" and said["audit_S1"] == "0.100 to 0.500 (3)"
+    names = set(said)
+    said.clear()
+    audit_tables.glue_audit(Result("separability", {"probes": recorded.data["probes"]}))
+    assert set(said) == names and all("recorded" in text for text in said.values())
