@@ -15,6 +15,16 @@ NORM_LABELS = {"l1": "$\\ell_1$", "l2": "$\\ell_2$", "linf": "$\\ell_\\infty$"}
 NORM_NAMES = {"l1": "l1", "l2": "l2", "linf": "l∞"}  # where there is no mathematics: widgets, alternative texts
 SCALE_LABELS = {"unit_norm": "unit norm", "unit_variance": "unit variance"}
 
+# Scores that predict which images a probe gets right.
+PREDICTOR_LABELS = {"qscore": "Q-Score", "norm": "norm", "max": "greatest activation"} | {
+    "neighbour": "nearest neighbour",
+    "confidence": "probe's confidence",
+    "density": "density",
+    "agreement": "agreement of views",
+    "view_confidence": "confidence over views",
+    "random": "random order",
+}
+
 
 def label(method: str) -> str:
     """How a method is called in figures and tables."""

@@ -28,14 +28,6 @@ def panels(columns: int, rows: int = 1, *, height: float = 2.6, **options: objec
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def remark(text: str) -> Figure:
-    """A figure of one sentence, where there is nothing to draw."""
-    figure, axes = panels(1, height=0.8)
-    axes[0, 0].set_axis_off()
-    axes[0, 0].text(0.5, 0.5, text, ha="center", va="center")
-    return figure
-
-
 def legend(figure: Figure, ax: Axes, columns: int) -> None:
     """One legend for all panels, above them."""
     handles, labels = ax.get_legend_handles_labels()

@@ -8,12 +8,12 @@ from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sslnb.core.labels import label
+from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, beside, legend, mean_spread, panels, sentence
-from sslnb.report.tables import percent, spread, table
+from sslnb.report.tables import not_recorded, percent, spread, table
 from sslnb.studies.qscore.figures import look
-from sslnb.studies.qscore.tables import PREDICTOR_LABELS, rows_of, with_interval
+from sslnb.studies.qscore.tables import rows_of, with_interval
 
 GREY = COLOURS[2]
 DRAWN = ("confidence", "density", "agreement", "norm", "qscore")  # as curves, at most five in a panel
@@ -22,12 +22,7 @@ QUANTITY_LABELS = {"excess": "area above the best order's, points", "share": "th
 BASELINES = {"random": "random order", "optimum": "best order"}  # in grey
 SHOWN = 3  # encoders that learned, beside an untrained one
 LEAST = 0.1  # coverage from which curves are drawn: fewer images are mostly noise
-UNRECORDED = "This result was recorded before its study measured this."
 NONE_LEARNED = "No encoder has learned."
-
-
-def _recorded(result: Result) -> xr.Dataset | None:
-    return result.data.get("failure")
 
 
 def _shown(data: xr.Dataset) -> list[str]:
@@ -40,9 +35,9 @@ def _shown(data: xr.Dataset) -> list[str]:
 
 def risk_curves(result: Result) -> Figure:
     """Error among the images that are answered, against their share: a panel per encoder, a line per score."""
-    if (data := _recorded(result)) is None:
-        return sentence(UNRECORDED)
-    data = data.isel(dataset=0)
+    if missing := not_recorded(result, "failure"):
+        return sentence(missing)
+    data = result.data["failure"].isel(dataset=0)
     methods = _shown(data)
     if not methods:
         return sentence("No probe has converged.")
@@ -74,9 +69,9 @@ def _risk_panel(ax: Axes, data: xr.Dataset) -> None:
 
 def excess_areas(result: Result) -> Figure:
     """Excess areas of every score, and as shares of a random order's: a dot per objective, their mean and interval."""
-    if (data := _recorded(result)) is None:
-        return sentence(UNRECORDED)
-    data = data.isel(dataset=0)
+    if missing := not_recorded(result, "failure"):
+        return sentence(missing)
+    data = result.data["failure"].isel(dataset=0)
     learned = np.flatnonzero(data.learned.values & data.of_objectives.notnull().any(["predictor", "quantity"]).values)
     if not len(learned):
         return sentence(NONE_LEARNED)
@@ -104,8 +99,9 @@ def _dots(ax: Axes, data: xr.Dataset, learned: np.ndarray) -> None:
 
 def by_score(result: Result) -> Markdown:
     """Areas of every score over the objectives that learned, means with 95 % intervals, and risks at coverages."""
-    if (data := _recorded(result)) is None:
-        return Markdown(UNRECORDED)
+    if missing := not_recorded(result, "failure"):
+        return Markdown(missing)
+    data = result.data["failure"]
     risks, rows = data.risk.isel(objective=data.learned.values).mean(["objective", "seed"]), []
     for dataset in data.dataset.values:
         for name in data.predictor.values:
@@ -130,8 +126,9 @@ def _interval(values: xr.DataArray) -> str:
 
 def by_encoder(result: Result) -> Markdown:
     """Excess areas of the drawn scores for every encoder, means over seeds with intervals over test images."""
-    if (data := _recorded(result)) is None:
-        return Markdown(UNRECORDED)
+    if missing := not_recorded(result, "failure"):
+        return Markdown(missing)
+    data = result.data["failure"]
     rows = []
     for dataset, method in rows_of(data.area):
         own = data.sel(dataset=dataset, objective=method)

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from IPython.display import Markdown
 
-from sslnb.core.labels import brief, label
+from sslnb.core.labels import PREDICTOR_LABELS, brief, label
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
 from sslnb.report.tables import percent, spread, table
@@ -16,14 +16,6 @@ from sslnb.studies.qscore.figures import STAGE_LABELS
 
 PAPER_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}
 PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than the figures'
-PREDICTOR_LABELS = {"qscore": "Q-Score", "norm": "norm", "max": "greatest activation"} | {
-    "neighbour": "nearest neighbour",
-    "confidence": "probe's confidence",
-    "density": "density",
-    "agreement": "agreement of views",
-    "view_confidence": "confidence over views",
-    "random": "random order",
-}
 
 
 def rows_of(values: xr.DataArray) -> Iterator[tuple[str, str]]:

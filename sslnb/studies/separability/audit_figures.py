@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from sslnb.core.labels import NORM_LABELS, short
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, legend, panels, remark
+from sslnb.report.panels import COLOURS, legend, panels, sentence
 from sslnb.report.tables import not_recorded
 from sslnb.studies.separability.choices import RULE_LABELS
 from sslnb.studies.separability.claims import CLAIMS
@@ -29,7 +29,7 @@ def shares_of_variance(result: Result) -> Figure:
     """Shares of the variance of log mean margins by source: a bar for each set, a panel for each norm, all probes."""
     missing = not_recorded(result, "probe_choice")
     if missing:
-        return remark(missing)
+        return sentence(missing)
     shares = 100 * result.data["probe_choice"].share
     rows = np.arange(shares.sizes["dataset"])
     figure, axes = panels(shares.sizes["norm"], height=1.3 + 0.35 * len(rows), sharey=True)
@@ -54,10 +54,10 @@ def claims_by_probe(result: Result) -> Figure:
     """
     missing = not_recorded(result, "probe_choice")
     if missing:
-        return remark(missing)
+        return sentence(missing)
     data = result.data["probe_choice"]
     if not bool(data.estimate.notnull().any()):
-        return remark("no supervised and self-supervised encoders to compare that learned")
+        return sentence("no supervised and self-supervised encoders to compare that learned")
     figure, axes = panels(data.sizes["claim"], height=3.6, sharey=True)
     for ax, claim in zip(axes[0], data.claim.values, strict=True):
         sei = CLAIMS[claim].sei

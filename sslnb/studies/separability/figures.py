@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from sslnb.core.labels import NORM_LABELS, label, short
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels, remark
+from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels, sentence
 from sslnb.studies.separability.claims import compared
 
 
@@ -53,7 +53,7 @@ def training_curves(result: Result) -> Figure:
     loss = result.data["pretraining"].loss
     rows = [row for row in _objectives(result) if bool(loss.sel(objective=row[0]).notnull().any())]
     if not rows:
-        return remark("no encoder was trained for this run")
+        return sentence("no encoder was trained for this run")
     figure, axes = panels(min(4, len(rows)), -(-len(rows) // 4), height=1.9)
     for ax in axes.flat[len(rows) :]:
         ax.set_axis_off()

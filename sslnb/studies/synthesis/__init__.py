@@ -4,6 +4,7 @@ from sslnb.studies.study import Study, pretraining
 from sslnb.studies.synthesis.parameters import SynthesisParameters
 from sslnb.studies.synthesis.steps import (
     agreement,
+    answers,
     check,
     checkpoints,
     controls,
@@ -18,7 +19,7 @@ STUDY = Study(
     title="What the papers say together",
     paper="",
     parameters=SynthesisParameters,
-    steps=(pretraining, encoders, checkpoints, matrix, agreement, selection, controls, embedding),
+    steps=(pretraining, encoders, checkpoints, matrix, agreement, selection, controls, answers, embedding),
     claims={},
     decide=lambda data: [],
     check=check,

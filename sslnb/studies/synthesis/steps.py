@@ -254,6 +254,21 @@ def _last_regret(target: np.ndarray) -> float:
     return regret(np.arange(len(target), dtype=float), target)
 
 
+# --- X4 and X5 --------------------------------------------------------------------------------------------------------
+
+
+def answers(context: Context) -> xr.Dataset:
+    """X4 and X5 as the studies of separability and of the Q-Score answer them; empty without their Results."""
+    results, parts = _results(context), []
+    if "separability" in results and "probe_choice" in results["separability"].data:
+        choice = results["separability"].data["probe_choice"]
+        parts.append(choice[["share", "share_deviation"]].rename(dataset="probed"))
+    if "qscore" in results and "failure" in results["qscore"].data:
+        failure = results["qscore"].data["failure"]
+        parts.append(failure[["pooled"]].isel(dataset=0, drop=True))
+    return xr.merge(parts, compat="override", join="outer") if parts else xr.Dataset()
+
+
 # --- X3 and the map ---------------------------------------------------------------------------------------------------
 
 

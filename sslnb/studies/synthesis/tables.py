@@ -5,7 +5,7 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
-from sslnb.core.labels import label
+from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
 from sslnb.report.tables import table
 from sslnb.studies.measures import MEASURES
@@ -105,6 +105,43 @@ def controls(result: Result) -> Markdown:
             cells.append(_effect(beside) + share)
         rows.append((claim, _effect(estimate), *cells))
     return table(("claim", "effect [95 % interval]", *(f"against {name}" for name in data.control.values)), rows)
+
+
+def probe_or_encoder(result: Result) -> Markdown:
+    """X4: shares of the variance of log margins by source, means over norms, for each set."""
+    data = result.data["answers"]
+    if "share" not in data:
+        return Markdown("The audit of probes was not measured.")
+    share = 100 * data.share.mean("norm", skipna=False)
+    rows = [
+        (f"`{name}`", *(_whole(share.sel(probed=name, source=source)) for source in share.source.values))
+        for name in share.probed.values
+    ]
+    return table(("data set", *(f"{source}, %" for source in share.source.values)), rows)
+
+
+def failure(result: Result) -> Markdown:
+    """X5: excess area under risk–coverage of every score, in percent of a random order's."""
+    data = result.data["answers"]
+    if "pooled" not in data:
+        return Markdown("Failure prediction was not measured.")
+    share = 100 * data.pooled.sel(quantity="share")
+    order = share.sel(statistic="mean").sortby(share.sel(statistic="mean")).predictor.values
+    rows = [
+        (PREDICTOR_LABELS[str(name)], _percent(*share.sel(predictor=name, statistic=["mean", "low", "high"]).values))
+        for name in order
+        if bool(share.sel(predictor=name, statistic="mean").notnull())
+    ]
+    head = ("score", "excess area, % of a random order's [95 %]")
+    return table(head, rows) if rows else Markdown("No encoder has learned.")
+
+
+def _percent(mean: float, low: float, high: float) -> str:
+    return f"{mean:.0f}" + (f" [{low:.0f}, {high:.0f}]" if math.isfinite(low) else "")
+
+
+def _whole(value: object) -> str:
+    return f"{float(value):.0f}" if math.isfinite(float(value)) else "–"
 
 
 def _effect(values: np.ndarray) -> str:
