@@ -15,9 +15,9 @@ class SynthesisParameters(Parameters):
     results: str = "runs"  # the folder in which `sslnb run all` leaves Results
     dataset: str | None = None  # of the label-free measures; what the pool was trained on unless given
     others: Names = ("digit-scenes:backgrounds=16",)  # to which checkpoints are transferred
-    probe_limit: Annotated[int, Field(ge=2)] | None = 1000  # enough to rank checkpoints of 25 to 50 %
+    probe_limit: Annotated[int, Field(ge=2)] | None = 500  # a rerun takes seconds
     test_limit: Annotated[int, Field(ge=2)] | None = 1000
-    probe_epochs: Count = 5  # 28 probes on 128 features settle within a point
+    probe_epochs: Count = 3  # the same
     views: Annotated[int, Field(ge=2)] = 4  # of each image; LiDAR's paper takes 50
     view_images: Annotated[int, Field(ge=2)] = 300
     crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.6  # as in training: a digit stays in the crop

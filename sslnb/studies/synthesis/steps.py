@@ -274,8 +274,11 @@ def answers(context: Context) -> xr.Dataset:
 
 def controls(context: Context) -> xr.Dataset:
     """X3: every comparison of self-supervised with supervised encoders, and what of it remains against the controls."""
-    rows = [v for result in _results(context).values() for v in result.facts.get("verdicts", []) if v["controls"]]
-    names = list(CONTROLS.values())
+    names, verdicts = (
+        list(CONTROLS.values()),
+        [v for r in _results(context).values() for v in r.facts.get("verdicts", [])],
+    )
+    rows = [v for v in verdicts if set(names) & set(v["controls"])]  # others have controls of their own
     estimate = [[np.nan if v[key] is None else v[key] for key in ("estimate", "low", "high")] for v in rows]
     beside = [[_numbers(v["controls"].get(name)) for name in names] for v in rows]
     return xr.Dataset(

@@ -104,6 +104,8 @@ def controls(result: Result) -> Markdown:
             share = f" ({100 * beside[0] / estimate[0]:.0f} %)" if known and math.isfinite(estimate[0]) else ""
             cells.append(_effect(beside) + share)
         rows.append((claim, _effect(estimate), *cells))
+    if not rows:
+        return Markdown("No comparison had one of these controls.")
     return table(("claim", "effect [95 % interval]", *(f"against {name}" for name in data.control.values)), rows)
 
 
