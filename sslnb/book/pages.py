@@ -17,7 +17,7 @@ from sslnb.core.checks import expect
 from sslnb.data import catalogue
 from sslnb.data.images import ImageSet
 from sslnb.report.mosaic import mosaic
-from sslnb.report.panels import COLOURS, panels
+from sslnb.report.panels import COLOURS, panels, sentence
 from sslnb.report.tables import table
 
 BOOK_PACKAGES = ("sslnb", "ipywidgets", "papermill", "myst-nb", "jupyter-book", "sphinx")  # besides those of a result
@@ -158,11 +158,11 @@ def benchmark_table(path: Path | None = None) -> Markdown:
     return table(("benchmark", "unit", "ours", "peer", "ratio", "target", "met", "measured"), rows)
 
 
-def growth_figure(path: Path | None = None) -> Figure | Markdown:
+def growth_figure(path: Path | None = None) -> Figure:
     """Recorded time of each metric over the size of its input, with the fitted power; a sentence if there is none."""
     path = _book_root() / "benchmarks" / "growth.json" if path is None else Path(path)
     if not path.is_file():
-        return Markdown("Growth is not recorded in this copy: `benchmarks/growth.json` does not exist.")
+        return sentence("Growth is not recorded in this copy: benchmarks/growth.json does not exist.")
     cases = json.loads(path.read_text())
     columns = 3
     figure, axes = panels(columns, -(-len(cases) // columns), height=1.9)

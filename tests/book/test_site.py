@@ -175,6 +175,19 @@ def test_benchmarks_may_be_missing_or_incomplete(tmp_path: Path) -> None:
     assert "| margins | ms | 1.23 | – | – | – | **no** |  |" in table and "a\\|b" in table
 
 
+def test_growth_is_drawn_on_logarithmic_axes_or_missed_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "growth.json"
+    missing = sslnb.book.pages.growth_figure(path)
+    assert "not recorded" in missing.axes[0].texts[0].get_text()
+    case = {"name": "margins", "varied": "n", "sizes": [10, 100, 1000], "seconds": [0.01, 0.1, 1.0]}
+    path.write_text(json.dumps([case | {"exponent": 1.0, "low": 0.9, "high": 1.1, "expected": 1}] * 4))
+    figure = sslnb.book.pages.growth_figure(path)
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert len(shown) == 4 and all(ax.get_xscale() == ax.get_yscale() == "log" for ax in shown)
+    points, line = shown[0].lines
+    assert line.get_ydata() == pytest.approx(points.get_ydata())  # a power of 1 goes through these points
+
+
 # --- pages as files ---------------------------------------------------------------------------------------------------
 
 

@@ -414,7 +414,7 @@ def test_where_no_encoder_learned_or_nothing_was_recorded_one_line_says_so(study
     drawn = [getattr(failure_figures, name) for name in FAILURE]
     older = Result("qscore", {k: v for k, v in study.result.data.items() if k != "failure"}, study.result.facts)
     for draw in drawn:
-        assert said(draw(older)) == failure_figures.UNRECORDED
+        assert said(draw(older)) == "This was not recorded: the result is older than the step failure."
     none = study.result.data["failure"].copy(deep=True)
     none["learned"][:] = False
     none["pooled"][:] = np.nan
