@@ -50,7 +50,8 @@ def one_file(notebook: Path, target: Path) -> Path:
     document.cells = [cell for cell in document.cells if not HIDDEN & set(cell.metadata.get("tags", []))]
     figures = [name for cell in document.cells if (name := _figure(cell).get("name"))]
     numbers = {name: i for i, name in enumerate(figures, 1)}
-    exporter = HTMLExporter(template_name="basic", exclude_input=True)  # a card is read: its code is in the notebook
+    # A card is read: its code is in the notebook.
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     parts = []
     for cell in document.cells:
         if cell.cell_type == "markdown":

@@ -22,7 +22,7 @@ def page(tmp_path: Path) -> str:
         new_code_cell("profile = 'quick'", metadata={"tags": ["parameters"]}),
         new_code_cell("secret = 1", metadata={"tags": ["remove-cell"]}, outputs=[picture]),
         new_code_cell("draw()", metadata=first, outputs=[picture]),
-        new_code_cell("draw()", metadata=shown, outputs=[picture]),
+        new_code_cell("draw()", metadata=shown, outputs=[picture], execution_count=7),
     ]
     nbformat.write(new_notebook(cells=cells), tmp_path / "card.ipynb")
     return mail.one_file(tmp_path / "card.ipynb", tmp_path / "card.html").read_text()
@@ -34,7 +34,7 @@ def test_nothing_comes_from_elsewhere_and_nothing_runs(page: str) -> None:
 
 
 def test_code_and_hidden_cells_are_not_on_it(page: str) -> None:
-    assert "draw()" not in page and "secret" not in page and "profile" not in page
+    assert "draw()" not in page and "secret" not in page and "profile" not in page and "Out[" not in page
 
 
 def test_figures_have_numbers_and_captions_and_chapters_their_titles(page: str) -> None:
