@@ -107,7 +107,7 @@ def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None
     """
     asked = {"profile": profile} | parameters
     values = _by_study(asked) if study == "all" else {study: asked}
-    if studies.JOINED in values:
+    if studies.JOINED in values and profile != "published":
         values[studies.JOINED] = {"results": str(out)} | values[studies.JOINED]
     checked = {name: studies.parameters(name, **own) for name, own in values.items()}
     left_out = []
@@ -144,6 +144,7 @@ def report_command(parameters: dict[str, str], profile: str, out: Path, page: Pa
     -p encoder=my.pt (or several, a.pt,b.pt) -p dataset=folder:photos; nothing is trained but probes.
     """
     page = page or out / f"{studies.CARD}.html"
+    expect(not page.is_dir(), "--html", "a file to write", f"the folder {page}")
     values = {"profile": profile} | parameters
     studies.check(studies.CARD, studies.parameters(studies.CARD, **values))
     runner.expect_places(out)

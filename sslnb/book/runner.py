@@ -138,7 +138,7 @@ def run_notebook(study: str, parameters: dict, out: Path) -> Path:
     own = studies.get(study).parameters.own_name  # a notebook's cell has its own word for the images
     values = {own(name): list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
     values["result_path"] = str((out / study).resolve())
-    if study == studies.JOINED:
+    if study == studies.JOINED and values.get("profile") != "published":
         values.setdefault("results", str(out))
     os.environ["SSLNB_COMMAND"] = command()  # the kernel's own would say nothing
     # In the caller's folder, so that relative paths among the parameters mean what the caller means.
@@ -189,7 +189,7 @@ def book(root: Path, *, force: bool = False) -> Path:
     # What joins the others' Results comes after them, and is stale when one of them is new.
     _execute_stale([page for page in chapters if page.source.stem != studies.JOINED], force=force)
     joined = sorted((executed / "quick").glob("*.json"))
-    facts = [files.sha256(path) for path in joined if path.stem != studies.JOINED]
+    facts = [files.sha256(path) for path in joined if path.stem not in (studies.JOINED, studies.CARD)]
     last = [page for page in chapters if page.source.stem == studies.JOINED]
     _execute_stale(
         [dataclasses.replace(page, key=artifacts.key(own=page.key, facts=facts)) for page in last], force=force

@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from sslnb.core import device
+from sslnb.core.checks import expect
 from sslnb.core.seeds import seeded
 from sslnb.data import ImageSet
 from sslnb.data.images import stratified
@@ -25,6 +27,7 @@ from sslnb.features.prediction import auroc
 from sslnb.features.scores import top1
 from sslnb.metrics import (
     EffectiveAccuracy,
+    Spectral,
     alignment,
     attacks,
     cluster_learnability,
@@ -51,6 +54,7 @@ from sslnb.views.augment import Augmentation
 FEATURE_BUDGETS = {2: 5.0, math.inf: 0.1}  # of attacks on features of unit variance: the paper's largest, section 3.2
 PIXEL_BUDGETS = (0, 1, 2, 4, 8)  # of 255; above 8 nothing is left of networks that were not trained against attacks
 FEW_LABELS = 0.1  # share of the training images
+WIDEST = 32_768  # features of which products [d,d] are held in float64
 CURVE_POINTS = 201  # budgets at which the exact curve is taken: its area is right to four digits
 RADIUS, DIRECTIONS = 0.25, 5  # of the rise of the loss, as in the chapter on contrastive geometry
 EPSILON = 3.0  # of highly activating features: at the paper's 4, narrow networks have samples without any
@@ -123,6 +127,18 @@ def preferred(name: str, values: np.ndarray) -> np.ndarray:
     return np.vectorize(MEASURES[name].preference, otypes=[float])(values)
 
 
+def turned(values: xr.DataArray) -> xr.DataArray:
+    """Values with a dimension ``measure``, each measure's turned so that more is better."""
+    values = values.transpose("measure", ...)
+    rows = [preferred(str(name), row) for name, row in zip(values.measure.values, values.values, strict=True)]
+    return values.copy(data=np.stack(rows))
+
+
+def turned_means(values: xr.DataArray) -> xr.DataArray:
+    """The same, means over seeds: turned first, as α-ReQ's best value is between those of two seeds."""
+    return turned(values).mean("seed")
+
+
 def colour_view(crop_scale: float, flip: float, jitter_strength: float) -> Augmentation:
     """SimCLR's random view of images: crop, flip, colour jitter, greyscale."""
     s = jitter_strength
@@ -143,6 +159,8 @@ def taken(**measures: Callable[[], float]) -> Measured:
     for name, measure in measures.items():
         try:
             values[name] = float(measure())
+            if math.isnan(values[name]):
+                undefined[name] = "not a number"
         except ValueError as error:
             values[name], undefined[name] = math.nan, str(error)
     return Measured(values, undefined)
@@ -168,12 +186,21 @@ def views_of(encoder: Encoder, images: Tensor, view: Augmentation, count: int, s
 def label_free(h: Tensor, views: Tensor, epsilon: float = EPSILON) -> Measured:
     """Every measure that needs no label, of features h [N,d] of images, and [M,V,d] of V views of M images."""
     first, second = views[:, 0], views[:, 1]
-    spectrum = functools.cache(lambda: spectral(h))
+
+    @functools.cache
+    def spectrum() -> Spectral:
+        _expect_narrow(h)
+        return spectral(h)
+
+    def within_views() -> float:
+        _expect_narrow(h)
+        return lidar(views)
+
     return taken(
         rankme=lambda: spectrum().rankme,
         alpha_req=lambda: spectrum().alpha_req,
         nesum=lambda: spectrum().nesum,
-        lidar=lambda: lidar(views),
+        lidar=within_views,
         uniformity=lambda: uniformity(h),
         alignment=lambda: alignment(first, second),
         learnability=lambda: cluster_learnability(h),
@@ -182,6 +209,10 @@ def label_free(h: Tensor, views: Tensor, epsilon: float = EPSILON) -> Measured:
         mean_q_score=lambda: mean_q_score(h, epsilon=epsilon),
         deviation=lambda: feature_deviation(h),
     )
+
+
+def _expect_narrow(h: Tensor) -> None:
+    expect(h.shape[1] <= WIDEST, "features", f"at most {WIDEST:,}, whose products take 8 GB", h.shape[1])
 
 
 @dataclass(frozen=True)

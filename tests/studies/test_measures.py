@@ -75,6 +75,13 @@ def test_what_is_not_defined_is_not_a_number_and_says_why() -> None:
     assert set(taken.undefined) == {name for name, value in taken.values.items() if math.isnan(value)}
 
 
+def test_features_too_many_for_their_products_leave_the_spectrum_undefined() -> None:
+    wide = measures.WIDEST + 1
+    taken = measures.label_free(torch.rand(6, wide), torch.rand(3, 2, wide))
+    assert set(taken.undefined) >= {"rankme", "alpha_req", "nesum", "lidar"} and "at most" in taken.undefined["rankme"]
+    assert math.isfinite(taken.values["uniformity"])
+
+
 def test_a_probe_that_finds_nothing_leaves_its_measures_undefined() -> None:
     generator = torch.Generator().manual_seed(0)
     features = {split: torch.ones(60, 4) for split in ("train", "val", "test")}

@@ -1,12 +1,11 @@
 """Figures of a report card: a Result in, a matplotlib Figure out."""
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from sslnb.core.labels import NORM_LABELS, label
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, panels
-from sslnb.studies.measures import MEASURES, preferred
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, panels, sentence
+from sslnb.studies.measures import MEASURES, turned
 
 FLOORS = {"untrained": "x", "pixels": "+"}  # objective and its marker
 OUTSIDE = 0.25  # of the pool's range, up to which an encoder beyond it is drawn where it is
@@ -23,37 +22,40 @@ def shown(name: str) -> str:
 def standing(result: Result) -> Figure:
     """Every measure of the given encoders on the range of the pool's, worst to best; floors as crosses."""
     data = result.data["card"]
-    names = [str(name) for name in data.measure.values]
+    better = turned(data.value)
+    pool = better.isel(encoder=data.trained.values)
+    low, high = pool.min("encoder"), pool.max("encoder")
+    places = ((better - low) / (high - low).where(high > low)).clip(-OUTSIDE, 1 + OUTSIDE)
+    names = [str(name) for name in data.measure.values if bool(places.sel(measure=name).notnull().any())]
+    if not names:
+        return sentence("The pool has too few encoders to place another one among them.")
     figure = Figure(figsize=(PAGE, 0.22 * len(names) + 1.0))
     ax = figure.subplots()
-    given = [str(name) for name in data.encoder.values[data.given.values]]
-    for y, name in enumerate(names):
-        turned = dict(zip(data.encoder.values, preferred(name, data.value.sel(measure=name).values), strict=True))
-        pool = np.array([turned[e] for e in data.encoder.values[data.trained.values]])
-        pool = pool[np.isfinite(pool)]
-        if not len(pool) or np.ptp(pool) == 0:
-            continue
-
-        def place(value: float, pool: np.ndarray = pool) -> float:
-            return float(np.clip((value - pool.min()) / np.ptp(pool), -OUTSIDE, 1 + OUTSIDE))
-
-        ax.plot([place(v) for v in pool], [y] * len(pool), "o", color="#b0b0b0", markersize=4,
-                label="the pool's encoders" if y == 0 else None)  # fmt: skip
-        for floor, marker in FLOORS.items():
-            for encoder in (e for e in turned if str(e).partition("/")[0] == floor):
-                ax.plot(place(turned[encoder]), y, marker, color="#555555", markersize=5,
-                        label=label(floor) if y == 0 else None)  # fmt: skip
-        for i, encoder in enumerate(given):
-            ax.plot(place(turned[encoder]), y, MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)],
-                    markersize=7, label=shown(encoder) if y == 0 else None)  # fmt: skip
+    given, drawn = list(data.encoder.values[data.given.values]), set()
+    for encoder in sorted(data.encoder.values, key=lambda name: name in given):  # the given ones on top
+        style, text = _style(str(encoder), given)
+        place = places.sel(measure=names, encoder=encoder)
+        ax.plot(place, range(len(names)), linestyle="", label=None if text in drawn else text, **style)
+        drawn.add(text)
     ax.axvspan(0, 1, color="#000000", alpha=0.04, linewidth=0)
     ax.set_yticks(range(len(names)), [MEASURES[name].label for name in names])
     ax.invert_yaxis()
     ax.set_xlim(-OUTSIDE - 0.03, 1 + OUTSIDE + 0.03)
     ax.set_xticks([0, 1], ["worst of the pool", "best of the pool"])
-    handles, texts = ax.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", ncols=2)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
+
+
+def _style(encoder: str, given: list[str]) -> tuple[dict[str, object], str]:
+    """How an encoder is drawn, and what the legend calls it."""
+    objective = encoder.partition("/")[0]
+    if encoder in given:
+        i = given.index(encoder)
+        marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
+        return {"marker": marker, "color": colour, "markersize": 7}, shown(encoder)
+    if objective in FLOORS:
+        return {"marker": FLOORS[objective], "color": "#555555", "markersize": 5}, label(objective)
+    return {"marker": "o", "color": "#b0b0b0", "markersize": 4}, "the pool's encoders"
 
 
 def curves(result: Result) -> Figure:

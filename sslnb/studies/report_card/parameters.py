@@ -1,11 +1,11 @@
 """What a report card can be asked to do."""
 
-from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
-from sslnb.studies.presets import Count, Names, Parameters, Preset, listed
+from sslnb.core.files import home
+from sslnb.studies.presets import Count, Names, Parameters, Preset, distinct, listed
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -13,7 +13,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 def _as_specs(value: object) -> object:
     """Encoders as ``load_encoder`` names them: a file's name alone is a checkpoint."""
     names = listed(value) if value is not None else ()
-    return tuple(f"checkpoint:{name}" if Path(str(name)).is_file() else name for name in names) or None
+    files = {name for name in names if home(str(name).partition("?")[0]).is_file()}
+    return tuple(f"checkpoint:{name}" if name in files else name for name in names) or None
 
 
 class ReportCardParameters(Parameters):
@@ -77,3 +78,8 @@ class ReportCardParameters(Parameters):
             },
         ),
     }
+
+    @field_validator("encoder")
+    @classmethod
+    def _each_once(cls, names: Names | None) -> Names | None:
+        return names and distinct(names)

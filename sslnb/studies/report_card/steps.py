@@ -6,7 +6,7 @@ and the notes say why.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from sslnb.encoders import Encoder, load_encoder
 from sslnb.encoders.encoder import weights_checksum
 from sslnb.encoders.wrapped import expect_takes
 from sslnb.metrics import cka_matrix, robust_accuracy
-from sslnb.pool.pool import PIXELS
+from sslnb.pool.pool import PIXELS, Pixels
 from sslnb.studies.measures import (
     FEATURE_BUDGETS,
     MEASURES,
@@ -34,9 +34,9 @@ from sslnb.studies.measures import (
     features_of,
     joined,
     label_free,
-    preferred,
     similarity_to,
     through_the_network,
+    turned,
     views_of,
     with_few_labels,
     with_labels,
@@ -95,9 +95,11 @@ def _rows(context: Context) -> Iterator[Row]:
     yield from _given(context)
     pool, seeds = context.pool, context.parameters.seeds
     yield from (Row(f"{name}/{seed}", pool.encoder(name, seed)) for name, seed in context.names if seed < seeds)
-    pixels = pool.encoder(PIXELS)
-    if pixels.feature_dim == _test(context).images[0].numel():
-        yield Row(PIXELS, pixels)
+    channels, height, width = _test(context).images.shape[1:]
+    if height == width:
+        yield Row(PIXELS, Pixels(channels, height).eval())
+    else:
+        context.note(f"Warning: raw pixels are not measured, as the images are {height}×{width} px, not square")
 
 
 def _labelled(context: Context) -> dict[str, ImageSet] | None:
@@ -135,15 +137,14 @@ def card(context: Context) -> xr.Dataset:
         measured.append(_measured(context, row))
         for name, reason in measured[-1].undefined.items() if row.given else ():
             context.note(f"{row.name}: no {MEASURES[name].label}: {reason}")
+    expect(any(m.values for m in measured), "dataset", "images of which some encoder has features", "none")
     names = [name for name in MEASURES if any(math.isfinite(m.values.get(name, math.nan)) for m in measured)]
     value = np.array([[m.values.get(name, np.nan) for m in measured] for name in names])
-    turned = np.stack([preferred(name, values) for name, values in zip(names, value, strict=True)])
-    trained = np.array([row.trained for row in rows])
+    trained, checksums = np.array([row.trained for row in rows]), [weights_checksum(row.encoder) for row in rows]
     results = xr.Dataset(
         {
             "value": (("measure", "encoder"), value),
-            "standing": (("measure", "encoder"), standing(turned, trained)),
-            "checksum": ("encoder", [weights_checksum(row.encoder) for row in rows]),
+            "checksum": ("encoder", checksums),
             "features": ("encoder", [row.encoder.feature_dim for row in rows]),
         },
         {
@@ -154,16 +155,20 @@ def card(context: Context) -> xr.Dataset:
         },
         {"dataset": _dataset(context), "test_images": len(_test(context))},
     )
+    results["standing"] = results.value.dims, standing(turned(results.value).values, trained, checksums)
     for text in warnings_of(results):
         context.note(f"Warning: {text}")
     return results
 
 
-def standing(turned: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Share [M,E] of the other trained encoders that each one is at least as good as, by preferences [M,E]."""
+def standing(turned: np.ndarray, trained: np.ndarray, checksums: Sequence[str]) -> np.ndarray:
+    """Share [M,E] of the other trained encoders that each one is at least as good as, by preferences [M,E].
+
+    Encoders with the same weights are the same one.
+    """
     shares = np.full(turned.shape, np.nan)
-    for e in range(turned.shape[1]):
-        others = np.delete(turned, e, 1)[:, np.delete(trained, e)]
+    for e, own in enumerate(checksums):
+        others = turned[:, trained & (np.array(checksums) != own)]
         known = np.isfinite(others)
         below = ((turned[:, [e]] >= others) & known).sum(1)
         defined = np.isfinite(turned[:, e]) & known.any(1)
@@ -177,22 +182,30 @@ def _measured(context: Context, row: Row) -> Measured:
     try:
         features = features_of(row.encoder, test)
         view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
-        views = views_of(row.encoder, at_most(test, p.view_images).images, view, p.views)
+        views = views_of(row.encoder, _few(test, p.view_images).images, view, p.views)
         own = Sets.of(row.encoder, sets) if sets else None
     except ValueError as error:
         return Measured({}, dict.fromkeys(MEASURES, str(error)))
-    free = joined(label_free(features, views), similarity_to(_reference(context), features))
+    free = label_free(features, views)
+    reference = _reference(context)
+    if reference is None or not torch.equal(reference, features):  # to itself it would be 1
+        free = joined(free, similarity_to(reference, features))
     if own is None:
         return free
     context.memory.setdefault("own", {})[row.name] = own
     head = Head.trained(row.encoder, own, len(sets["train"].classes), epochs=p.head_epochs)
-    few = [at_most(sets[split], p.attack_limit) for split in ("train", "test")]
+    few = [_few(sets[split], p.attack_limit) for split in ("train", "test")]
     return joined(
         free,
         with_labels(own, epochs=p.probe_epochs),
         with_few_labels(own, epochs=p.probe_epochs),
         through_the_network(head, *few, steps=p.attack_steps),
     )
+
+
+def _few(images: ImageSet, limit: int) -> ImageSet:
+    """So many images, or one of each class where there are more classes."""
+    return at_most(images, max(limit, len(images.labels.unique())))
 
 
 def _reference(context: Context) -> Tensor | None:
@@ -213,6 +226,8 @@ def warnings_of(results: xr.Dataset) -> Iterator[str]:
         return float(values[encoder].sel(measure=measure)) if known else math.nan
 
     for name in results.encoder.values[results.given.values]:
+        if bool(values[str(name)].isnull().all()):
+            yield f"{name}: nothing could be measured: see what was left out"
         if of(name, "deviation") < COLLAPSED:
             yield f"{name}: collapsed: the features of all images are nearly alike"
         if math.isfinite(of(name, "knn")) and not math.isfinite(of(name, "accuracy")):
@@ -246,7 +261,7 @@ def curves(context: Context) -> xr.Dataset:
 def layers(context: Context) -> xr.Dataset:
     """CKA of all layers of each given encoder with those of the pool's supervised one."""
     pool, arrays = context.pool, {}
-    images = at_most(_test(context), 4 * context.parameters.attack_limit).images
+    images = _few(_test(context), 4 * context.parameters.attack_limit).images
     seeds = pool.seeds(REFERENCE)
     for i, row in enumerate(_given(context) if seeds else ()):
         try:

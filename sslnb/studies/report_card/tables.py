@@ -1,5 +1,6 @@
 """Tables of a report card: a Result in, Markdown out."""
 
+import html
 import math
 
 import numpy as np
@@ -45,16 +46,14 @@ def _written(name: str, value: object) -> str:
 def warnings(result: Result) -> Markdown:
     """What has to be known before the numbers are believed."""
     said = [note.removeprefix("Warning: ") for note in result.facts["notes"] if note.startswith("Warning: ")]
-    text = "\n".join(f"- {note}" for note in said)
-    return Markdown(
-        f"**Warnings**\n\n{text}" if said else "No warnings: the encoder has learned, and its probes settled."
-    )
+    text = "\n".join(f"- {html.escape(note)}" for note in said)
+    return Markdown(f"**Warnings**\n\n{text}" if said else "No warnings.")
 
 
 def missing(result: Result) -> Markdown:
     """What else was noted: measures that are not defined for an encoder, presets that were cut."""
     said = [note for note in result.facts["notes"] if not note.startswith("Warning: ")]
-    return Markdown("\n".join(f"- {note}" for note in said) if said else "Nothing was left out.")
+    return Markdown("\n".join(f"- {html.escape(note)}" for note in said) if said else "Nothing was left out.")
 
 
 def identity(result: Result) -> Markdown:

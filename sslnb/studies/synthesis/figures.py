@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from sslnb.core.labels import CONTROLS, label
 from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated
-from sslnb.studies.measures import MEASURES, preferred
+from sslnb.studies.measures import MEASURES, turned_means
 
 TARGET_LABELS = {"accuracy": "linear accuracy", "transfer": "transfer", "effective": "effective accuracy"}
 NAMED = 5  # runs that are drawn in colour on the map; the others are grey
@@ -35,9 +35,9 @@ def matrix(result: Result) -> Figure:
     means, objectives = result.data["matrix"].value.mean("seed"), _order(result)
     names = [str(name) for name in means.measure.values]
     values = means.sel(objective=objectives).values
-    turned = np.stack([preferred(name, row) for name, row in zip(names, values, strict=True)])
-    low, high = (np.nanmin(turned, 1, keepdims=True), np.nanmax(turned, 1, keepdims=True))
-    standing = (turned - low) / np.where(high > low, high - low, 1)
+    better = turned_means(result.data["matrix"].value.sel(objective=objectives)).values
+    low, high = (np.nanmin(better, 1, keepdims=True), np.nanmax(better, 1, keepdims=True))
+    standing = (better - low) / np.where(high > low, high - low, 1)
     figure = Figure(figsize=(PAGE, 0.25 * len(names) + 1.2))
     ax = figure.subplots()
     texts = [[_written(name, v) for v in row] for name, row in zip(names, values, strict=True)]

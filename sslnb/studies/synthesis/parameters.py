@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
+from sslnb.core.files import digest, home
 from sslnb.studies.presets import Count, Names, Parameters, Preset, distinct
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -65,3 +66,8 @@ class SynthesisParameters(Parameters):
     }
 
     _distinct = field_validator("others")(distinct)
+
+    def contents(self) -> dict[str, str]:
+        """Besides what paths hold, the Results that are joined."""
+        folder = home(self.results)
+        return super().contents() | {str(path): digest(path) for path in sorted(folder.glob("*.json"))}

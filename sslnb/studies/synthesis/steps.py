@@ -5,7 +5,6 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +14,13 @@ from tqdm.auto import tqdm
 
 from sslnb import studies
 from sslnb.core.checks import expect
+from sslnb.core.files import home
 from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
 from sslnb.data import ImageSet
-from sslnb.data.images import at_most
+from sslnb.data.images import at_most, stratified
 from sslnb.encoders import Encoder
+from sslnb.encoders.encoder import weights_checksum
 from sslnb.metrics import inpca, linear_cka
 from sslnb.studies.measures import (
     MEASURES,
@@ -30,7 +31,8 @@ from sslnb.studies.measures import (
     features_of,
     joined,
     label_free,
-    preferred,
+    turned,
+    turned_means,
     views_of,
     with_labels,
 )
@@ -64,26 +66,36 @@ def _sets(context: Context, name: str) -> dict[str, ImageSet]:
 def _results(context: Context) -> dict[str, Result]:
     """The other studies' Results that are there and are of this pool."""
     if "results" not in context.memory:
-        folder = Path(context.parameters.results).expanduser()
+        folder = home(context.parameters.results)
         names = [name for name in studies.NAMES if name not in (studies.JOINED, studies.CARD)]
         have = [name for name in names if (folder / f"{name}.json").is_file()]
         ask = f"a folder with Results of {', '.join(names)} (sslnb run all makes them)"
         expect(bool(have), "results", ask, f"none in {folder}")
-        for name in (name for name in names if name not in have):
-            context.note(f"{name}: no Result is there, its measures are left out")
         results = {name: Result.load(folder / name) for name in have}
-        context.memory["results"] = {name: result for name, result in results.items() if _of_pool(context, result)}
+        reasons = dict.fromkeys((name for name in names if name not in have), "no Result is there")
+        reasons |= {name: reason for name, result in results.items() if (reason := _apart(context, result))}
+        for name, reason in reasons.items():
+            context.note(f"{name}: {reason}, its measures are left out")
+        used = {name: result for name, result in results.items() if name not in reasons}
+        expect(
+            bool(used), "results", f"one of the pool {context.plan.name!r}", "; ".join(map(": ".join, reasons.items()))
+        )
+        context.memory["results"] = used
     return context.memory["results"]
 
 
-def _of_pool(context: Context, result: Result) -> bool:
-    """Whether a Result is of this pool, rather than of a grid; ``ValueError`` where it is of other weights."""
-    members = result.facts["provenance"].get("encoders", {}) if result.facts["provenance"] else {}
-    mine = result.facts["parameters"].get("pool") == context.plan.name
-    for name in (name for name in members if mine):
+def _apart(context: Context, result: Result) -> str:
+    """Why a Result can't be joined, empty where it can; ``ValueError`` where it is of other weights of this pool."""
+    parameters, provenance = result.facts["parameters"], result.facts["provenance"]
+    if parameters.get("pool") != context.plan.name:
+        return f"its Result is of the pool {parameters.get('pool')!r}"  # such as a grid's
+    for name, checksum in provenance.get("encoders", {}).items():
         here = context.pool.entry(name).sha256
-        expect(here == members[name], "results", f"measured on this pool's {name}", f"{result.study}, on other weights")
-    return mine
+        expect(here == checksum, "results", f"measured on this pool's {name}", f"{result.study}, on other weights")
+    own = None if context.own is None else weights_checksum(context.own)
+    if provenance.get("encoder") != own:
+        return "its Result is of another encoder than the given one, or of none"
+    return ""
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------
@@ -101,7 +113,8 @@ def _label_free(context: Context, name: str, encoder: Encoder) -> Measured:
     """An encoder's label-free measures on test images, whose features are left for the map."""
     p, images = context.parameters, _sets(context, _dataset(context))["test"]
     features = features_of(encoder, images)
-    context.memory.setdefault("mapped", {})[name] = features[:MAPPED]
+    mapped = stratified(images.labels, min(MAPPED, len(images)), 0)  # of all classes, however the set is sorted
+    context.memory.setdefault("mapped", {})[name] = features[mapped]
     view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
     views = views_of(encoder, at_most(images, p.view_images).images, view, p.views)
     measured = label_free(features, views)
@@ -128,6 +141,7 @@ def checkpoints(context: Context) -> xr.Dataset:
     pool = context.pool
     own = {o: pool.steps(o, seed) for o, seed in context.names if seed == 0 and o in pool.scale.variants}
     shared = [step for step in next(iter(own.values()), ()) if all(step in steps for steps in own.values())]
+    expect(bool(shared), "pool", "runs of which encoders were kept at the same steps", f"none in {context.plan.name}")
     untrained = _with_probe(context, "untrained", pool.encoder(UNTRAINED, 0))
     rows = {(objective, 0): untrained for objective in own}
     for objective, step in tqdm([*itertools.product(own, shared)], desc="checkpoints", unit="encoder"):
@@ -184,9 +198,9 @@ def _units(context: Context) -> list[str]:
 def agreement(context: Context) -> xr.Dataset:
     """X1: rank correlations of all measures over objectives, raw and with linear accuracy held fixed."""
     units = _units(context)
-    means = context.data["matrix"].value.sel(objective=units).mean("seed")
-    names = [str(name) for name in means.measure.values]
-    preferences = {name: preferred(name, means.sel(measure=name).values) for name in names}
+    turned = turned_means(context.data["matrix"].value.sel(objective=units))
+    names = [str(name) for name in turned.measure.values]
+    preferences = _rows(turned)
     shape = (len(KINDS), len(names), len(names))
     values, count = np.full((3, *shape), np.nan), np.zeros(shape, int)
     accuracy = preferences.get("accuracy")
@@ -209,9 +223,9 @@ def agreement(context: Context) -> xr.Dataset:
 
 def selection(context: Context) -> xr.Dataset:
     """X2: how well each number without labels ranks encoders, and checkpoints of a run, and what its choice costs."""
-    over = _rows(context.data["matrix"].value.sel(objective=_units(context)).mean("seed"))
+    over = _rows(turned_means(context.data["matrix"].value.sel(objective=_units(context))))
     along = context.data["checkpoints"].value
-    runs = [_rows(along.sel(objective=name)) for name in along.objective.values]
+    runs = [_rows(turned(along.sel(objective=name))) for name in along.objective.values]
     targets = [target for target in TARGETS if target in over or target in runs[0]]
     names = [name for name, measure in MEASURES.items() if not measure.needs_labels and name in runs[0]]
     pair, by_run = ("measure", "target"), ("target", "objective")
@@ -241,12 +255,7 @@ def _rows(values: xr.DataArray) -> dict[str, np.ndarray]:
 def _scored(rows: Mapping[str, np.ndarray], names: Sequence[str], targets: Sequence[str], score: Score) -> np.ndarray:
     """A score [M,T] of each measure's preference against each target; NaN where one of them was not taken."""
     both = [[(rows.get(name), rows.get(target)) for target in targets] for name in names]
-    return np.array(
-        [
-            [np.nan if x is None or y is None else score(preferred(name, x), y) for x, y in row]
-            for name, row in zip(names, both, strict=True)
-        ]
-    )
+    return np.array([[np.nan if x is None or y is None else score(x, y) for x, y in row] for row in both])
 
 
 def _last_regret(target: np.ndarray) -> float:

@@ -92,7 +92,7 @@ def _points(share: object) -> str:
 
 
 def controls(result: Result) -> Markdown:
-    """Every comparison of self-supervised with supervised encoders, repeated against the controls."""
+    """Every comparison with supervised encoders, and against the controls; shares where the effect is clear."""
     data, rows = result.data["controls"], []
     for claim in data.claim.values:
         at = data.sel(claim=claim)
@@ -100,8 +100,8 @@ def controls(result: Result) -> Markdown:
         cells = []
         for control in data.control.values:
             beside = at.control_estimate.sel(control=control).values
-            known = math.isfinite(beside[0]) and estimate[0] != 0
-            share = f" ({100 * beside[0] / estimate[0]:.0f} %)" if known and math.isfinite(estimate[0]) else ""
+            apart = estimate[1] > 0 or estimate[2] < 0  # a share of an effect that may be 0 says nothing
+            share = f" ({100 * beside[0] / estimate[0]:.0f} %)" if apart and math.isfinite(beside[0]) else ""
             cells.append(_effect(beside) + share)
         rows.append((claim, _effect(estimate), *cells))
     if not rows:

@@ -109,10 +109,12 @@ def test_two_encoders_stand_side_by_side_beside_the_pool(folder: Path, tmp_path:
 
 def test_standing_is_the_share_of_the_others_that_an_encoder_is_at_least_as_good_as() -> None:
     turned = np.array([[2.0, 1, 2, 3], [np.nan, 1, 2, 3], [1, np.nan, np.nan, np.nan]])
-    shares = standing(turned, np.array([False, True, True, True]))
+    shares = standing(turned, np.array([False, True, True, True]), ["a", "b", "c", "d"])
     assert shares[0] == pytest.approx([2 / 3, 0, 1 / 2, 1])
     assert math.isnan(shares[1, 0]) and shares[1, 3] == 1
     assert np.isnan(shares[2]).all()
+    twice = standing(turned, np.array([False, True, True, True]), ["c", "b", "c", "d"])
+    assert twice[0, 0] == 1 / 2  # of the other two: the third is itself
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,7 @@ def test_an_encoder_that_is_not_finite_on_some_image_has_no_measures_and_says_so
     result = card(name)
     assert bool(result.data["card"].value.sel(encoder=name).isnull().all())
     assert any("finite" in note and name in note for note in result.facts["notes"])
+    assert "nothing could be measured" in tables.warnings(result).data
     drawn(result)
 
 

@@ -11,7 +11,7 @@ from sslnb import Result, studies
 from sslnb.core.labels import CONTROLS
 from sslnb.pool import Pool
 from sslnb.pool.members import Scale, Variant
-from sslnb.studies.measures import MEASURES
+from sslnb.studies.measures import MEASURES, turned_means
 from sslnb.studies.study import Run
 from sslnb.studies.synthesis import figures, tables
 
@@ -146,3 +146,43 @@ def test_results_of_other_weights_are_refused(tmp_path: Path, folder: Path) -> N
     result.save(tmp_path / "separability")
     with pytest.raises(ValueError, match="simclr/0, got separability, on other weights"):
         studies.get("synthesis").start(studies.parameters("synthesis", results=str(tmp_path), **SMALL))
+
+
+def _changed(folder: Path, into: Path, **facts: dict) -> str:
+    """A folder with the Result of separability, some of its facts changed."""
+    result = Result.load(folder / "separability")
+    for name, changes in facts.items():
+        result.facts[name] |= changes
+    result.save(into / "separability")
+    return str(into)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"provenance": {"encoder": "0" * 64}}, "separability: its Result is of another encoder than the given one"),
+        ({"parameters": {"pool": "small"}}, "separability: its Result is of the pool 'small'"),
+    ],
+)
+def test_results_of_another_encoder_or_pool_are_not_joined(
+    tmp_path: Path, folder: Path, facts: dict, said: str
+) -> None:
+    with pytest.raises(ValueError, match=f"results: expected one of the pool 'quick', got .*{said}"):
+        studies.get("synthesis").start(
+            studies.parameters("synthesis", results=_changed(folder, tmp_path, **facts), **SMALL)
+        )
+
+
+def test_a_new_result_is_another_content(tmp_path: Path, folder: Path) -> None:
+    """So that a sweep does not take a point from before it."""
+    where = _changed(folder, tmp_path)
+    before = studies.parameters("synthesis", results=where).contents()
+    _changed(folder, tmp_path, parameters={"seed": 1})
+    assert studies.parameters("synthesis", results=where).contents() != before
+
+
+def test_alpha_of_two_seeds_on_both_sides_of_its_best_value_is_not_the_best() -> None:
+    values = xr.DataArray(
+        [[[0.5, 1.5]], [[1.0, 3.0]]], {"measure": ["alpha_req", "rankme"]}, ("measure", "objective", "seed")
+    )
+    assert turned_means(values).values.tolist() == [[-0.5], [2.0]]
