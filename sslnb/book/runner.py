@@ -25,7 +25,9 @@ from sslnb.pool.scales import QUICK_POOLS
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 PAGES = ("data", "encoder", "status")  # the book's own pages with code in them, executed last: they report on the rest
 
-QUIET = "--IPKernelApp.log_level=40"  # errors alone: a kernel warns that its messages on this machine are not encrypted
+# A kernel warns that its messages on this machine are not encrypted, and logs as an error that it was ended amid a
+# cell; what goes wrong in a cell comes as a message.
+QUIET = "--IPKernelApp.log_level=50"
 
 
 def find_root() -> Path:
@@ -57,18 +59,21 @@ def execute(
         plain = partial.with_suffix(".source.ipynb")
         try:
             nbformat.write(notebook, plain)
-            # Of names that the cell does not list; a study knows all of its own, and refuses others.
-            logging.getLogger("papermill").addFilter(_of_no_unknown)
+            logging.getLogger("papermill").addFilter(_worth_saying)
             settings = {"progress_bar": progress, "cwd": cwd, "kernel_name": "python3", "extra_arguments": [QUIET]}
             papermill.execute_notebook(plain, failed, parameters, **settings)
         except papermill.PapermillExecutionError as error:
             if error.ename == "KeyboardInterrupt":  # the kernel's, of a Ctrl-C that all processes got
+                failed.unlink(missing_ok=True)
                 raise KeyboardInterrupt from error
             trace = target.with_suffix(".traceback.txt")
             trace.write_text(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), encoding="utf-8")
             problem = " ".join(f"{error.ename}: {error.evalue}".split())
             where = f"{source.name}, cell {error.exec_count}"
             raise ValueError(f"{where}: {problem} (traceback in {trace})") from error
+        except KeyboardInterrupt:
+            failed.unlink(missing_ok=True)
+            raise
         finally:
             plain.unlink(missing_ok=True)
         executed = nbformat.read(failed, as_version=4)
@@ -79,8 +84,9 @@ def execute(
     return target
 
 
-def _of_no_unknown(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("Passed unknown parameter")
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Neither names that a cell does not list, as a study knows its own, nor what an exception says anyway."""
+    return not record.getMessage().startswith(("Passed unknown parameter", "Kernel died"))
 
 
 def _expect_whole_widgets(notebook: typing.Any, name: str) -> None:

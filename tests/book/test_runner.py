@@ -1,10 +1,16 @@
 """Running notebooks: what an executed one must hold to become a page."""
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import nbformat
 import pytest
 
+from sslnb import cli
 from sslnb.book import runner
 
 PRINTS_A_WIDGET = """---
@@ -71,3 +77,37 @@ def test_stale_pages_run_at_once_and_one_that_fails_is_one_line_and_stays_stale(
         runner._execute_stale([pages[0], dataclasses.replace(pages[1], key="another"), failing], force=False)
     assert "\n" not in str(error.value) and not failing.fresh and not failing.target.exists()
     assert "out/1: up to date\nout/2: executing\nout/3: executing\n" in capsys.readouterr().out
+
+
+INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+
+from sslnb import cli
+from sslnb.book import runner
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it runs behind
+at = Path(sys.argv[1])
+
+
+@cli.sslnb.command("page")
+def page():
+    runner.execute(at / "page.md", at / "out/page.ipynb", {}, progress=False, cwd=at)
+
+
+sys.exit(cli.main(["page"]))
+"""
+
+
+def test_ctrl_c_amid_a_cell_is_one_line_and_leaves_no_half_notebook(tmp_path) -> None:
+    slow = SUM.replace('print("sum", a + 1)', 'import time\nopen("begun", "w").close()\ntime.sleep(100)')
+    (tmp_path / "page.md").write_text(slow)
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not (tmp_path / "begun").exists() and process.poll() is None:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        error = process.communicate()[1]
+    assert process.returncode == cli.INTERRUPTED
+    assert error.split("\n") == ["", "sslnb: interrupted; the same command goes on from what is kept", ""]
+    assert not list((tmp_path / "out").iterdir())
