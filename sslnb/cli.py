@@ -381,9 +381,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error.ctx.command_path if error.ctx else 'sslnb'}: {error.format_message()}", file=sys.stderr)
         return error.exit_code
     except click.Abort:
-        logging.getLogger("asyncio").setLevel(
-            logging.CRITICAL
-        )  # what waits for a kernel ends with it, and would say so
+        # What waits for a kernel ends with it, and would say so.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         print("sslnb: interrupted; the same command goes on from what is kept", file=sys.stderr)
         return INTERRUPTED
     except click.ClickException as error:
