@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb.core import device
 from sslnb.core.checks import NonFiniteError, expect
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoders.encoder import Encoder
@@ -16,6 +15,7 @@ from sslnb.features.heads import Heads, stacked, train_heads
 from sslnb.features.standardize import Standardizer
 from sslnb.pool.pool import PIXELS
 from sslnb.studies.contrastive_geometry.parameters import PAPER_TASKS
+from sslnb.studies.measures import features_of
 from sslnb.studies.study import Context
 from sslnb.training.finetune import Classifier, fine_tune, with_head
 
@@ -131,9 +131,7 @@ class Runs:
         return train_heads(x, y, self.classes, **settings, seeds=seeds)
 
     def _features(self, r: int, t: int, split: str) -> Tensor:
-        on = device.best_device()
-        images = self.tasks[t].split(split)
-        return extract(self.runs[r].encoder, images, device=on, precision=device.best_precision(on))
+        return features_of(self.runs[r].encoder, self.tasks[t].split(split))
 
     def _full(self) -> dict[str, list[Tensor]]:
         """Every run fine-tuned whole on every task; one that diverges on any of them is left out, and noted."""

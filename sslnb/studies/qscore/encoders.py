@@ -9,15 +9,14 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from sslnb.core import device
 from sslnb.data.images import ImageSet, at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.features import prediction
-from sslnb.features.extract import extract
 from sslnb.features.linear import LinearProbe, LinearProbeGrid
 from sslnb.features.standardize import Standardizer
 from sslnb.metrics import qscore
 from sslnb.metrics.activations import subsets
+from sslnb.studies.measures import features_of
 from sslnb.studies.qscore.parameters import CANDIDATES, MOST_EMPTY, QScoreParameters
 from sslnb.studies.study import OWN, UNTRAINED, Context
 from sslnb.training.cache import cached_pretrain
@@ -56,12 +55,6 @@ class Judged:
 
     def standardized(self, split: str) -> Tensor:
         return self.standardizer.transform(self.features[split])
-
-
-def features_of(encoder: Encoder, images: ImageSet | Tensor) -> Tensor:
-    """Features as every probe and score of the study sees them."""
-    on = device.best_device()
-    return extract(encoder, images, device=on, precision=device.best_precision(on))
 
 
 def splits(context: Context, dataset: str) -> dict[str, ImageSet]:

@@ -18,9 +18,10 @@ from sslnb.data import ImageSet
 from sslnb.encoders import Encoder
 from sslnb.features import prediction
 from sslnb.metrics import activations, risk_coverage
+from sslnb.studies.measures import features_of
 from sslnb.studies.qscore import pictures
 from sslnb.studies.qscore.cells import KEY, Cell, at_of, judged_of, shared
-from sslnb.studies.qscore.encoders import Judged, epsilon, features_of, splits
+from sslnb.studies.qscore.encoders import Judged, epsilon, splits
 from sslnb.studies.study import Context, empty
 from sslnb.training import PretrainConfig
 from sslnb.views.augment import Augmentation

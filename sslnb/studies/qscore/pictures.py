@@ -14,7 +14,8 @@ from sslnb.encoders.encoder import Encoder
 from sslnb.features import prediction
 from sslnb.metrics import activations, qscore
 from sslnb.metrics.heatmaps import direction_heatmaps, mask_iou
-from sslnb.studies.qscore.encoders import Judged, active, band, features_of
+from sslnb.studies.measures import features_of
+from sslnb.studies.qscore.encoders import Judged, active, band
 
 EXAMPLES, TOP = 4, 4  # features that are shown of each group, and the test images that activate each most
 FEATURES = 40  # discriminative features whose mean activations are kept

@@ -13,17 +13,17 @@ import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb.core import device
 from sslnb.core.claims import bootstrap_weights
 from sslnb.data import ImageSet, catalogue
 from sslnb.data.images import stratified
-from sslnb.features import LinearProbe, LinearProbeGrid, Standardizer, extract, knn_predict
+from sslnb.features import LinearProbe, LinearProbeGrid, Standardizer, knn_predict
 from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS
 from sslnb.features.mlp import MLPProbe
 from sslnb.features.scores import top1
 from sslnb.features.standardize import SCALES
 from sslnb.metrics import attacks
 from sslnb.metrics.margins import effective_accuracy, margins, robust_accuracy
+from sslnb.studies.measures import features_of
 from sslnb.studies.separability.audit import audited
 from sslnb.studies.separability.readings import BUDGETS, CURVE_POINTS, NORMS, PRIMARY
 from sslnb.studies.study import Context, empty
@@ -63,7 +63,7 @@ def probes(context: Context) -> xr.Dataset:
     fits, audits = (context.memory.setdefault(step, {}) for step in ("probes", "audit"))
     for (objective, seed), name in tqdm([*itertools.product(context.names, p.datasets)], desc="probes"):
         sets = _sets(context, name)
-        features = {split: _features(context.encoder(objective, seed), images) for split, images in sets.items()}
+        features = {split: features_of(context.encoder(objective, seed), images) for split, images in sets.items()}
         labels = {split: images.labels for split, images in sets.items()}
         cell = {"objective": objective, "seed": seed, "dataset": name}
         neighbours = knn_predict(features["train"], labels["train"], features["test"])
@@ -97,11 +97,6 @@ def _sets(context: Context, name: str) -> dict[str, ImageSet]:
     p = context.parameters
     limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
     return {split: context.images(name, split, limit) for split, limit in limits.items()}
-
-
-def _features(encoder: torch.nn.Module, images: ImageSet) -> Tensor:
-    on = device.best_device()
-    return extract(encoder, images, device=on, precision=device.best_precision(on))
 
 
 def standardized(features: Features, scale: str) -> Features:

@@ -26,6 +26,7 @@ from sslnb.metrics import attacks
 from sslnb.pool import grids
 from sslnb.pool.grids import OBJECTIVES, Grid
 from sslnb.pool.pool import PIXELS
+from sslnb.studies.measures import features_of
 from sslnb.studies.simclr_rotnet.units import normalisation, normalised
 from sslnb.studies.study import OWN, UNTRAINED, Context, empty
 from sslnb.training import cost
@@ -121,11 +122,6 @@ def _fractions(context: Context) -> list[float]:
 # --- linear evaluation ------------------------------------------------------------------------------------------------
 
 
-def _features(encoder: torch.nn.Module, images: ImageSet) -> Tensor:
-    on = device.best_device()
-    return extract(encoder, images, device=on, precision=device.best_precision(on))
-
-
 Probed = tuple[list[float], Standardizer | None, LinearProbe | None]
 
 
@@ -151,7 +147,7 @@ def _probe(context: Context, encoder: Encoder | None, splits: Splits, seed: int)
     missing = [math.nan] * len(SCORES)
     if encoder is None:
         return missing, None, None
-    raw = {name: _features(encoder, images) for name, images in splits.items()}
+    raw = {name: features_of(encoder, images) for name, images in splits.items()}
     standardizer = Standardizer("unit_variance").fit(raw["train"])
     x = {name: standardizer.transform(part) for name, part in raw.items()}
     grid = LinearProbeGrid(epochs=context.parameters.probe_epochs, seed=seed)
@@ -225,7 +221,7 @@ def _tune(
         context.note(f"fine-tuning on {100 * fraction:g} % of the labels, seed {seed}: stopped being finite")
         return None, missing
     test = _source(context)["test"]
-    return tuned.model, scores(_features(tuned.model, test), test.labels)
+    return tuned.model, scores(features_of(tuned.model, test), test.labels)
 
 
 def attack(context: Context) -> xr.Dataset:

@@ -18,9 +18,10 @@ from sslnb.features.extract import as_float
 from sslnb.pool import Pool, grids, runs, scales, train
 from sslnb.pool.grids import grid
 from sslnb.pool.members import Scale
+from sslnb.studies.measures import features_of
 from sslnb.studies.simclr_rotnet import STUDY, explorers, figures, tables
 from sslnb.studies.simclr_rotnet.claims import CLAIMS, knee, slope, verdicts, within
-from sslnb.studies.simclr_rotnet.steps import SCORES, WAYS, _attacked, _features, _to_tune
+from sslnb.studies.simclr_rotnet.steps import SCORES, WAYS, _attacked, _to_tune
 from sslnb.studies.simclr_rotnet.units import normalised
 from sslnb.studies.study import Run
 
@@ -224,7 +225,7 @@ def test_budget_0_is_the_clean_accuracy_in_both_units_and_attacks_never_help(stu
     accuracy = study.result.data["attack"].accuracy
     some = study.context.images("digit-scenes", "test", 200).take(60)
     for (method, fraction, seed), model in study.context.memory["tuned"].items():
-        clean = float((_features(model, some).argmax(1) == some.labels).double().mean())
+        clean = float((features_of(model, some).argmax(1) == some.labels).double().mean())
         own = accuracy.sel(begun=method, fraction=fraction, seed=seed, budget=0)
         np.testing.assert_allclose(own, clean, atol=1e-9)
     assert bool((accuracy.sel(attack="pgd") <= accuracy.sel(attack="fgsm") + 1e-9).all())
