@@ -337,7 +337,10 @@ def pool_status(scale: str) -> None:
         fetched = sum(row["state"] == "fetched" for row in rows)
         print(f"{fetched} of {len(rows)} fetched; sslnb pool train --scale {scale} fetches the rest, as does first use")
     else:
-        print(f"{sum(row.get('hours left', 0) for row in rows):.1f} hours of one core to go")
+        to_go = [row for row in rows if "hours" not in row]
+        unknown = sum("hours left" not in row for row in to_go)
+        known = f"{sum(row.get('hours left', 0) for row in to_go):.1f} hours of one core to go"
+        print(known + (f", and those of {unknown} members whose images are not here" if unknown else ""))
 
 
 def _trained(row: Mapping[str, object]) -> str:
