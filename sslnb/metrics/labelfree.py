@@ -19,6 +19,7 @@ ROWS = 4096  # read at a time for products: 64 MiB of float64 at 2,048 features
 FEW = 256  # read at a time for sums: they stay in a processor's cache
 BLOCK = 1024  # of pairwise distances at a time
 COLUMNS = 512  # of a symmetric product at a time
+WIDEST = 32_768  # features: products of all pairs are held in float64
 GROUP = 4096  # samples among which all pairs are compared
 # Of the greatest singular value. Features are float32: what is below their rounding is no direction. It is also what
 # float64 leaves of a singular value that was squared.
@@ -84,6 +85,7 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> float:
     whole = n >= 2 and v >= 2 and d >= 1
     expect(whole, "views", "at least 2 images with 2 views each, of some features", list(views.shape))
     expect(delta > 0, "delta", "a positive value", delta)
+    _expect_narrow(d, "views")
     expect_finite(views, "views")
     views = views.detach()
     within, means = torch.zeros(d, d, dtype=torch.double, device=views.device), []
@@ -173,6 +175,7 @@ def _grams(h: Tensor) -> tuple[Tensor, Tensor]:
     Sums are about the mean c of the first rows: with δ = h − c, the second is Σ δδᵀ − N δ̄δ̄ᵀ, which cancels little.
     """
     expect_features(h, "h")
+    _expect_narrow(h.shape[1], "h")
     h = scaled(h.detach())  # all measures of a spectrum are of its shape alone
     n, c = len(h), h[:ROWS].double().mean(0)
     gram, total = torch.zeros(h.shape[1], h.shape[1], dtype=torch.double, device=h.device), torch.zeros_like(c)
@@ -226,6 +229,10 @@ def _effective_number(values: Tensor) -> float:
 def _parts(h: Tensor, rows: int) -> Iterator[Tensor]:
     """So many rows at a time, in float64."""
     return (part.double() for part in h.detach().split(rows))
+
+
+def _expect_narrow(d: int, name: str) -> None:
+    expect(d <= WIDEST, name, f"at most {WIDEST:,} features, whose products take 8 GB", d)
 
 
 def _expect_directions(z: Tensor, name: str) -> None:

@@ -73,7 +73,7 @@ SMALL = Scale(
         # A temperature of 0.1 reached 45.3 %, 0.2 45.0.
         "moco": Variant(3, changes={"learning_rate": 0.12}, options={"temperature": 0.1}),
         # One rotation of each image, crops of 24 px: 48.9 % after as many steps as cost what four rotations at 20 px
-        # do in five epochs, which reached 44.1; one rotation at 32 px 44.8, four at 24 px 46.4 for half as much again.
+        # do in five epochs, which reached 44.1; one rotation at 32 px 44.8, four at 24 px 46.4, which cost more.
         "rotnet": Variant(3, options={"one_rotation": True, "view_size": 24}),
         # 0.2 reached 42.2 %.
         "swav": Variant(1, changes={"learning_rate": 0.2}),

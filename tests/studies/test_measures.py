@@ -10,6 +10,7 @@ from sslnb.data import load
 from sslnb.encoders import resnet
 from sslnb.features import LinearProbeGrid, Standardizer, extract
 from sslnb.metrics import margins, rankme
+from sslnb.metrics.labelfree import WIDEST
 from sslnb.studies import measures
 from sslnb.studies.measures import MEASURES, Sets
 
@@ -41,7 +42,7 @@ def test_every_measure_is_taken_of_an_encoder_without_training_it(sets: dict, en
     head = measures.Head.trained(encoder, own, 10, epochs=2)
     taken = measures.joined(
         measures.label_free(own.features["test"], views, epsilon=1.0),
-        measures.with_labels(own, epochs=2, epsilon=1.0),
+        measures.with_labels(own, measures.Probed.of(own, epochs=2), epsilon=1.0),
         measures.with_few_labels(own, epochs=2),
         measures.through_the_network(head, sets["train"].take(20), sets["test"].take(20), steps=2),
         measures.similarity_to(own.features["test"], own.features["test"]),
@@ -59,7 +60,7 @@ def test_margins_and_accuracy_are_those_of_the_probe(sets: dict, encoder: torch.
     x = {split: scaled(h) for split, h in own.features.items()}
     y = own.labels
     probe = LinearProbeGrid(epochs=10, seed=0).fit(x["train"], y["train"], x["val"], y["val"])
-    taken = measures.with_labels(own, epochs=10).values
+    taken = measures.with_labels(own, measures.Probed.of(own, epochs=10)).values
     assert probe.converged
     assert taken["accuracy"] == pytest.approx(probe.accuracy(x["test"], y["test"]))
     margin = margins(probe.weight, probe.bias, x["test"], p=2, labels=y["test"]).nanmean()
@@ -76,7 +77,7 @@ def test_what_is_not_defined_is_not_a_number_and_says_why() -> None:
 
 
 def test_features_too_many_for_their_products_leave_the_spectrum_undefined() -> None:
-    wide = measures.WIDEST + 1
+    wide = WIDEST + 1
     taken = measures.label_free(torch.rand(6, wide), torch.rand(3, 2, wide))
     assert set(taken.undefined) >= {"rankme", "alpha_req", "nesum", "lidar"} and "at most" in taken.undefined["rankme"]
     assert math.isfinite(taken.values["uniformity"])
@@ -86,5 +87,6 @@ def test_a_probe_that_finds_nothing_leaves_its_measures_undefined() -> None:
     generator = torch.Generator().manual_seed(0)
     features = {split: torch.ones(60, 4) for split in ("train", "val", "test")}
     labels = {split: torch.randint(3, (60,), generator=generator) for split in features}
-    taken = measures.with_labels(Sets(features, labels), epochs=2)
+    sets = Sets(features, labels)
+    taken = measures.with_labels(sets, measures.Probed.of(sets, epochs=2))
     assert math.isnan(taken.values["accuracy"]) and "beat chance" in taken.undefined["accuracy"]

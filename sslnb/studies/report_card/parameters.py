@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from sslnb.core.files import home
+from sslnb.encoders.description import named
 from sslnb.studies.presets import Count, Names, Parameters, Preset, distinct, listed
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -13,8 +13,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 def _as_specs(value: object) -> object:
     """Encoders as ``load_encoder`` names them: a file's name alone is a checkpoint."""
     names = listed(value) if value is not None else ()
-    files = {name for name in names if home(str(name).partition("?")[0]).is_file()}
-    return tuple(f"checkpoint:{name}" if name in files else name for name in names) or None
+    return tuple(named(str(name)) for name in names) or None
 
 
 class ReportCardParameters(Parameters):
@@ -50,7 +49,7 @@ class ReportCardParameters(Parameters):
                 "head_epochs": 20,
                 "attack_limit": 250,
                 "attack_steps": 10,
-                "views": 10,  # a fifth of LiDAR's paper: ranks of the pool's encoders are the same
+                "views": 10,  # a fifth of LiDAR's paper
                 "view_images": 500,
                 "crop_scale": 0.2,  # SimCLR's views
                 "flip": 0.5,

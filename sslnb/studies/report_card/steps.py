@@ -21,7 +21,7 @@ from sslnb.data.images import at_most
 from sslnb.encoders import Encoder, load_encoder
 from sslnb.encoders.encoder import weights_checksum
 from sslnb.encoders.wrapped import expect_takes
-from sslnb.metrics import cka_matrix, robust_accuracy
+from sslnb.metrics import cka_matrix
 from sslnb.pool.pool import PIXELS, Pixels
 from sslnb.studies.measures import (
     FEATURE_BUDGETS,
@@ -41,13 +41,12 @@ from sslnb.studies.measures import (
     with_few_labels,
     with_labels,
 )
-from sslnb.studies.study import UNTRAINED, Context
+from sslnb.studies.study import UNTRAINED, Context, empty
 from sslnb.training.monitor import COLLAPSED
 
 FEW = 20  # images of a class, below which an accuracy says little: its standard error is above 10 points
 REFERENCE = "supervised"  # of the pool, to which similarity is measured
 POINTS = 51  # of the curves of robust accuracy
-CURVES = {"l2": 2, "linf": math.inf}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,16 +187,16 @@ def _measured(context: Context, row: Row) -> Measured:
         return Measured({}, dict.fromkeys(MEASURES, str(error)))
     free = label_free(features, views)
     reference = _reference(context)
-    if reference is None or not torch.equal(reference, features):  # to itself it would be 1
+    if reference is not None and not torch.equal(reference, features):  # to itself it would be 1
         free = joined(free, similarity_to(reference, features))
     if own is None:
         return free
-    context.memory.setdefault("own", {})[row.name] = own
+    fitted = context.memory.setdefault("probed", {})[row.name] = Probed.of(own, epochs=p.probe_epochs)
     head = Head.trained(row.encoder, own, len(sets["train"].classes), epochs=p.head_epochs)
     few = [_few(sets[split], p.attack_limit) for split in ("train", "test")]
     return joined(
         free,
-        with_labels(own, epochs=p.probe_epochs),
+        with_labels(own, fitted),
         with_few_labels(own, epochs=p.probe_epochs),
         through_the_network(head, *few, steps=p.attack_steps),
     )
@@ -243,19 +242,13 @@ def warnings_of(results: xr.Dataset) -> Iterator[str]:
 
 def curves(context: Context) -> xr.Dataset:
     """Exact accuracy of linear probes against how far features are moved; empty without labels."""
-    sets, own = _labelled(context), context.memory.get("own", {})
-    names = [str(name) for name in context.data["card"].encoder.values]
-    budgets = np.stack([np.linspace(0, FEATURE_BUDGETS[p], POINTS) for p in CURVES.values()])
-    values = np.full((len(CURVES), len(names), POINTS), np.nan)
-    for e, name in enumerate(names):
-        if name in own:
-            fitted = Probed.of(own[name], epochs=context.parameters.probe_epochs)
-            for i, p in enumerate(CURVES.values()):
-                arguments = fitted.probe.weight, fitted.probe.bias, fitted.test, sets["test"].labels
-                values[i, e] = robust_accuracy(*arguments, torch.from_numpy(budgets[i]), p=p)
-    coordinates = {"norm": list(CURVES), "encoder": names}
-    arrays = {"accuracy": (("norm", "encoder", "step"), values), "budget": (("norm", "step"), budgets)}
-    return xr.Dataset(arrays, coordinates)
+    names = list(map(str, context.data["card"].encoder.values))
+    budgets = {norm: torch.linspace(0, largest, POINTS) for norm, largest in FEATURE_BUDGETS.items()}
+    values = empty({"norm": budgets, "encoder": names, "step": range(POINTS)})
+    for name, fitted in context.memory.get("probed", {}).items():
+        for norm, at in budgets.items():
+            values.loc[{"norm": norm, "encoder": name}] = fitted.curve(norm, _test(context).labels, at)
+    return xr.Dataset({"accuracy": values, "budget": (("norm", "step"), np.stack(list(budgets.values())))})
 
 
 def layers(context: Context) -> xr.Dataset:

@@ -156,7 +156,8 @@ def checkpoints(context: Context) -> xr.Dataset:
 def _with_probe(context: Context, name: str, encoder: Encoder) -> Measured:
     """What no study measures of checkpoints: label-free measures, accuracy, transfer, effective accuracy."""
     p = context.parameters
-    here = with_labels(Sets.of(encoder, _sets(context, _dataset(context))), epochs=p.probe_epochs)
+    own = Sets.of(encoder, _sets(context, _dataset(context)))
+    here = with_labels(own, Probed.of(own, epochs=p.probe_epochs))
     elsewhere = [Probed.of(Sets.of(encoder, _sets(context, o)), epochs=p.probe_epochs).accuracy for o in p.others]
     transfer = Measured({"transfer": float(np.mean(elsewhere)) if elsewhere else np.nan}, {})
     return joined(_label_free(context, name, encoder), here, transfer)
@@ -283,10 +284,8 @@ def answers(context: Context) -> xr.Dataset:
 
 def controls(context: Context) -> xr.Dataset:
     """X3: every comparison of self-supervised with supervised encoders, and what of it remains against the controls."""
-    names, verdicts = (
-        list(CONTROLS.values()),
-        [v for r in _results(context).values() for v in r.facts.get("verdicts", [])],
-    )
+    names = list(CONTROLS.values())
+    verdicts = [v for result in _results(context).values() for v in result.facts.get("verdicts", [])]
     rows = [v for v in verdicts if set(names) & set(v["controls"])]  # others have controls of their own
     estimate = [[np.nan if v[key] is None else v[key] for key in ("estimate", "low", "high")] for v in rows]
     beside = [[_numbers(v["controls"].get(name)) for name in names] for v in rows]
