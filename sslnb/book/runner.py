@@ -144,8 +144,6 @@ def run_notebook(study: str, parameters: dict, out: Path) -> Path:
     own = studies.get(study).parameters.own_name  # a notebook's cell has its own word for the images
     values = {own(name): list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
     values["result_path"] = str((out / study).resolve())
-    if study == studies.JOINED and values.get("profile") != "published":
-        values.setdefault("results", str(out))
     os.environ["SSLNB_COMMAND"] = command()  # the kernel's own would say nothing
     # In the caller's folder, so that relative paths among the parameters mean what the caller means.
     return execute(root / "notebooks" / f"{study}.md", out / f"{study}.ipynb", values, cwd=Path.cwd())

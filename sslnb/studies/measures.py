@@ -5,7 +5,7 @@ Studies hand their numbers over by these names (``Study.measures``), so that tho
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -174,10 +174,15 @@ def features_of(encoder: Encoder, images: ImageSet | Tensor) -> Tensor:
     return extract(encoder, images, device=on, precision=device.best_precision(on))
 
 
-def views_of(encoder: Encoder, images: Tensor, view: Augmentation, count: int, seed: int = 0) -> Tensor:
-    """Features [N,V,d] of V random views of uint8 images [N,C,H,W], the same views for every encoder."""
-    drawn = (view(images, seeded(seed, v, images.device)) for v in range(count))
-    return torch.stack([features_of(encoder, pictures.clamp(0, 1)) for pictures in drawn], 1)
+def drawn_views(images: Tensor, view: Augmentation, count: int) -> list[Tensor]:
+    """Random views of uint8 images [N,C,H,W], as uint8: to be drawn once, the same for all encoders."""
+    views = (view(images, seeded(0, v, images.device)) for v in range(count))
+    return [(255 * pictures).round().byte() for pictures in views]
+
+
+def views_of(encoder: Encoder, views: Sequence[Tensor]) -> Tensor:
+    """Features [N,V,d] of V views of N images."""
+    return torch.stack([features_of(encoder, view) for view in views], 1)
 
 
 def label_free(h: Tensor, views: Tensor, epsilon: float = EPSILON) -> Measured:

@@ -38,7 +38,7 @@ def test_every_measure_is_taken_of_an_encoder_without_training_it(sets: dict, en
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     own = Sets.of(encoder, sets)
     view = measures.colour_view(0.6, 0.0, 0.1)
-    views = measures.views_of(encoder, sets["test"].images[:20], view, 3)
+    views = measures.views_of(encoder, measures.drawn_views(sets["test"].images[:20], view, 3))
     head = measures.Head.trained(encoder, own, 10, epochs=2)
     taken = measures.joined(
         measures.label_free(own.features["test"], views, epsilon=1.0),

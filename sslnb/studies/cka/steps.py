@@ -16,7 +16,6 @@ from tqdm.auto import tqdm
 from sslnb.core import device
 from sslnb.core.checks import expect
 from sslnb.core.labels import CONTROLS
-from sslnb.core.seeds import seeded
 from sslnb.data import ImageSet
 from sslnb.data.images import at_most
 from sslnb.encoders import Encoder
@@ -28,7 +27,7 @@ from sslnb.metrics.indices import INDICES
 from sslnb.studies.cka.claims import replicates_of
 from sslnb.studies.cka.maps import group_ends
 from sslnb.studies.cka.parameters import BANK, SUPERVISED
-from sslnb.studies.measures import colour_view
+from sslnb.studies.measures import colour_view, drawn_views
 from sslnb.studies.study import OWN, UNTRAINED, Context
 
 SHOWN = 4  # images of the explorer
@@ -156,9 +155,9 @@ def invariance(context: Context) -> xr.Dataset:
     """Per group of blocks: CKA between two augmentations of the same images."""
     p, n = context.parameters, _networks(context)
     view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
-    views = [255 * view(n.images.images, seeded(0, i, torch.device("cpu"))) for i in (0, 1)]
+    views = drawn_views(n.images.images, view, 2)
     sources = [
-        Source(f"{o} {s} {v}", images.round().byte(), network, n.group_layers)
+        Source(f"{o} {s} {v}", images, network, n.group_layers)
         for (o, s), network in n.by_name.items()
         for v, images in enumerate(views)
     ]

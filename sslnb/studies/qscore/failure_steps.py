@@ -13,12 +13,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core.claims import bootstrap_weights, mean_interval
-from sslnb.core.seeds import seeded
 from sslnb.data import ImageSet
 from sslnb.encoders import Encoder
 from sslnb.features import prediction
 from sslnb.metrics import activations, risk_coverage
-from sslnb.studies.measures import features_of
+from sslnb.studies.measures import drawn_views, features_of
 from sslnb.studies.qscore import pictures
 from sslnb.studies.qscore.cells import KEY, Cell, at_of, judged_of, shared
 from sslnb.studies.qscore.encoders import Judged, epsilon, splits
@@ -119,8 +118,7 @@ def _views(context: Context, test: ImageSet) -> list[Tensor]:
     """
     config = PretrainConfig(**context.plan.shared)
     view = Augmentation(scale=(config.crop_scale, 1.0), flip=config.flip)
-    crops = (view(test.images, seeded(0, v, test.images.device)) for v in range(context.parameters.views))
-    return [(255 * crop).round().byte() for crop in crops]
+    return drawn_views(test.images, view, context.parameters.views)
 
 
 def _view_scores(judged: Judged, encoder: Encoder, views: Sequence[Tensor]) -> dict[str, Tensor]:

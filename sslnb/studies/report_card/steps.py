@@ -31,6 +31,7 @@ from sslnb.studies.measures import (
     Probed,
     Sets,
     colour_view,
+    drawn_views,
     features_of,
     joined,
     label_free,
@@ -180,8 +181,7 @@ def _measured(context: Context, row: Row) -> Measured:
     p, test, sets = context.parameters, _test(context), _labelled(context)
     try:
         features = features_of(row.encoder, test)
-        view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
-        views = views_of(row.encoder, _few(test, p.view_images).images, view, p.views)
+        views = views_of(row.encoder, _views(context))
         own = Sets.of(row.encoder, sets) if sets else None
     except ValueError as error:
         return Measured({}, dict.fromkeys(MEASURES, str(error)))
@@ -200,6 +200,15 @@ def _measured(context: Context, row: Row) -> Measured:
         with_few_labels(own, epochs=p.probe_epochs),
         through_the_network(head, *few, steps=p.attack_steps),
     )
+
+
+def _views(context: Context) -> list[Tensor]:
+    """Random views of some test images, drawn once."""
+    if "views" not in context.memory:
+        p = context.parameters
+        view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
+        context.memory["views"] = drawn_views(_few(_test(context), p.view_images).images, view, p.views)
+    return context.memory["views"]
 
 
 def _few(images: ImageSet, limit: int) -> ImageSet:

@@ -28,6 +28,7 @@ from sslnb.studies.measures import (
     Probed,
     Sets,
     colour_view,
+    drawn_views,
     features_of,
     joined,
     label_free,
@@ -115,9 +116,10 @@ def _label_free(context: Context, name: str, encoder: Encoder) -> Measured:
     features = features_of(encoder, images)
     mapped = stratified(images.labels, min(MAPPED, len(images)), 0)  # of all classes, however the set is sorted
     context.memory.setdefault("mapped", {})[name] = features[mapped]
-    view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
-    views = views_of(encoder, at_most(images, p.view_images).images, view, p.views)
-    measured = label_free(features, views)
+    if "views" not in context.memory:
+        view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
+        context.memory["views"] = drawn_views(at_most(images, p.view_images).images, view, p.views)
+    measured = label_free(features, views_of(encoder, context.memory["views"]))
     for measure, reason in measured.undefined.items():
         context.note(f"{name}: no {MEASURES[measure].label}: {reason}")
     return measured
