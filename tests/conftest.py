@@ -1,11 +1,17 @@
 """What all tests share: few threads, so that parallel runs don't fight over cores, and the real data if present."""
 
+import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 import torch
+
+from sslnb.report.charts import Explorer
 
 torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
 
@@ -21,6 +27,17 @@ def real_data() -> Path:
     if missing:
         pytest.skip(f"SSLNB_DATA lacks {', '.join(missing)}")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def tables_of() -> Callable[[Explorer], dict[str, pd.DataFrame]]:
+    """What a page holds for an explorer: the tables behind its links, by name."""
+
+    def read(explorer: Explorer) -> dict[str, pd.DataFrame]:
+        links = re.findall(r'data-table="(\w+)" href="data:text/csv;charset=utf-8,([^"]*)"', explorer.html())
+        return {name: pd.read_csv(io.StringIO(unquote(text))) for name, text in links}
+
+    return read
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import re
@@ -15,7 +14,6 @@ from distributed import as_completed
 
 from sslnb import studies
 from sslnb.core import artifacts, cluster, device, files
-from sslnb.core.checks import expect
 from sslnb.core.files import atomic
 from sslnb.core.provenance import command
 from sslnb.data import catalogue
@@ -25,6 +23,7 @@ from sslnb.pool.scales import QUICK_POOLS
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 PAGES = ("data", "encoder", "status")  # the book's own pages with code in them, executed last: they report on the rest
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 # A kernel warns that its messages on this machine are not encrypted, and logs as an error that it was ended amid a
 # cell; what goes wrong in a cell comes as a message.
 QUIET = "--IPKernelApp.log_level=50"
@@ -77,7 +76,6 @@ def execute(
         finally:
             plain.unlink(missing_ok=True)
         executed = nbformat.read(failed, as_version=4)
-        _expect_whole_widgets(executed, source.name)
         _tidy(executed, source, label)
         nbformat.write(executed, partial)
     failed.unlink()
@@ -89,24 +87,20 @@ def _worth_saying(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(("Passed unknown parameter", "Kernel died"))
 
 
-def _expect_whole_widgets(notebook: typing.Any, name: str) -> None:
-    """Refuse a state of widgets in which one refers to another that is missing: the page would show neither.
-
-    A kernel drops messages, without a word, when a thousand wait to be read.
-    """
-    state = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    missing = set(re.findall(r"IPY_MODEL_(\w+)", json.dumps(state))) - state.keys()
-    expect(not missing, name, "a state of all widgets", f"{len(missing)} of {len(state)} missing; run it again")
-
-
 def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
-    """No trace of this machine, no injected cell on the page, no label that another edition has too."""
+    """No trace of this machine, no injected cell on the page, no label that another edition has too.
+
+    Nor widgets: they are live in JupyterLab, answer nobody elsewhere, and a state of progress bars weighs megabytes.
+    """
     public = ("start_time", "end_time", "duration", "parameters")
     record = notebook.metadata.get("papermill", {})
     notebook.metadata["papermill"] = {key: record[key] for key in public if key in record}
     notebook.metadata["papermill"]["source"] = source.name
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = ["injected-parameters", "remove-cell"]
     if label:

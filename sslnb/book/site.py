@@ -17,9 +17,8 @@ from sslnb.core import files
 
 # What the pages would otherwise take from other people's servers: (glob in node_modules, folder under book/_assets).
 ASSETS = (
-    ("requirejs/require.js", "widgets"),
-    ("@jupyter-widgets/html-manager/dist/embed-amd.js", "widgets"),
-    ("@jupyter-widgets/html-manager/dist/*.woff2", "widgets"),
+    ("vega/LICENSE", "vega"),
+    ("vega/build/vega.min.js", "vega"),
     ("mathjax/LICENSE", "mathjax"),
     ("mathjax/es5/tex-mml-chtml.js", "mathjax"),
     ("mathjax/es5/output/chtml/fonts/woff-v2/*.woff", "mathjax/output/chtml/fonts/woff-v2"),

@@ -21,6 +21,7 @@ class InfoMin(MoCo):
     """MoCo v2 on views of less mutual information."""
 
     name, label = "infomin", "InfoMin"
+    colour = "#661100"
     reference = "tian2020infomin"
     compares = "what MoCo v2 compares, on views so different that they share little but the object"
 

@@ -35,27 +35,16 @@ $$ x = \\frac{1}{2} $$ (half)
 ```{bibliography}
 ```
 """
-PICTURES = """\
-import io
-import ipywidgets
-import matplotlib.pyplot as plt
+CHART = """\
+import altair as alt
+import pandas as pd
+from sslnb.report import charts
 
-def picture(height):
-    figure, axes = plt.subplots(figsize=(3, 2))
-    axes.bar([0, 1], [height, 4])
-    with io.BytesIO() as file:
-        figure.savefig(file, format="png")
-        plt.close(figure)
-        return ipywidgets.Image(value=file.getvalue(), format="png")
-
-pictures = ipywidgets.Stack([picture(height) for height in range(4)], selected_index=0)
-slider = ipywidgets.IntSlider(max=3, description="height")
-ipywidgets.jslink((slider, "value"), (pictures, "selected_index"))
-choice = ipywidgets.ToggleButtons(options=range(4), description="height")
-ipywidgets.jslink((choice, "index"), (slider, "value"))
-play = ipywidgets.Play(max=3, interval=100)
-ipywidgets.jslink((play, "value"), (slider, "value"))
-ipywidgets.VBox([slider, choice, play, pictures])"""
+frame = pd.DataFrame([(k, h, h * (1 + k)) for k in (0, 1) for h in range(4)], columns=["kind", "height", "length"])
+controls = charts.choice("kind", "kind", [0, 1]), charts.slider("height", "height, m", 0, 3, 1, 1)
+bars = alt.Chart(charts.table("bars", frame)).transform_filter("datum.kind == kind && datum.height == height")
+x = alt.X("length:Q", scale=alt.Scale(domain=[-1, 6]))
+charts.Explorer(bars.mark_point().encode(x=x).add_params(*controls), "A point whose place is chosen.")"""
 FIGURE = {"mystnb": {"figure": {"caption": "Two bars.", "name": "fig-bars"}, "image": {"alt": "Two bars."}}}
 
 
@@ -76,9 +65,9 @@ def _executed() -> Callable[..., nbformat.NotebookNode]:
 
 @pytest.fixture(scope="session")
 def chapter() -> nbformat.NotebookNode:
-    """One executed notebook with a figure and a slider."""
+    """One executed notebook with a figure and an explorer."""
     bars = "import matplotlib.pyplot as plt\nplt.bar([0, 1], [2, 4]);"
-    return execute((bars, FIGURE), (PICTURES, {"mystnb": {"figure": {"caption": "Bars of four heights."}}}))
+    return execute((bars, FIGURE), (CHART, {"mystnb": {"figure": {"caption": "A point at eight places."}}}))
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def test_a_failed_installation_keeps_the_scripts(book: Path, monkeypatch: pytest
 def test_scripts_are_fetched_once(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site.provide_assets(book)
     monkeypatch.setattr(site, "_install", lambda *_: pytest.fail("fetched again"))
-    assert (site.provide_assets(book) / "widgets" / "embed-amd.js").is_file()
+    assert (site.provide_assets(book) / "vega" / "vega.min.js").is_file()
 
 
 # --- what the book's own pages show -----------------------------------------------------------------------------------
@@ -244,8 +244,11 @@ def test_no_path_of_the_machine_is_published(pages: Path) -> None:
 # --- pages in a browser -----------------------------------------------------------------------------------------------
 
 SETTLED = """async () => {
-  const views = document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length;
-  while (document.querySelectorAll(".widget-subarea").length < views) await new Promise((go) => setTimeout(go, 50));
+  for (const explorer of document.querySelectorAll(".explorer")) {
+    explorer.scrollIntoView();
+    while (!("drawn" in explorer.dataset)) await new Promise((go) => setTimeout(go, 50));
+  }
+  scrollTo(0, 0);
   await window.MathJax?.startup?.promise;
   await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
   await new Promise((go) => setTimeout(go, 300));
@@ -260,7 +263,7 @@ CONTRAST = """() => {
   const behind = (element) => { for (let e = element; e; e = e.parentElement) {
     const color = getComputedStyle(e).backgroundColor;
     if (!/^rgba.*, 0\\)$|transparent/.test(color)) return color; } return "white"; };
-  const texts = "h1, p, td, th, figcaption, .widget-label, .widget-readout, .jupyter-button, select";
+  const texts = "h1, p, td, th, figcaption, label, select";
   return [...document.querySelectorAll("main :is(" + texts + ")")].filter((e) => e.innerText?.trim()).map((e) => {
     const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
     return [e.innerText.slice(0, 40), (a + 0.05) / (b + 0.05)]; }).filter(([, ratio]) => ratio < 4.5);
@@ -291,11 +294,6 @@ class _Visit:
 
     def __exit__(self, *_: object) -> None:
         self.page.context.close()
-
-    def pictures(self) -> list[bytes]:
-        """What the pictures of the widgets look like now."""
-        self.page.wait_for_timeout(150)
-        return [image.screenshot() for image in self.page.locator("img.widget-image").all() if image.is_visible()]
 
 
 def _addresses(pages: Path, served: str | None = None) -> list[str]:
@@ -339,9 +337,7 @@ def test_every_image_is_there_and_described(visits: list[_Visit]) -> None:
 @pytest.mark.browser
 def test_every_figure_has_its_picture(visits: list[_Visit]) -> None:
     for visit in visits:
-        empty = (
-            "[...document.querySelectorAll('figure')].filter((f) => !f.querySelector('img, .widget-subarea')).length"
-        )
+        empty = "[...document.querySelectorAll('figure')].filter((f) => !f.querySelector('img, svg')).length"
         assert visit.page.evaluate(empty) == 0, visit.page.url
 
 
@@ -354,110 +350,47 @@ def test_mathematics_is_typeset(visits: list[_Visit]) -> None:
 
 
 @pytest.mark.browser
-def test_every_slider_changes_its_picture(visits: list[_Visit]) -> None:
+def test_every_control_of_an_explorer_changes_its_chart(visits: list[_Visit]) -> None:
+    """By keyboard: menus and sliders are native ones."""
     moved = 0
     for visit in visits:
-        for slider in visit.page.locator(".widget-slider .noUi-handle").all():
-            steps = float(slider.get_attribute("aria-valuemax")) - float(slider.get_attribute("aria-valuemin"))
-            before = visit.pictures()
-            for _ in range(min(int(steps), 5)):
-                slider.press("ArrowRight")
-                after = visit.pictures()
-                assert after != before, f"{visit.page.url}: slider at {slider.get_attribute('aria-valuenow')}"
-                before = after
+        for explorer in visit.page.locator(".explorer").all():
+            chart = explorer.locator(".explorer-chart")
+            for control in explorer.locator("select, input").all():
+                label = control.evaluate("(e) => e.closest('label').innerText")
+                before = chart.inner_html()
+                last = control.evaluate("(e) => e.max ? e.value === e.max : e.selectedIndex === e.length - 1")
+                control.focus()
+                control.press("ArrowUp" if last and control.evaluate("(e) => !e.max") else "ArrowLeft" if last else
+                              "ArrowRight" if control.evaluate("(e) => !!e.max") else "ArrowDown")  # fmt: skip
+                visit.page.wait_for_timeout(200)
+                assert chart.inner_html() != before, f"{visit.page.url}: {label}"
+                assert label.strip(), visit.page.url
                 moved += 1
         assert visit.problems == [], visit.page.url
     assert moved > 0
 
 
 @pytest.mark.browser
-def test_every_dropdown_changes_its_picture(visits: list[_Visit]) -> None:
-    for visit in visits:
-        for menu in visit.page.locator(".widget-dropdown select").all():
-            before = visit.pictures()
-            menu.select_option(index=(menu.evaluate("e => e.selectedIndex") + 1) % menu.locator("option").count())
-            assert visit.pictures() != before, visit.page.url
+def test_charts_follow_the_theme_and_fit_a_telephone(browser: "Browser", miniature: Path) -> None:
+    with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html", "dark") as visit:
+        ink = "getComputedStyle(document.querySelector('.explorer-chart svg text')).fill"
+        dark = visit.page.evaluate(ink)
+        visit.page.evaluate("document.documentElement.dataset.theme = 'light'")
+        visit.page.wait_for_timeout(300)
+        assert visit.page.evaluate(ink) != dark
+        visit.page.set_viewport_size({"width": 390, "height": 800})
+        assert visit.page.evaluate("document.querySelector('.explorer-chart svg').getBoundingClientRect().right") <= 390
 
 
 @pytest.mark.browser
-def test_every_toggle_changes_its_picture(visits: list[_Visit]) -> None:
-    for visit in visits:
-        for button in visit.page.locator(".widget-toggle-buttons button:not(.mod-active)").all():
-            before = visit.pictures()
-            button.click()
-            assert visit.pictures() != before, f"{visit.page.url}: {button.inner_text()}"
-
-
-@pytest.mark.browser
-def test_the_explorer_of_layers_answers_hover_click_choice_and_arrows(visits: list[_Visit]) -> None:
-    explorers = [(visit, one) for visit in visits for one in visit.page.locator(".layer-explorer").all()]
-    if not explorers:
-        pytest.skip("this site has no explorer of layers")
-    for visit, explorer in explorers:
-        cells, said, strips = (explorer.locator(part) for part in (".layer-cell", ".layer-said", ".layer-strips"))
-        count = cells.count()
-        assert count > 100 and " × " in cells.nth(3).get_attribute("title")
-        before = said.inner_text(), strips.screenshot()
-        cells.nth(count // 2).click()
-        after = said.inner_text(), strips.screenshot()
-        assert before[0] != after[0] and before[1] != after[1], visit.page.url
-        cells.nth(count // 2).press("ArrowRight")
-        assert said.inner_text() != after[0]
-        value = said.inner_text()
-        explorer.locator("select").nth(1).select_option(index=0)
-        assert said.inner_text() != value
-        explorer.locator("select").nth(2).select_option(index=1)
-        assert cells.count() < count and all("residual" in cell.get_attribute("title") for cell in cells.all()[:5])
-        shown = strips.screenshot()
-        explorer.locator("select").nth(3).select_option(index=1)
-        assert strips.screenshot() != shown
-        assert visit.problems == []
-
-
-@pytest.mark.browser
-def test_clouds_and_surfaces_turn_and_follow_their_controls(visits: list[_Visit]) -> None:
-    found = [(v, one) for v in visits for one in v.page.locator(".cloud-explorer, .surface-explorer").all()]
-    if not found:
-        pytest.skip("this site has no explorer of clouds and surfaces")
-    for visit, explorer in found:
-        canvas, shown = explorer.locator("canvas"), set()
-
-        def changed(canvas=canvas, shown=shown, visit=visit) -> None:
-            picture = canvas.screenshot()
-            assert picture not in shown, visit.page.url
-            shown.add(picture)
-
-        changed()
-        for turned in explorer.locator("input[type=range]").all():
-            for _ in range(3):
-                turned.press("ArrowLeft")
-            changed()
-        box = canvas.bounding_box()
-        visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        visit.page.mouse.down()
-        visit.page.mouse.move(box["x"] + box["width"] / 2 + 60, box["y"] + box["height"] / 2 + 30)
-        visit.page.mouse.up()
-        changed()
-        menu = explorer.locator("select").first
-        menu.select_option(index=1)
-        changed()
-        assert canvas.get_attribute("aria-label") and visit.problems == []
-    confusions = [explorer.locator(".confusion") for _, explorer in found if explorer.locator(".confusion").count()]
-    for table in confusions:
-        before = table.inner_text()
-        table.locator("xpath=ancestor::*[contains(@class, 'cloud-explorer')]").locator("select").nth(2).select_option(
-            index=2
-        )
-        assert table.inner_text() != before and table.locator("td").count() >= 4
-
-
-@pytest.mark.browser
-def test_play_keeps_its_icon_and_runs(browser: "Browser", miniature: Path) -> None:
-    with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html") as visit:
-        first = visit.pictures()
-        button = visit.page.locator(".widget-play button").first
-        button.click()
-        visit.page.wait_for_timeout(400)
-        assert button.locator("i.fa-pause, i.fa-play").count() == 1
-        assert visit.pictures() != first
-        assert visit.problems == []
+def test_without_scripts_an_explorer_is_a_picture_with_its_data(browser: "Browser", miniature: Path) -> None:
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(f"file://{miniature}/_build/html/book/chapter.html")
+    picture = page.locator(".explorer-chart img")
+    assert picture.get_attribute("alt") == "A point whose place is chosen." and picture.bounding_box()["height"] > 30
+    with page.expect_download() as saved:
+        page.locator(".explorer-data a").click()
+    assert saved.value.suggested_filename == "bars.csv"
+    assert saved.value.path().read_text().splitlines()[:2] == ["kind,height,length", "0,0,0"]
+    page.context.close()

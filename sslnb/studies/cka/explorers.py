@@ -1,21 +1,18 @@
-"""Explorers of layer similarity: a live one of ipywidgets, and one that the page's own script draws."""
+"""Explorers of layer similarity: a live one of ipywidgets, and a chart that the page draws by itself."""
 
-import base64
-import html
-import io
-import json
 from collections.abc import Sequence
 
+import altair as alt
 import ipywidgets as w
 import numpy as np
-from IPython.display import HTML
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from PIL import Image
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
+from sslnb.report import charts
 from sslnb.report.explorers import picture
 from sslnb.report.panels import panels
 from sslnb.studies.cka.figures import SHADES
@@ -23,7 +20,7 @@ from sslnb.studies.cka.maps import parities
 
 PARITIES = ("all", "odd", "even")
 PALETTE = [to_hex(colormaps[SHADES](i / 40)) for i in range(41)]
-SPRITE_COLUMNS = 20
+MOST = 8  # networks on the page: more of them take more than a page's weight
 
 
 def chosen(layers: Sequence[str], parity: str) -> list[int]:
@@ -91,7 +88,7 @@ def explore_layers(result: Result) -> w.VBox:
 
     def look_up(*_: object) -> None:
         figure = neighbours(result, list(zip((rows.value[0], columns.value[0]), pair, strict=True)), query.value)
-        image.value = picture(figure, "nearest neighbours").value
+        image.value = picture(figure)
 
     pair = [0, 0]
     for control in (rows, columns, parity):
@@ -118,37 +115,108 @@ def neighbours(result: Result, pair: Sequence[tuple[int, int]], query: int) -> F
     return figure
 
 
-def browse_layers(result: Result) -> HTML:
-    """Static: the same from numbers that the page holds, drawn by its script ``cka.js``."""
-    similarity, data = result.data["layer_similarity"], result.data["neighbours"]
-    layers = list(similarity.layer.values)
-    facts = {
-        "layers": layers,
-        "networks": [{"name": name, "at": at} for name, at in networks(result)],
-        "cka": np.round(similarity.cka.values, 3).tolist(),
-        "shown": {parity: chosen(layers, parity) for parity in PARITIES},
-        "palette": PALETTE,
-        "nearest": data.nearest.values.tolist(),
-        "queries": data.query_sample.values.tolist(),
-        "labels": data.label.values.tolist(),
-        "methods": [label(m) for m in similarity.objective.values],
-        "columns": SPRITE_COLUMNS,
-    }
-    data, sprite = html.escape(json.dumps(facts, separators=(",", ":"))), _sprite(data.picture.values)
-    return HTML(
-        f'<div class="layer-explorer" data-facts="{data}" data-sprite="{sprite}">'
-        "<p>The explorer is drawn by a script of this page; use the live one elsewhere.</p></div>"
+def browse_layers(result: Result) -> charts.Explorer:
+    """On the page: the same; a cell, or the menus of layers, choose whose nearest neighbours are shown."""
+    layers = [str(layer) for layer in result.data["layer_similarity"].layer.values]
+    names = [name for name, _ in _shown(result)]
+    cell = alt.selection_point(
+        name="cell",
+        fields=["row", "column"],
+        value=[{"row": layers[-1], "column": layers[-1]}],
+        on="click",
+        bind={
+            "row": alt.binding_select(options=layers, name="layer (row)"),
+            "column": alt.binding_select(options=layers, name="layer (column)"),
+        },
+    )
+    second = next((name for name, (m, _) in _shown(result) if m), names[0])
+    controls = (
+        charts.choice("rows", "rows", names),
+        charts.choice("columns", "columns", names, second),
+        charts.choice("parity", "layers", PARITIES),
+    )
+    kept = {p: [layers[i] for i in chosen(layers, p)] for p in PARITIES if p != "all"}
+    both = " || ".join(
+        f"parity == '{p}' && indexof({which}, datum.row) >= 0 && indexof({which}, datum.column) >= 0"
+        for p, which in kept.items()
+    )
+    side = charts.PANEL * 1.15
+    grid = (
+        alt.Chart(charts.table("similarity", _similarities(result), digits=3), title="CKA of two networks' layers")
+        .transform_filter("datum.of == rows && datum.with == columns")
+        .transform_calculate(column=f"{layers}", cka=f"[{', '.join(f'toNumber(datum[{name!r}])' for name in layers)}]")
+        .transform_flatten(["column", "cka"])
+        .transform_filter(f"parity == 'all' || {both}")
+        .mark_rect(cursor="pointer")
+        .encode(
+            x=alt.X("column:N", sort=layers, title="layers of the network in columns", axis=alt.Axis(labelFontSize=9)),
+            y=alt.Y("row:N", sort=layers[::-1], title="layers of the network in rows", axis=alt.Axis(labelFontSize=9)),
+            color=alt.Color("cka:Q", title="CKA", scale=alt.Scale(scheme=SHADES, domain=[0, 1])),
+            stroke=alt.when(cell).then(alt.value("#D55E00")).otherwise(alt.value("transparent")),
+            strokeWidth=alt.value(3),
+            tooltip=["row:N", "column:N", alt.Tooltip("cka:Q", title="CKA", format=".3f")],
+        )
+        .add_params(cell, *controls)
+        .properties(width=side, height=side)
+    )
+    strips = [_strip(result, *side) for side in (("row", "rows"), ("column", "columns"))]
+    query = charts.choice("query", "image", _queries(result))
+    chart = alt.vconcat(grid, *strips, spacing=4).add_params(query)
+    return charts.Explorer(chart, "Map of the similarity of all layers of two networks, and nearest neighbours in two.")
+
+
+def _strip(result: Result, side: str, network: str) -> alt.Chart:
+    """The chosen image's nearest neighbours in the chosen layer of one of the two networks."""
+    pictures = alt.LookupData(charts.table("pictures", _pictures(result)), key="sample", fields=["jpeg", "label"])
+    shown = f"indexof({network}, datum.network) == 0 && datum.image == query && datum.layer == cell.{side}[0]"
+    return (
+        alt.Chart(charts.table("neighbours", _neighbours(result)), title=f"Nearest in the layer of the {side}")
+        .transform_filter(shown)
+        .transform_lookup("sample", from_=pictures)
+        .transform_calculate(address=charts.address("jpeg"))
+        .mark_image(width=56, height=56, smooth=False)
+        .encode(
+            x=alt.X("rank:O", title=None, axis=None),
+            url="address:N",
+            tooltip=[alt.Tooltip("label:N", title="class"), alt.Tooltip("layer:N"), alt.Tooltip("network:N")],
+        )
+        .properties(width=charts.PANEL * 1.15, height=60)
     )
 
 
-def _sprite(pictures: np.ndarray) -> str:
-    """All pictures uint8 [n,C,H,W] on one sheet, as the address of a JPEG that holds itself."""
-    n, channels, height, width = pictures.shape
-    rows = -(-n // SPRITE_COLUMNS)
-    sheet = np.zeros((rows * SPRITE_COLUMNS, channels, height, width), np.uint8)
-    sheet[:n] = pictures
-    sheet = sheet.reshape(rows, SPRITE_COLUMNS, channels, height, width).transpose(0, 3, 1, 4, 2)
-    sheet = sheet.reshape(rows * height, SPRITE_COLUMNS * width, channels)
-    buffer = io.BytesIO()
-    Image.fromarray(sheet.squeeze()).save(buffer, format="JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _shown(result: Result) -> list[tuple[str, tuple[int, int]]]:
+    """The networks on the page: all, or the means over seeds where there are many."""
+    every = networks(result)
+    return every if len(every) <= MOST else [(name, at) for name, at in every if at[1] < 0][:MOST]
+
+
+def _similarities(result: Result) -> pd.DataFrame:
+    """CKA of every pair of networks: a row for each layer of one, a column for each of the other."""
+    layers, frames = list(result.data["layer_similarity"].layer.values), []
+    for of, a in _shown(result):
+        for other, b in _shown(result):
+            values = pd.DataFrame(similarities(result, a, b), columns=layers)
+            frames.append(pd.concat([pd.DataFrame({"of": of, "with": other, "row": layers}), values], axis=1))
+    return pd.concat(frames)
+
+
+def _queries(result: Result) -> list[str]:
+    data = result.data["neighbours"]
+    return [f"{i + 1}: {data.label.values[at]}" for i, at in enumerate(data.query_sample.values)]
+
+
+def _neighbours(result: Result) -> pd.DataFrame:
+    """The samples nearest to each image in each layer of each objective's first seed; rank 0 is the image."""
+    data, rows = result.data["neighbours"], []
+    for m, name in enumerate(data.objective.values):
+        for layer, at in enumerate(data.layer.values):
+            for i, image in enumerate(_queries(result)):
+                samples = [int(data.query_sample[i]), *data.nearest.values[m, layer, i]]
+                rows += [(label(str(name)), at, image, rank, sample) for rank, sample in enumerate(samples)]
+    return pd.DataFrame(rows, columns=["network", "layer", "image", "rank", "sample"])
+
+
+def _pictures(result: Result) -> pd.DataFrame:
+    data = result.data["neighbours"]
+    pictures = [charts.encoded(pixels) for pixels in data.picture.values]
+    return pd.DataFrame({"sample": range(len(pictures)), "label": data.label.values, "jpeg": pictures})

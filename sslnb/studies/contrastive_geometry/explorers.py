@@ -1,17 +1,16 @@
-"""Explorers of contrastive geometry: live ones of ipywidgets, and those that the page's own script draws."""
+"""Explorers of contrastive geometry: live ones of ipywidgets, and charts that the page draws by itself."""
 
-import html
-import json
-
+import altair as alt
 import ipywidgets as w
 import numpy as np
-from IPython.display import HTML
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
+from sslnb.report import charts
 from sslnb.report.explorers import picture
 from sslnb.report.panels import COLOURS, PAGE, annotated
 from sslnb.studies.contrastive_geometry.figures import heights, relief, task_names
@@ -124,7 +123,7 @@ def explore_cloud(result: Result) -> w.VBox:
         figure = cloud(
             result, which.value, by.value, run.value, task.value, epoch.value, azimuth.value, elevation.value
         )
-        image.value = picture(figure, "embedding").value
+        image.value = picture(figure)
 
     controls = (which, by, run, task, epoch, azimuth, elevation)
     for control in controls:
@@ -153,7 +152,7 @@ def explore_surface(result: Result) -> w.VBox:
     image = w.Image(format="png")
 
     def draw(*_: object) -> None:
-        image.value = picture(surface(result, method.value, azimuth.value, elevation.value), "loss surface").value
+        image.value = picture(surface(result, method.value, azimuth.value, elevation.value))
 
     for control in (method, azimuth, elevation):
         control.observe(draw, "value")
@@ -161,46 +160,169 @@ def explore_surface(result: Result) -> w.VBox:
     return w.VBox([method, azimuth, elevation, image])
 
 
-def browse_cloud(result: Result) -> HTML:
-    """Static: the same from numbers that the page holds, drawn by its script ``contrastive_geometry.js``."""
-    facts = {
-        "clouds": [
-            {"name": name, "tasks": tasks, "points": np.round(points, 4).tolist()}
-            for name, points, tasks in clouds(result)
-        ],
-        "runs": [
-            {"name": name, "method": label(method), "seed": f"seed {seed}"}
-            for name, (method, seed) in zip(run_names(result), runs(result), strict=True)
-        ],
-        "methods": list(dict.fromkeys(label(method) for method, _ in runs(result))),
-        "tasks": task_names(result),
-        "classes": result.data["fine_tuning"].class_name.values.tolist(),
-        "epochs": result.data["trajectories"].sizes["epoch"],
-        "progress": np.round(progress(result), 3).tolist(),
-        "confusion": of_runs(result, "fine_tuning", "confusion").tolist(),
-        "colourings": COLOURINGS,
-        "colours": MANY,
-        "palette": PALETTE,
-    }
-    return _explorer("cloud-explorer", facts)
+def browse_cloud(result: Result) -> charts.Explorer:
+    """On the page: the same; the ring is the chosen model, the line its run."""
+    where = charts.table("models", _models(result))
+    ends = charts.table("ends", _ends(result))
+    names, tasks = run_names(result), task_names(result)
+    last = result.data["trajectories"].sizes["epoch"] - 1
+    controls = (
+        charts.choice("embedding", "embedding", [name for name, _, _ in clouds(result)]),
+        charts.choice("by", "colour by", COLOURINGS),
+        charts.choice("run", "run", names),
+        charts.choice("task", "task", tasks),
+        charts.slider("epoch", "epoch", 0, last, 1, last),
+        charts.slider("azimuth", "azimuth, degrees", -180, 180, 5, -60),
+        charts.slider("elevation", "elevation, degrees", -90, 90, 5, 25),
+    )
+    bare = {"axis": None, "scale": alt.Scale(domain=[-1.1, 1.1])}
+    place = {"x": alt.X("across:Q", **bare), "y": alt.Y("up:Q", **bare)}
+    models = _turned(alt.Chart(where)).transform_filter("datum.embedding == embedding")
+    groups = "by == 'task' ? datum.task : 'seed ' + datum.seed"
+    tips = ["run:N", "task:N", "epoch:Q", alt.Tooltip("progress:Q", format=".3f")]
+    small = {"size": 9, "opacity": 0.8}
+    methods = list(dict.fromkeys(name for name, _ in runs(result)))
+    by_method = (
+        models.transform_filter("by == 'method'")
+        .mark_circle(**small)
+        .encode(color=charts.colours("method", methods, legend=charts.ABOVE, title=None), tooltip=tips, **place)
+    )
+    by_group = (
+        models.transform_calculate(group=groups)
+        .transform_filter("by == 'task' || by == 'seed'")
+        .mark_circle(**small)
+        .encode(color=alt.Color("group:N", scale=alt.Scale(range=list(MANY)), legend=None), tooltip=tips, **place)
+    )
+    shades = alt.Scale(scheme="viridis", domain=[0, 1])
+    by_value = (
+        models.transform_calculate(value=f"by == 'epoch' ? datum.epoch / {last} : datum.progress")
+        .transform_filter("by == 'epoch' || by == 'progress'")
+        .mark_circle(**small)
+        .encode(color=alt.Color("value:Q", scale=shades, legend=None), tooltip=tips, **place)
+    )
+    own = models.transform_filter("datum.run == run && (datum.task == task || embedding != 'all tasks')")
+    path = own.mark_line(color="#D00000", strokeWidth=1).encode(order="epoch:Q", **place)
+    ring = own.transform_filter("datum.epoch == epoch").mark_point(color="#D00000", size=120, strokeWidth=2)
+    marks = _turned(alt.Chart(ends)).transform_filter("datum.embedding == embedding")
+    marks = marks.mark_text(fontSize=16, color=charts.INK_NOW).encode(text="mark:N", tooltip=["name:N"], **place)
+    legend = "■ ignorance  ★ truth  ○ the chosen model"
+    title = alt.Title("Models in three dimensions", subtitle=legend, subtitleColor=charts.INK_NOW)
+    cloud = alt.layer(by_method, by_group, by_value, path, ring.encode(tooltip=tips, **place), marks, title=title)
+    cloud = cloud.resolve_scale(color="independent")
+    panels = charts.beside(cloud, _confusions(result), controls)
+    return charts.Explorer(panels, "Models along all runs in three dimensions, and the confusions of a chosen one.")
 
 
-def browse_surface(result: Result) -> HTML:
-    """Static: the loss surfaces, to be turned in the page."""
-    facts = {
-        "methods": [label(method) for method in result.data["surfaces"].objective.values],
-        "at": np.round(result.data["surfaces"].alpha.values, 4).tolist(),
-        "heights": [[[_plain(v) for v in row] for row in surface] for surface in heights(result)],
-        "palette": PALETTE,
-    }
-    return _explorer("surface-explorer", facts)
+def _turned(chart: alt.Chart) -> alt.Chart:
+    """A chart of points x, y, z as they are seen from the azimuth and elevation that are set."""
+    a, e = "azimuth * PI / 180", "elevation * PI / 180"
+    return chart.transform_calculate(
+        across=f"-datum.x * sin({a}) + datum.y * cos({a})",
+        up=f"datum.z * cos({e}) - (datum.x * cos({a}) + datum.y * sin({a})) * sin({e})",
+    )
 
 
-def _plain(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None
+def _scaled(points: np.ndarray) -> np.ndarray:
+    """Points about their middle, in a cube of side 2."""
+    centred = points - points.mean(0)
+    return centred / max(float(np.abs(centred).max()), 1e-12)
 
 
-def _explorer(name: str, facts: dict) -> HTML:
-    data = html.escape(json.dumps(facts, separators=(",", ":")))
-    text = "The explorer is drawn by a script of this page; use the live one elsewhere."
-    return HTML(f'<div class="{name}" data-facts="{data}"><p>{text}</p></div>')
+def _models(result: Result) -> pd.DataFrame:
+    """A row for each model of each embedding."""
+    values, names, tasks, frames = progress(result), run_names(result), task_names(result), []
+    for name, points, own in clouds(result):
+        r, t, e = places(result, own).T
+        x, y, z = _scaled(points)[:-2].T
+        methods, seeds = zip(*(runs(result)[i] for i in r), strict=True)
+        facts = {"run": [names[i] for i in r], "task": [tasks[i] for i in t], "epoch": e, "progress": values[r, t, e]}
+        facts |= {"method": [label(method) for method in methods], "seed": seeds}
+        frames.append(pd.DataFrame({"embedding": name} | facts | {"x": x, "y": y, "z": z}))
+    return pd.concat(frames)
+
+
+def _ends(result: Result) -> pd.DataFrame:
+    rows = []
+    for name, points, _ in clouds(result):
+        for at, mark, text in zip(_scaled(points)[-2:], "■★", ("ignorance", "truth"), strict=True):
+            rows.append((name, mark, text, *at))
+    return pd.DataFrame(rows, columns=["embedding", "mark", "name", "x", "y", "z"])
+
+
+def _confusions(result: Result) -> alt.LayerChart:
+    """The chosen model's confusion matrix, of counts that a row of the table holds in the order of its classes."""
+    confusion = of_runs(result, "fine_tuning", "confusion")
+    classes, tasks = result.data["fine_tuning"].class_name.values, task_names(result)
+    k, rows = classes.shape[1], []
+    for r, run in enumerate(run_names(result)):
+        for t, task in enumerate(tasks):
+            for e, cells in enumerate(confusion[r, t]):
+                rows.append((run, task, e, " ".join(map(str, cells.ravel()))))
+    names = [(task, i, name) for task, own in zip(tasks, classes, strict=True) for i, name in enumerate(own)]
+    lookup = alt.LookupData(charts.table("classes", _keyed(names)), key="key", fields=["class"])
+    base = (
+        alt.Chart(charts.table("confusions", pd.DataFrame(rows, columns=["run", "task", "epoch", "counts"])))
+        .transform_filter("datum.run == run && datum.task == task && datum.epoch == epoch")
+        .transform_calculate(count="split(datum.counts, ' ')", cell=f"sequence({k * k})")
+        .transform_flatten(["count", "cell"])
+        .transform_calculate(i=f"datum.task + '/' + floor(datum.cell / {k})", j=f"datum.task + '/' + datum.cell % {k}")
+        .transform_lookup("i", from_=lookup, as_=["true"])
+        .transform_lookup("j", from_=lookup, as_=["predicted"])
+        .transform_calculate(images="toNumber(datum.count)")
+        .transform_joinaggregate(total="sum(images)", groupby=["true"])
+        .transform_calculate(share="100 * datum.images / datum.total")
+        .encode(
+            x=alt.X("predicted:N", title="predicted class", sort=alt.EncodingSortField("cell", op="min")),
+            y=alt.Y("true:N", title="true class", sort=alt.EncodingSortField("cell", op="min")),
+        )
+    )
+    shade = alt.Color("share:Q", title="% of the class", scale=alt.Scale(scheme="blues", domain=[0, 100]), legend=None)
+    dark = alt.when("datum.share > 60").then(alt.value("white")).otherwise(alt.value("black"))
+    cells = base.mark_rect().encode(color=shade, tooltip=["true:N", "predicted:N", "images:Q"])
+    return alt.layer(
+        cells, base.mark_text().encode(text="images:Q", color=dark), title="What the chosen model confuses"
+    )
+
+
+def _keyed(names: list[tuple[str, int, str]]) -> pd.DataFrame:
+    return pd.DataFrame([(f"{task}/{i}", name) for task, i, name in names], columns=["key", "class"])
+
+
+def browse_surface(result: Result) -> charts.Explorer:
+    """On the page: choose a method; its loss over the plane of two directions, and along the first of them."""
+    data, rows = result.data["surfaces"], []
+    for name, surface in zip(data.objective.values, heights(result), strict=True):
+        a, b = np.meshgrid(data.alpha.values, data.beta.values, indexing="ij")
+        rows.append(pd.DataFrame({"method": label(name), "a": a.ravel(), "b": b.ravel(), "log": surface.ravel()}))
+    names, b = [label(name) for name in data.objective.values], data.beta.values.round(6)
+    controls = (
+        charts.choice("method", "method", names),
+        charts.slider("cut", "cut at the second direction's", *map(float, (b[0], b[-1], b[1] - b[0])), 0),
+    )
+    table = charts.table("surface", pd.concat(rows), digits=3)
+    base = alt.Chart(table).transform_filter("datum.method == method && isValid(datum.log)")
+    base = base.transform_calculate(loss="pow(10, datum.log)")
+    tips = ["a:Q", "b:Q", alt.Tooltip("loss:Q", format=".3g")]
+    step = charts.PANEL / len(data.alpha)
+    plane = (
+        base.mark_square(size=step**2 * 1.4, opacity=1)
+        .encode(
+            x=alt.X("a:Q", title="first direction"),
+            y=alt.Y("b:Q", title="second direction"),
+            color=alt.Color("log:Q", title="log₁₀ of the loss", scale=alt.Scale(scheme="viridis"), legend=charts.ABOVE),
+            tooltip=tips,
+        )
+        .properties(title="Loss around the weights")
+    )
+    rule = alt.Chart(table).transform_filter(f"datum.method == '{names[0]}' && datum.a == {data.alpha.values[0]:g}")
+    rule = rule.transform_filter("abs(datum.b - cut) < 1e-4").mark_rule(color="#D00000").encode(y="b:Q")
+    every = alt.Chart(table).transform_filter("abs(datum.b - cut) < 1e-4 && isValid(datum.log)")
+    every = every.transform_calculate(loss="pow(10, datum.log)")
+    along = every.mark_line().encode(
+        x=alt.X("a:Q", title="first direction"),
+        y=alt.Y("loss:Q", title="loss", scale=alt.Scale(type="log")),
+        color=charts.colours("method", list(data.objective.values), legend=charts.ABOVE, title=None),
+        tooltip=["method:N", *tips],
+    )
+    panels = charts.beside(plane + rule, along.properties(title="Along the cut, all methods"), controls)
+    return charts.Explorer(panels, "The loss around the weights of each method, and along a line through them.")

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -92,12 +93,17 @@ def rates(result: Result) -> Figure:
 
 def overlay(ax: Axes, image: np.ndarray, heat: np.ndarray | None = None) -> None:
     """An image uint8 [C,H,W], and on it its heatmap [H,W], from cold (dark) to its own greatest (bright)."""
-    ax.imshow((image / 255).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    if heat is not None:
-        ax.imshow(heat.astype(float), cmap="inferno", vmin=0, vmax=max(float(np.nanmax(heat)), 1e-12), alpha=HEAT)
+    shown = image if heat is None else warmed(image, heat.astype(float))
+    ax.imshow(shown.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
+
+
+def warmed(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """An image uint8 [C,H,W] under its heatmap [H,W], as a picture uint8 [3,H,W]."""
+    colours = colormaps["inferno"](heat / max(float(np.nanmax(heat)), 1e-12))[..., :3].transpose(2, 0, 1)
+    return (255 * HEAT * colours + (1 - HEAT) * image).round().astype(np.uint8)
 
 
 def example(result: Result, which: int) -> Figure:

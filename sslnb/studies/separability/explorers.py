@@ -1,17 +1,19 @@
-"""Explorers of margins: a live one, and one that works on a page without a kernel."""
+"""Explorers of margins: a live one, and a chart that the page draws by itself."""
 
 from collections.abc import Sequence
 
+import altair as alt
 import ipywidgets as w
 import numpy as np
+import pandas as pd
 
-from sslnb.core import labels
-from sslnb.core.labels import NORM_NAMES
+from sslnb.core.labels import NORM_NAMES, label
 from sslnb.core.result import Result
-from sslnb.report.explorers import linked_stack, picture
+from sslnb.report import charts
+from sslnb.report.explorers import picture
 from sslnb.studies.separability import figures
 
-FRAMES = 13  # budgets of a static explorer; a frame is some 20 KB of the page
+STEP, BINS = 2, 30  # percent of the largest budget between two of the chart's; bars of a histogram
 
 
 def _margins(result: Result, dataset: str, norm: str, digit: int | None = None) -> list[np.ndarray]:
@@ -48,7 +50,7 @@ def explore_margins(result: Result, classes: Sequence[str] = ()) -> w.VBox:
         margins = _margins(result, dataset.value, norm.value, which.value)
         budget = share.value * _reach(all_margins)
         figure = figures.margin_explorer(margins, list(probed.objective.values), budget, norm.value)
-        image.value = picture(figure, "margins").value
+        image.value = picture(figure)
 
     offer_classes()
     dataset.observe(offer_classes, "value")
@@ -58,24 +60,63 @@ def explore_margins(result: Result, classes: Sequence[str] = ()) -> w.VBox:
     return w.VBox([dataset, norm, which, share, image])
 
 
-def browse_margins(result: Result) -> w.VBox:
-    """Static: the same for the first data set and all its classes together, over norm and budget."""
-    slider = w.IntSlider(value=3, min=0, max=FRAMES - 1, description="budget", readout=False)
-    name, objectives = result.data["probes"].dataset.values[0], list(result.data["probes"].objective.values)
-    stacks = []
-    for norm in NORM_NAMES:
-        margins = _margins(result, name, norm)
-        budgets = np.linspace(0, _reach(margins), FRAMES)
-        frames = [_frame(margins, objectives, float(budget), norm) for budget in budgets]
-        stacks.append(linked_stack(frames, slider))
-    choice = w.ToggleButtons(options=list(NORM_NAMES.values()), index=1, description="norm")
-    outer = w.Stack(children=stacks, selected_index=1)
-    w.jslink((choice, "index"), (outer, "selected_index"))
-    return w.VBox([choice, slider, outer])
+def browse_margins(result: Result) -> charts.Explorer:
+    """On the page: choose data set, norm and budget; which margins lie below it, and the accuracy that is left."""
+    margins, kept = _tables(result)
+    names = list(result.data["probes"].objective.values)
+    controls = (
+        charts.choice("dataset", "data set", list(result.data["probes"].dataset.values)),
+        charts.choice("norm", "norm", list(NORM_NAMES.values()), NORM_NAMES["l2"]),
+        charts.slider("share", "budget, % of the largest", 0, 100, STEP, 30),
+    )
+    chosen = "datum.dataset == dataset && datum.norm == norm"
+    colour = charts.colours("encoder", names)
+    lines = (
+        alt.Chart(charts.table("margins", margins), title="Share of test images by margin")
+        .transform_filter(chosen)
+        .mark_line(interpolate="step-after")
+        .encode(
+            x=alt.X("margin:Q", title="margin, in the norm chosen"),
+            y=alt.Y("share:Q", title="% of images"),
+            color=colour,
+            tooltip=["encoder:N", "margin:Q", alt.Tooltip("share:Q", title="% of images")],
+        )
+    )
+    data = charts.table("accuracy", kept)
+    cut = (
+        alt.Chart(data)
+        .transform_filter(f"{chosen} && datum.percent == share && datum.encoder == '{label(names[0])}'")
+        .mark_rule(strokeDash=[4, 3], color=charts.INK_NOW)
+        .encode(x=alt.X("budget:Q", title="margin, in the norm chosen"), tooltip="budget:Q")
+    )
+    rows = alt.Y("encoder:N", title=None, sort=[label(name) for name in names])
+    left = alt.Chart(data, title="Accuracy left at the budget; pale: without one").transform_filter(chosen)
+    text = {"x": alt.X("accuracy:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100])), "y": rows}
+    tips = ["encoder:N", alt.Tooltip("budget:Q"), alt.Tooltip("accuracy:Q", title="accuracy, %")]
+    before = left.transform_filter("datum.percent == 0").mark_bar(opacity=0.25).encode(color=colour, **text)
+    after = left.transform_filter("datum.percent == share").mark_bar().encode(color=colour, tooltip=tips, **text)
+    panels = charts.beside(lines + cut, before + after, controls)
+    return charts.Explorer(panels, "Margins of test images for each encoder, and the accuracy left at a chosen budget.")
 
 
-def _frame(margins: Sequence[np.ndarray], methods: Sequence[str], budget: float, norm: str) -> w.Image:
-    named = zip(methods, margins, strict=True)
-    texts = [f"{100 * float((margin > budget).mean()):.1f} % for {labels.label(name)}" for name, margin in named]
-    alt = f"Margins in {NORM_NAMES[norm]}. Accuracy left at budget {budget:.3g}: {', '.join(texts)}."
-    return picture(figures.margin_explorer(margins, methods, budget, norm), alt)
+def _tables(result: Result) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Histograms of margins, and accuracies in percent over budgets; of the seeds that there are, together."""
+    data = result.data["separation"].sel(scale=result.data["probes"].attrs.get("primary"), drop=True)
+    margins, kept = [], []
+    for dataset in result.data["probes"].dataset.values:
+        at = data.margin.isel(sample=(data.sample_dataset == dataset).values)
+        for norm, norm_name in NORM_NAMES.items():
+            own = {str(name): at.sel(objective=name, norm=norm).values for name in data.objective.values}
+            reach = _reach(list(own.values()))
+            budgets, edges = reach * np.arange(0, 101, STEP) / 100, np.linspace(0, reach, BINS + 1)
+            for name, values in own.items():
+                values = values.astype(np.float64)[np.isfinite(values).any(1) if values.ndim > 1 else slice(None)]
+                if not values.size:
+                    continue
+                cell = {"dataset": dataset, "norm": norm_name, "encoder": label(name)}
+                left = [100 * (values > budget).mean() for budget in budgets]  # NaN, a wrong one, is never greater
+                percents = np.arange(0, 101, STEP)
+                kept.append(pd.DataFrame(cell | {"percent": percents, "budget": budgets, "accuracy": left}))
+                counts = np.histogram(values[np.isfinite(values)], edges)[0]
+                margins.append(pd.DataFrame(cell | {"margin": edges[:-1], "share": 100 * counts / values.size}))
+    return pd.concat(margins), pd.concat(kept)

@@ -126,6 +126,11 @@ def transfer(result: Result) -> Figure:
     return figure
 
 
+def added(image: np.ndarray, example: np.ndarray, budget: float) -> np.ndarray:
+    """What an attack added to a picture uint8 [C,H,W], enlarged to the full range [0, 1]; grey is nothing."""
+    return (0.5 + (example.astype(float) - image) / 255 / (2 * max(budget, 1 / 255))).clip(0, 1)
+
+
 def attack_example(
     image: np.ndarray, example: np.ndarray, believed: np.ndarray, true: int, classes: list[str], budget: float
 ) -> Figure:
@@ -134,11 +139,9 @@ def attack_example(
     ``image`` and ``found`` uint8 [C,H,W], ``believed`` [2,K] probabilities before and after, ``budget`` in pixels.
     """
     figure, axes = panels(4, height=2.1, gridspec_kw={"width_ratios": (1, 1, 1, 1.5)})
-    added = (example.astype(float) - image) / 255
-    perturbation = 0.5 + added / (2 * max(budget, 1 / 255))
     for ax, picture, title in zip(
         axes[0],
-        (image / 255, perturbation.clip(0, 1), example / 255),
+        (image / 255, added(image, example, budget), example / 255),
         ("image", f"added, × {0.5 / max(budget, 1 / 255):.0f}", "attacked"),
         strict=False,
     ):

@@ -1,9 +1,6 @@
 """The study of layers on a small pool: its datasets fit together, and its claims are decided as stated."""
 
-import json
-import re
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -225,14 +222,18 @@ def test_the_live_explorer_answers_clicks_and_choices(study) -> None:
     assert grid.children[0].tooltip == f"{layers[-3]} × {layers[1]}: {cka[0, 0, 0, 1, -3, 1]:.3f}"
 
 
-def test_the_static_explorer_holds_its_numbers(study) -> None:
-    text = explorers.browse_layers(study.result).data
-    facts = json.loads(unescape(re.search(r'data-facts="([^"]*)"', text).group(1)))
-    similarity = study.result.data["layer_similarity"]
-    np.testing.assert_allclose(facts["cka"], similarity.cka, atol=6e-4)
-    assert facts["layers"] == list(similarity.layer.values)
-    assert len(facts["labels"]) == study.result.data["neighbours"].sizes["sample"]
-    assert "data:image/jpeg;base64," in text
+def test_the_page_explorer_holds_its_numbers(study, tables_of) -> None:
+    tables, similarity = tables_of(explorers.browse_layers(study.result)), study.result.data["layer_similarity"]
+    layers = list(similarity.layer.values)
+    for of, a in explorers._shown(study.result):
+        for other, b in explorers._shown(study.result):
+            rows = tables["similarity"][(tables["similarity"][["of", "with"]] == [of, other]).all(axis=1)]
+            assert list(rows.row) == layers
+            np.testing.assert_allclose(rows[layers], explorers.similarities(study.result, a, b), atol=6e-4)
+    data = study.result.data["neighbours"]
+    assert len(tables["pictures"]) == data.sizes["sample"]
+    own = tables["neighbours"].query("layer == @layers[2] and network == 'SimCLR' and image.str.startswith('1:')")
+    assert own["sample"].tolist() == [int(data.query_sample[0]), *data.nearest.sel(objective="simclr").values[2, 0]]
     mean = explorers.similarities(study.result, (0, -1), (1, 0))
     np.testing.assert_allclose(mean, similarity.cka.values[0, :, 1, 0].mean(0))
 

@@ -1,9 +1,7 @@
 """The study of geometry on a small pool: its datasets fit together, and its claims are decided as stated."""
 
-import json
 import re
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -343,31 +341,33 @@ def test_the_papers_table_stands_beside_its_tasks(study: Run) -> None:
     assert any(x.startswith("| Raw pixels |") for x in lines) and any(x.startswith("| Untrained |") for x in lines)
 
 
-def test_gaps_of_a_surface_stay_gaps_and_are_counted(study: Run) -> None:
+def test_gaps_of_a_surface_stay_gaps_and_are_counted(study: Run, tables_of) -> None:
     surfaces = study.result.data["surfaces"].copy(deep=True)
     surfaces["loss"][0, 0, :2] = np.nan
     surfaces["gaps"][0] = 2
     result = changed(study, "surfaces", surfaces)
     assert "SimCLR 2, SupCon 0" in tables.gaps(result).data
     assert figures.contours(result).axes and figures.reliefs(result).axes
-    facts = facts_of(explorers.browse_surface(result).data)
-    assert facts["heights"][0][0][:2] == [None, None] and None not in facts["heights"][1][0]
+    table = tables_of(explorers.browse_surface(result))["surface"]
+    assert table.log[table.method == "SimCLR"].isna().sum() == 2 and table.log[table.method == "SupCon"].notna().all()
 
 
-def facts_of(text: str) -> dict:
-    return json.loads(unescape(re.search(r'data-facts="([^"]*)"', text).group(1)))
-
-
-def test_static_explorers_hold_their_numbers(study: Run) -> None:
-    facts, data = facts_of(explorers.browse_cloud(study.result).data), study.result.data
-    assert [len(one["points"]) for one in facts["clouds"]] == [37, 37, 72]
-    points = data["embeddings"].embedding.sel(split="validation").isel(task=1)
-    np.testing.assert_allclose(facts["clouds"][1]["points"], points, atol=6e-5)
-    own = [RUNS.index(run) for run in explorers.runs(study.result)]
-    progress = data["trajectories"].progress.sel(split="validation")[own]
-    np.testing.assert_allclose(facts["progress"], progress, atol=6e-4)
-    assert facts["confusion"] == data["fine_tuning"].confusion[own].values.tolist() and facts["epochs"] == 5
-    assert [one["method"] for one in facts["runs"]][-1] == "Given encoder" and facts["classes"][0] == ["0", "1", "2"]
+def test_page_explorers_hold_their_numbers(study: Run, tables_of) -> None:
+    tables, data = tables_of(explorers.browse_cloud(study.result)), study.result.data
+    models = tables["models"]
+    assert [len(part) for _, part in models.groupby("embedding", sort=False)] == [35, 35, 70]
+    own = models[models.embedding == models.embedding.unique()[1]]
+    points = data["embeddings"].embedding.sel(split="validation").isel(task=1).values
+    apart = np.linalg.norm(points[0] - points[7]) / np.linalg.norm(points[3] - points[9])
+    placed = own[["x", "y", "z"]].values  # centred and scaled: distances keep their ratios
+    ratio = np.linalg.norm(placed[0] - placed[7]) / np.linalg.norm(placed[3] - placed[9])
+    assert ratio == pytest.approx(apart, rel=1e-2)
+    runs = [RUNS.index(run) for run in explorers.runs(study.result)]
+    progress = data["trajectories"].progress.sel(split="validation")[runs].isel(task=1)
+    np.testing.assert_allclose(own.progress, progress.values.ravel(), atol=1e-3)
+    counts = [[int(n) for n in cells.split()] for cells in tables["confusions"].counts]
+    np.testing.assert_array_equal(np.ravel(counts), data["fine_tuning"].confusion[runs].values.ravel())
+    assert own.method.iloc[-1] == "Given encoder"
 
 
 def test_live_explorers_draw_another_picture_for_another_choice(study: Run) -> None:

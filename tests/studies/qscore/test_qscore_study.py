@@ -50,7 +50,6 @@ FIGURES = (
     *("outcomes", "curves", "gauges", "ablation", "samples", "overlaps"),
 )
 FAILURE = ("risk_curves", "excess_areas", "by_score", "by_encoder")
-EXPLORERS = (explorers.browse_features, explorers.browse_score, explorers.explore_features, explorers.explore_score)
 TABLES = (
     *("representations", "information", "undefined", "outcomes", "regularized", "transfer", "overlaps", "shifted"),
     "threshold",
@@ -251,8 +250,8 @@ def test_no_discriminative_feature_and_no_wrong_sample_are_said_and_not_nan_in_a
     assert "nan" not in "".join(table_text(result)).lower()
     assert {verdict["kind"] for verdict in result.facts["verdicts"]} == {Kind.NOT_TESTED}
     assert all(figure.axes for figure in every_figure(result))
-    for explorer in EXPLORERS:
-        assert explorer(result).children
+    assert explorers.explore_features(result).children and explorers.explore_score(result).children
+    assert explorers.browse_features(result).data == explorers.NO_FEATURE
 
 
 def every_figure(result: Result) -> list[Figure]:
@@ -308,11 +307,16 @@ def test_figures_and_tables_show_the_result_as_it_was_saved(study: Run, tmp_path
     assert "90.8 / 89.3 / 92.3" in tables.regularized(cifar).data
 
 
-def test_explorers_draw_another_picture_for_another_choice(study: Run) -> None:
-    browse, score = explorers.browse_features(study.result), explorers.browse_score(study.result)
-    shown = study.result.data["features"].sizes["example"]
-    assert len({frame.value for frame in browse.children[1].children}) == shown
-    assert len(score.children[2].children) == 2 and len(score.children[2].children[0].children) == 2
+def test_explorers_draw_another_picture_for_another_choice(study: Run, tables_of) -> None:
+    data = study.result.data["features"]
+    tables = tables_of(explorers.browse_features(study.result))
+    assert tables["classes"].feature.nunique() == data.sizes["example"]
+    assert set(tables["pictures"]["as"]) == {"image", "heatmap"} and tables["pictures"].jpeg.str.len().min() > 100
+    scores = tables_of(explorers.browse_score(study.result))
+    settings = data.sizes["epsilon"] * data.sizes["low"]
+    assert len(scores["summary"]) == settings
+    shares = scores["scores"].groupby(["epsilon", "low", "kind"]).share.sum()
+    assert len(shares) == 2 * settings and set(shares.round()) <= {0, 100}
     live = explorers.explore_features(study.result)
     before = live.children[1].value
     live.children[0].value = 3

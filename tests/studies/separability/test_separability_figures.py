@@ -4,7 +4,6 @@ import copy
 import dataclasses
 from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import pytest
 import xarray as xr
@@ -57,13 +56,15 @@ def test_tables_hold_every_method_and_claim(recorded):
     assert "62.2 (76.1)" in tables.paper_effective("l2").data
 
 
-def test_the_static_explorer_holds_a_different_picture_for_every_position(recorded):
-    box = explorers.browse_margins(recorded)
-    choice, slider, outer = box.children
-    assert len(outer.children) == len(choice.options) == 3
-    for stack in outer.children:
-        assert isinstance(stack, ipywidgets.Stack) and len(stack.children) == slider.max + 1
-        assert len({image.value for image in stack.children}) == slider.max + 1
+def test_the_page_explorer_holds_the_accuracy_that_margins_leave(recorded, tables_of):
+    kept = tables_of(explorers.browse_margins(recorded))["accuracy"]
+    data = recorded.data["separation"]
+    dataset = str(recorded.data["probes"].dataset.values[0])
+    margin = data.margin.sel(norm="l2", objective="simclr").isel(sample=(data.sample_dataset == dataset).values)
+    own = kept[(kept.dataset == dataset) & (kept.norm == "l2") & (kept.encoder == "SimCLR")]
+    for budget, accuracy in zip(own.budget, own.accuracy, strict=True):
+        assert accuracy == pytest.approx(100 * float((margin > budget).mean()), abs=0.5)
+    assert own.accuracy.is_monotonic_decreasing and own.percent.tolist() == list(range(0, 101, explorers.STEP))
 
 
 def test_the_live_explorer_draws_again_when_a_control_moves(recorded):

@@ -315,17 +315,30 @@ def test_the_papers_numbers_stand_only_beside_its_own_data(study: Run) -> None:
     assert "(" not in tables.strongest(result).data
 
 
-def test_the_explorers_show_another_picture_for_another_choice(study: Run) -> None:
+def test_the_explorers_show_another_picture_for_another_choice(study: Run, tables_of) -> None:
     size, which, budget, image = explorers.explore_attack(study.result).children
     shown = [image.value]
     for control, value in ((budget, 2), (which, 1), (size, 0)):
         control.value = value
         assert image.value not in shown
         shown.append(image.value)
-    stacks = explorers.browse_attack(study.result).children[-1].children
-    assert len(stacks) == 2 and all(len(stack.children) == 3 for stack in stacks)
-    frames = [frame.value for stack in stacks for frame in stack.children]
-    assert len(set(frames)) == len(frames)
+    data = study.result.data["attack"]
+    tables = tables_of(explorers.browse_attack(study.result))
+    attacked = tables["pictures"].query("part == 'attacked'")
+    assert len(attacked) == data.sizes["sample"] * data.sizes["budget"] and attacked.png.nunique() > len(attacked) / 2
+    chosen = tables["believed"].query("image.str.startswith('1:') and when == 'after'")
+    believed = 100 * data.example_believed.values[-1, 0]
+    assert chosen.probability.values.reshape(believed.shape) == pytest.approx(believed, rel=1e-3, abs=1e-3)
+
+
+def test_accuracy_under_attack_is_on_the_page_for_every_share_of_labels(study: Run, tables_of) -> None:
+    data = study.result.data["attack"]
+    table = tables_of(explorers.browse_labels(study.result))["accuracy"]
+    assert len(table) == int(data.accuracy.notnull().sum()) and set(table.attack) == {"FGSM", "PGD"}
+    own = table.query("attack == 'PGD' and unit == 'pixels, of 255' and seed == 0 and encoder == 'SimCLR'")
+    cell = data.accuracy.sel(attack="pgd", unit="pixel", seed=0, begun="simclr")
+    assert sorted(own.accuracy) == pytest.approx(sorted(100 * cell.values.ravel()), rel=1e-3)
+    assert sorted(set(own.eps)) == pytest.approx(255 * data.eps.sel(unit="pixel").values, rel=1e-3, abs=1e-6)
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------

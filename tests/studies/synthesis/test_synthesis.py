@@ -13,7 +13,7 @@ from sslnb.pool import Pool
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.measures import MEASURES, turned_means
 from sslnb.studies.study import Run
-from sslnb.studies.synthesis import figures, tables
+from sslnb.studies.synthesis import explorers, figures, tables
 
 TINY = Scale(
     "quick",  # the name of a scale that parameters know
@@ -186,3 +186,14 @@ def test_alpha_of_two_seeds_on_both_sides_of_its_best_value_is_not_the_best() ->
         [[[0.5, 1.5]], [[1.0, 3.0]]], {"measure": ["alpha_req", "rankme"]}, ("measure", "objective", "seed")
     )
     assert turned_means(values).values.tolist() == [[-0.5], [2.0]]
+
+
+def test_the_page_explorer_holds_every_measure_of_every_encoder(run: Run, tables_of) -> None:
+    tables, value = tables_of(explorers.browse_measures(run.result)), run.result.data["matrix"].value
+    assert len(tables["measures"]) == int(value.notnull().sum())
+    own = tables["measures"].query("measure == 'Linear accuracy' and encoder == 'SimCLR' and seed == 0")
+    assert own.value.item() == pytest.approx(
+        100 * float(value.sel(measure="accuracy", objective="simclr", seed=0)), rel=1e-3
+    )
+    ends = tables["map"].query("order < 0")
+    assert len(ends) == int((run.result.data["embedding"].step < 0).sum())
