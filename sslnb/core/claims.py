@@ -39,6 +39,7 @@ class Claim:
     effect: str  # what the comparison measures, with its unit; positive when the claim holds
     sei: float
     unit: str = "seed"  # what is independent: seed | objective | network
+    evidence: str = ""  # the figure, or the section, of the chapter that shows the comparison
 
 
 @dataclass(frozen=True)

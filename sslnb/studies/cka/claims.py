@@ -26,6 +26,7 @@ CLAIMS = {
             "panel 'Checkerboard All'",
             "CKA of layers of the same minus that of different parity, at equal distance; the smaller of SSL and SL",
             sei=0.02,
+            evidence="fig-cka-within",
         ),
         Claim(
             "C2",
@@ -33,6 +34,7 @@ CLAIMS = {
             "panel 'Diagonal Odd + Even'",
             "CKA between seeds of corresponding layers minus that of others of the same parity",
             sei=0.05,
+            evidence="fig-cka-within",
         ),
         Claim(
             "C3",
@@ -40,6 +42,7 @@ CLAIMS = {
             "panel 'Low Odd'",
             "CKA of corresponding odd layers between seeds of SL minus that between SL and SSL",
             sei=0.1,
+            evidence="fig-cka-between",
         ),
         Claim(
             "C4",
@@ -47,6 +50,7 @@ CLAIMS = {
             "panels 'Diagonal Even', 'High early evens'",
             "CKA of corresponding even layers between SL and SSL: the first third minus the last",
             sei=0.1,
+            evidence="fig-cka-between",
         ),
         Claim(
             "C5",
@@ -54,6 +58,7 @@ CLAIMS = {
             "white dots",
             "mean offset, in blocks, of the best matching SSL layer of each SL layer among those of its parity",
             sei=0.25,
+            evidence="fig-cka-lag",
         ),
         Claim(
             "C6",
@@ -61,6 +66,7 @@ CLAIMS = {
             "panel 'Left'",
             "CKA of pooled features between two augmented views, SSL minus SL (as accurate, where the pool has one)",
             sei=0.05,
+            evidence="fig-cka-groups",
         ),
         Claim(
             "C7",
@@ -68,6 +74,7 @@ CLAIMS = {
             "panel 'Right'",
             "CKA of pooled features with the one-hot labels, SL minus SSL",
             sei=0.1,
+            evidence="fig-cka-groups",
         ),
     )
 }

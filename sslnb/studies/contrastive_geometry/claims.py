@@ -26,6 +26,7 @@ CLAIMS = {
             "result 1, figure 1a",
             "log 2 minus the greatest log ratio of filter-normalised rise between methods",
             sei=0.0,
+            evidence="fig-geometry-contours",
         ),
         Claim(
             "G2",
@@ -34,6 +35,7 @@ CLAIMS = {
             "the lesser of two differences of $t_w$, means over tasks: at the end, SimCLR − SupCE; on average over "
             "epochs, SupCE − SupCon",
             sei=0.02,
+            evidence="fig-geometry-progress",
         ),
         Claim(
             "G3",
@@ -41,6 +43,7 @@ CLAIMS = {
             "result 3, figure 2b",
             "area under accuracy against budget ÷ clean accuracy, SimCLR minus the better of the others",
             sei=0.02,
+            evidence="fig-geometry-robustness",
         ),
         Claim(
             "G4",
@@ -48,6 +51,7 @@ CLAIMS = {
             "table 1",
             "5 points minus the mean absolute difference between methods, corrected for noise",
             sei=0.0,
+            evidence="fine-tuning-on-small-tasks",
         ),
         Claim(
             "G5",
@@ -57,6 +61,7 @@ CLAIMS = {
             "the final $t_w$",
             sei=0.5,
             unit="network",
+            evidence="fig-geometry-embeddings",
         ),
     )
 }

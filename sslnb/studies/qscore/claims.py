@@ -38,6 +38,7 @@ CLAIMS = {
             "excess kurtosis of activations within a sample, self-supervised minus untrained twin",
             sei=1.0,
             unit="objective",
+            evidence="fig-magnitudes",
         ),
         Claim(
             "Q2",
@@ -46,6 +47,7 @@ CLAIMS = {
             "mutual information with the class ÷ the feature's entropy, the band minus the mean of both tails",
             sei=0.02,
             unit="objective",
+            evidence="fig-rates",
         ),
         Claim(
             "Q3",
@@ -54,6 +56,7 @@ CLAIMS = {
             "difference of probe accuracy, mean over 10 to 60 % of the features",
             sei=0.01,
             unit="objective",
+            evidence="fig-subsets",
         ),
         Claim(
             "Q4",
@@ -62,6 +65,7 @@ CLAIMS = {
             "1 point minus the accuracy lost with 60 % kept",
             sei=0.0,
             unit="objective",
+            evidence="fig-subsets",
         ),
         Claim(
             "Q5",
@@ -70,6 +74,7 @@ CLAIMS = {
             "the lesser of the two differences of probe accuracy, means over 10 to 60 % of the features",
             sei=0.01,
             unit="objective",
+            evidence="fig-subsets",
         ),
         Claim(
             "Q6",
@@ -78,6 +83,7 @@ CLAIMS = {
             "AUROC − 0.5",
             sei=0.05,
             unit="objective",
+            evidence="fig-curves",
         ),
         Claim(
             "Q6b",
@@ -87,6 +93,7 @@ CLAIMS = {
             "AUROC minus that of the best of them",
             sei=0.0,
             unit="objective",
+            evidence="fig-curves",
         ),
         Claim(
             "Q7",
@@ -94,6 +101,7 @@ CLAIMS = {
             "tables 1, A.1",
             "accuracy, Q-Score − plain, at the paper's weights",
             sei=_printed_gain("Table A.1") / 2,
+            evidence="the-regularizer",
         ),
         Claim(
             "Q8",
@@ -101,6 +109,7 @@ CLAIMS = {
             "figure A.10",
             "the least of three relative differences to plain training",
             sei=0.0,
+            evidence="fig-gauges",
         ),
         Claim(
             "Q9",
@@ -109,6 +118,7 @@ CLAIMS = {
             "core − spurious weighted IoU, corrected for the areas' sizes",
             sei=0.02,
             unit="objective",
+            evidence="fig-overlaps",
         ),
         Claim(
             "Q10",
@@ -117,6 +127,7 @@ CLAIMS = {
             "AUROC, self-supervised − supervised",
             sei=0.02,
             unit="objective",
+            evidence="fig-curves",
         ),
         Claim(
             "Q11",
@@ -124,6 +135,7 @@ CLAIMS = {
             "table A.2",
             "mean accuracy on other sets, Q-Score − plain",
             sei=_printed_gain("Table A.2") / 2,
+            evidence="transfer",
         ),
     )
 }

@@ -39,6 +39,7 @@ CLAIMS = {
             "log ratio of mean margins, supervised over self-supervised",
             sei=float(np.log(1.1)),
             unit="objective",
+            evidence="fig-mean-margins",
         ),
         Claim(
             "S2",
@@ -47,6 +48,7 @@ CLAIMS = {
             "difference of norm-AUC, supervised − self-supervised, where self-supervised accuracy is not lower",
             sei=HALF_GAP,
             unit="seed",
+            evidence="effective-accuracy",
         ),
         Claim(
             "S3",
@@ -55,6 +57,7 @@ CLAIMS = {
             "difference of norm-AUC, supervised − self-supervised",
             sei=HALF_GAP,
             unit="objective",
+            evidence="fig-accuracy-budget",
         ),
         Claim(
             "S4",
@@ -63,6 +66,7 @@ CLAIMS = {
             "1 − slope of log margin on accuracy across objectives ÷ slope implied by the supervised encoder",
             sei=0.5,
             unit="seed",
+            evidence="fig-mean-margins",
         ),
         Claim(
             "S5",
@@ -71,6 +75,7 @@ CLAIMS = {
             "difference of norm-AUC of the multi-layer probe under PGD, supervised − self-supervised",
             sei=HALF_GAP,
             unit="objective",
+            evidence="fig-multilayer",
         ),
     )
 }

@@ -24,6 +24,7 @@ CLAIMS = {
             "figure 2",
             "accuracy per doubling of the batch at equal steps",
             sei=0.005,
+            evidence="fig-linear-batches",
         ),
         Claim(
             "R2",
@@ -31,6 +32,7 @@ CLAIMS = {
             "figure 2",
             "accuracy per doubling of the steps, both objectives",
             sei=0.005,
+            evidence="fig-linear-steps",
         ),
         Claim(
             "R3",
@@ -38,6 +40,7 @@ CLAIMS = {
             "section 4.1",
             "difference of accuracy, mean over the grid where both are above raw pixels",
             sei=0.03,
+            evidence="fig-linear-steps",
         ),
         Claim(
             "R4",
@@ -45,6 +48,7 @@ CLAIMS = {
             "table 1",
             "difference of accuracy at equal steps of optimisation, mean over fractions",
             sei=0.02,
+            evidence="few-labels",
         ),
         Claim(
             "R5",
@@ -52,6 +56,7 @@ CLAIMS = {
             "figure 3",
             "share of clean accuracy kept, baseline − SimCLR, mean over budgets, plus 0.05 that SimCLR may keep more",
             sei=0.0,
+            evidence="fig-attacks",
         ),
         Claim(
             "R6",
@@ -59,6 +64,7 @@ CLAIMS = {
             "table 2a, figure 4",
             "difference of accuracy on the other set, both directions",
             sei=0.02,
+            evidence="fig-transfer",
         ),
         Claim(
             "R7",
@@ -67,6 +73,7 @@ CLAIMS = {
             "the least of accuracy per doubling of the batch, and hundredths of the doublings by which the fitted knee "
             "lies within 1,000 and 4,000 steps, with and without the learning-rate cut",
             sei=0.005,
+            evidence="fig-transfer",
         ),
         Claim(
             "R8",
@@ -74,6 +81,7 @@ CLAIMS = {
             "section 5",
             "difference of accuracy at equal steps",
             sei=0.01,
+            evidence="architecture",
         ),
         Claim(
             "R9",
@@ -82,6 +90,7 @@ CLAIMS = {
             "ratio of seconds per step at the same batch, SimCLR ÷ RotNet, minus 1",
             sei=0.25,
             unit="repeat",
+            evidence="architecture",
         ),
     )
 }
