@@ -118,7 +118,7 @@ def data_table() -> Markdown:
 
 def execution_table(root: Path | None = None) -> Markdown:
     """Time that each executed notebook took, from what papermill wrote into it."""
-    folder = (_book_root() if root is None else Path(root)) / "book" / "_executed"
+    folder = (book_root() if root is None else Path(root)) / "book" / "_executed"
     paths = [path for path in sorted(folder.rglob("*.ipynb")) if "." not in path.stem]  # whole ones, not .failed
     rows = [row for path in paths if (row := _execution(path, folder))]
     if not rows:
@@ -151,7 +151,7 @@ def hardware_table() -> Markdown:
 
 def benchmark_table(path: Path | None = None) -> Markdown:
     """Timings recorded side by side with a peer's, each with its target; a sentence when none are recorded."""
-    path = _book_root() / "benchmarks" / "results.json" if path is None else Path(path)
+    path = book_root() / "benchmarks" / "results.json" if path is None else Path(path)
     if not path.is_file():
         return Markdown("No benchmark is recorded in this copy: `benchmarks/results.json` does not exist.")
     rows = [_benchmark(record) for record in json.loads(path.read_text())]
@@ -160,7 +160,7 @@ def benchmark_table(path: Path | None = None) -> Markdown:
 
 def growth_figure(path: Path | None = None) -> Figure:
     """Recorded time of each metric over the size of its input, with the fitted power; a sentence if there is none."""
-    path = _book_root() / "benchmarks" / "growth.json" if path is None else Path(path)
+    path = book_root() / "benchmarks" / "growth.json" if path is None else Path(path)
     if not path.is_file():
         return sentence("Growth is not recorded in this copy: benchmarks/growth.json does not exist.")
     cases = json.loads(path.read_text())
@@ -200,7 +200,7 @@ def _benchmark(record: dict[str, object]) -> list[str]:
     ]
 
 
-def _book_root() -> Path:
+def book_root() -> Path:
     """The nearest folder from here upwards that holds a book, wherever a notebook happens to run."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / "_toc.yml").is_file()), here)

@@ -21,8 +21,13 @@ from sslnb.pool import train as pool_training
 from sslnb.pool.scales import QUICK_POOLS
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
-PAGES = ("data", "encoder", "status")  # the book's own pages with code in them, executed last: they report on the rest
+# The book's own pages with code in them, executed last: they report on the rest.
+PAGES = ("intro", "claims", "check", "data", "encoder", "status")
 
+BANNER = (
+    "This page ran while this copy of the book was built, on embedded images and with encoders that train in seconds. "
+    "What was found at the scale that counts is in {{doc}}`../published/{study}`."
+)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # A kernel warns that its messages on this machine are not encrypted, and logs as an error that it was ended amid a
 # cell; what goes wrong in a cell comes as a message.
@@ -39,12 +44,20 @@ def find_root() -> Path:
 
 
 def execute(
-    source: Path, target: Path, parameters: dict, *, label: str = "", cwd: Path | None = None, progress: bool = True
+    source: Path,
+    target: Path,
+    parameters: dict,
+    *,
+    label: str = "",
+    banner: str = "",
+    cwd: Path | None = None,
+    progress: bool = True,
 ) -> Path:
     """Convert a MyST text notebook, execute it with papermill, and write it to ``target`` once it is whole.
 
     The injected parameters stay in the file but are tagged away from the rendered page; names of figures are prefixed
-    with ``label``, since a book holds the same notebook once per edition. ``ValueError`` names a failing cell, and the
+    with ``label``, since a book holds the same notebook once per edition; a ``banner`` tells a rerun from what is
+    published, and its title says so. ``ValueError`` names a failing cell, and the
     file that its traceback is in.
     """
     import jupytext
@@ -77,6 +90,8 @@ def execute(
             plain.unlink(missing_ok=True)
         executed = nbformat.read(failed, as_version=4)
         _tidy(executed, source, label)
+        if banner:
+            _announce(executed, banner)
         nbformat.write(executed, partial)
     failed.unlink()
     return target
@@ -105,6 +120,13 @@ def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
             cell.metadata["tags"] = ["injected-parameters", "remove-cell"]
     if label:
         _relabel(notebook, label)
+
+
+def _announce(notebook: typing.Any, banner: str) -> None:
+    """A rerun's title and banner: what search finds, and a reader lands on, says what it is."""
+    first = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
+    title, _, rest = first.source.partition("\n")
+    first.source = f"{title.replace('# ', '# Rerun: ', 1)}\n\n```{{admonition}} A rerun\n{banner}\n```\n{rest}"
 
 
 def _relabel(notebook: typing.Any, label: str) -> None:
@@ -152,6 +174,7 @@ class Page:
     key: str
     parameters: dict
     label: str
+    banner: str = ""
 
     @property
     def name(self) -> str:
@@ -169,7 +192,7 @@ class Page:
         """Execute it; returns the seconds that it took."""
         started = time.monotonic()
         self.stamp.unlink(missing_ok=True)
-        settings = {"label": self.label, "cwd": self.source.parents[1], "progress": progress}
+        settings = {"label": self.label, "banner": self.banner, "cwd": self.source.parents[1], "progress": progress}
         execute(self.source, self.target, self.parameters, **settings)
         with atomic(self.stamp) as partial:
             partial.write_text(self.key)
@@ -192,12 +215,13 @@ def book(root: Path, *, force: bool = False) -> Path:
     _execute_stale(
         [dataclasses.replace(page, key=artifacts.key(own=page.key, facts=facts)) for page in last], force=force
     )
-    for name in PAGES:
-        source = root / "book" / f"{name}.md"
-        ran = sorted(executed.glob("*/*.key")) if name == "status" else []
-        facts = [path.read_text() for path in ran if path.parent.name in EDITIONS]
-        key = _key(source, root / "benchmarks", facts, catalogue.names(), str(files.data_root()))
-        _execute_stale([Page(source, executed / "pages" / f"{name}.ipynb", key, {}, "")], force=force)
+    ran = [path.read_text() for path in sorted(executed.glob("*/*.key")) if path.parent.name in EDITIONS]
+    facts = [files.sha256(path) for path in sorted((root / "book" / "results").glob("*.json"))]
+    facts = [*ran, *facts, catalogue.names(), str(files.data_root())]
+    own = [(root / "book" / f"{name}.md", executed / "pages" / f"{name}.ipynb") for name in PAGES]
+    pages = [Page(source, target, _key(source, root / "benchmarks", facts), {}, "") for source, target in own]
+    for some in (pages[:-1], pages[-1:]):  # the last lists the others' times
+        _execute_stale(some, force=force)
     return site.build(root, force=force)
 
 
@@ -213,7 +237,9 @@ def _editions(root: Path, study: str) -> Iterator[Page]:
             parameters["result_path"] = str(target.with_suffix("").relative_to(root))
         if recorded is None and study == studies.JOINED:
             parameters["results"] = str(target.parent.relative_to(root))
-        yield Page(source, target, _key(source, recorded, profile), parameters, edition)
+        published = (root / "book" / "results" / f"{study}.json").is_file()
+        banner = BANNER.format(study=study) if recorded is None and published else ""
+        yield Page(source, target, _key(source, recorded, profile, banner), parameters, edition, banner)
 
 
 def _execute_stale(pages: Sequence[Page], *, force: bool) -> None:

@@ -323,7 +323,7 @@ def test_every_page_works_offline(browser: "Browser", pages: Path, served: str, 
 def test_the_index_leads_to_the_first_page(browser: "Browser", pages: Path) -> None:
     page = browser.new_page()
     page.goto(f"file://{pages}/index.html")
-    page.wait_for_url("**/book/intro.html")
+    page.wait_for_url("**/intro.html")
     page.close()
 
 

@@ -48,7 +48,7 @@ def test_every_objective_has_its_row_of_equation_and_words() -> None:
 
 
 def test_cited_papers_are_in_the_bibliography() -> None:
-    known = set(re.findall(r"^@\w+\{(\w+),", (pages._book_root() / "book/references.bib").read_text(), re.MULTILINE))
+    known = set(re.findall(r"^@\w+\{(\w+),", (pages.book_root() / "book/references.bib").read_text(), re.MULTILINE))
     cited = {key for kind in OBJECTIVES.values() for key in kind.reference.split(",")}
     assert cited <= known, cited - known
 

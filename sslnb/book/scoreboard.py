@@ -1,0 +1,155 @@
+"""All claims of all papers in one place: a scoreboard, a table with forest plots, the rerun beside what is recorded."""
+
+import dataclasses
+import math
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from sslnb import studies
+from sslnb.core.claims import Claim, Kind
+from sslnb.core.result import Result
+from sslnb.report.tables import table
+from sslnb.report.verdicts import estimate
+
+FROZEN = "54a3637"  # the last commit that could change what decides a claim, before test images of `small` were used
+DECIDING = ("sslnb/core/claims.py", "sslnb/studies/*/claims.py")
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("sslnb.book"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim as one run decided it."""
+
+    study: str
+    title: str
+    claim: Claim
+    verdict: Mapping
+    scale: str  # what it was measured at, in words
+
+    @property
+    def slug(self) -> str:
+        return str(self.verdict["kind"]).replace(" ", "-")
+
+    @property
+    def said(self) -> str:
+        return estimate(self.verdict)
+
+    @property
+    def sei(self) -> str:
+        return f"{self.claim.sei:.3g}"
+
+    @property
+    def controls(self) -> dict[str, str]:
+        """The same effect against each control, in words."""
+        names = ("estimate", "low", "high")
+        return {k: estimate(dict(zip(names, v, strict=True))) for k, v in self.verdict["controls"].items()}
+
+    @property
+    def forest(self) -> dict[str, float | None] | None:
+        """Places in [-1, 1] of estimate, interval and smallest effect of interest; None where nothing was measured."""
+        values = {key: self.verdict[key] for key in ("estimate", "low", "high")}
+        known = {key: v for key, v in values.items() if v is not None and math.isfinite(v)}
+        if "estimate" not in known:
+            return None
+        sei = abs(self.claim.sei)
+        reach = 1.1 * max(sei, *map(abs, known.values())) or 1.0
+        placed = {key: round(known[key] / reach, 4) if key in known else None for key in values}
+        return placed | {"sei": round(sei / reach, 4)}
+
+    def href(self, edition: str = "published") -> str:
+        """The figure or section of the chapter's page, seen from the book's own pages."""
+        prefix = f"{edition}-" if self.claim.evidence.startswith("fig-") else ""
+        return f"../{edition}/{self.study}.html#{prefix}{self.claim.evidence}"
+
+
+def rows(folder: Path) -> list[Row]:
+    """Every claim of the Results in a folder, in the order of the studies and of their claims."""
+    return [row for name in studies.NAMES if (folder / f"{name}.json").is_file() for row in _of(name, folder)]
+
+
+def _of(name: str, folder: Path) -> Iterator[Row]:
+    study, result = studies.get(name), Result.load(folder / name)
+    p = result.facts["parameters"]
+    sets = p.get("datasets") or [p.get("dataset", "")]
+    scale = f"pool {p.get('pool')}, {', '.join([sets] if isinstance(sets, str) else sets)}"
+    verdicts = result.facts.get("verdicts") or [dataclasses.asdict(v) for v in study.decide(result.data)]
+    for verdict in verdicts:
+        yield Row(name, study.title, study.claims[verdict["claim"]], verdict, scale)
+
+
+def scoreboard(folder: Path) -> HTML:
+    """A line for each study, a linked chip for each claim; the chip says the verdict in words and by its colour."""
+    return HTML(TEMPLATES.get_template("scoreboard.html").render(studies=_grouped(rows(folder))))
+
+
+def counts(folder: Path) -> Markdown:
+    """How many claims have each verdict, in a sentence."""
+    kinds = [str(row.verdict["kind"]) for row in rows(folder)]
+    said = [f"{kinds.count(kind)} {kind}" for kind in Kind if kinds.count(kind)]
+    return Markdown(f"Of {len(kinds)} claims, {', '.join(said)}.")
+
+
+def claims_table(folder: Path) -> HTML:
+    """Every claim: verdict, statement, forest plot, scale and controls; filters work without scripts."""
+    every = rows(folder)
+    facts = {
+        "rows": every,
+        "studies": _grouped(every),
+        "kinds": {str(kind).replace(" ", "-"): str(kind) for kind in Kind},
+        "csv": quote(_frame(every).to_csv(index=False), safe=" ,:;/+=.'()[]"),
+    }
+    return HTML(TEMPLATES.get_template("claims.html").render(**facts))
+
+
+def _frame(every: Iterable[Row]) -> pd.DataFrame:
+    kept = ("estimate", "low", "high", "units", "kind", "note")
+    facts = ("id", "statement", "effect", "sei", "unit")
+    cells = [
+        {"study": row.study, **{k: getattr(row.claim, k) for k in facts}, **{k: row.verdict[k] for k in kept}}
+        for row in every
+    ]
+    return pd.DataFrame(cells)
+
+
+def beside(recorded: Path, rerun: Path) -> Markdown:
+    """Each claim as recorded and as this build's rerun decides it; they can agree where both could test it."""
+    again = {row.claim.id: row for row in rows(rerun)}
+    lines = []
+    for row in rows(recorded):
+        other = again.get(row.claim.id)
+        kinds = [str(row.verdict["kind"]), str(other.verdict["kind"]) if other else "–"]
+        tested = other is not None and str(Kind.NOT_TESTED) not in kinds
+        agree = {True: "yes", False: "no"}[kinds[0] == kinds[1]] if tested else ""
+        cells = (kinds[0], row.said, kinds[1], other.said if other else "–", agree)
+        lines.append((f"[{row.claim.id}]({row.href()})", row.claim.statement, *cells))
+    head = ("", "claim", "published", "estimate", "this build", "estimate", "same verdict")
+    return table(head, lines)
+
+
+def since_frozen(root: Path) -> Markdown:
+    """Which commits since the frozen one changed what decides claims."""
+    git = ["git", "-C", str(root), "log", "--format=%h %s", f"{FROZEN}..HEAD", "--", *DECIDING]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return Markdown(f"The history of this copy, in which commit `{FROZEN}` could be looked up, is not at hand.")
+    if not found:
+        return Markdown(f"No commit since `{FROZEN}` has changed what decides a claim.")
+    lines = "\n".join(f"- `{line}`" for line in found)
+    return Markdown(f"Commits since `{FROZEN}` that changed these files:\n\n{lines}")
+
+
+def _grouped(every: Iterable[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in every:
+        groups.setdefault(row.study, []).append(row)
+    return groups
