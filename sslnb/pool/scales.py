@@ -2,6 +2,7 @@
 
 from sslnb.pool.grids import GRID, QUICK_GRID
 from sslnb.pool.members import Plan, Scale, Variant
+from sslnb.pool.paper_scales import PAPER, PAPER_GRID
 from sslnb.pool.public import PUBLIC
 
 # Digit-scenes while the book is built: two minutes on two cores. Eight objectives of all kinds: labels, labels with
@@ -128,4 +129,6 @@ PILOTS = Scale(
 )
 
 QUICK_POOLS = (QUICK.name, QUICK_GRID.name)  # trained where they are needed: minutes
-SCALES: dict[str, Plan] = {scale.name: scale for scale in (QUICK, QUICK_GRID, PILOTS, SMALL, GRID, PUBLIC)}
+SCALES: dict[str, Plan] = {
+    scale.name: scale for scale in (QUICK, QUICK_GRID, PILOTS, SMALL, GRID, PAPER, PAPER_GRID, PUBLIC)
+}
