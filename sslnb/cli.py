@@ -17,7 +17,7 @@ import yaml
 from click.core import ParameterSource
 
 from sslnb import data, studies
-from sslnb.book import mail, runner
+from sslnb.book import mail, runner, verify
 from sslnb.book.sweep import sweep as sweep_study
 from sslnb.core import distributed, files
 from sslnb.core.checks import expect, expect_known
@@ -289,6 +289,28 @@ def list_studies() -> None:
             print(f"  --profile {profile}: {preset.minutes:g} minutes{expected} on {preset.hardware}; {preset.reaches}")
         for field, value in studies.parameters(name, profile="quick").as_dict().items():
             print(f"  {field} = {value!r}")
+
+
+@sslnb.command("verify")
+@click.argument("names", nargs=-1, metavar="[STUDY]...")
+@click.option("--member", "-m", "members", multiple=True, metavar="OBJECTIVE/SEED", help="Of the pool; default: two.")
+def verify_command(names: tuple[str, ...], members: tuple[str, ...]) -> None:
+    """Measure published numbers again from the encoders that ship, and compare; status 1 where one differs."""
+    for name in names:
+        expect_known(name, studies.NAMES, "study")
+    different = 0
+    for one in verify.verify(names, members or verify.MEMBERS):
+        print(_verified(one), flush=True)
+        different += not one.same
+    expect(not different, "verify", "numbers as they are recorded", f"{different} that differ by more than they may")
+
+
+def _verified(one: verify.Comparison) -> str:
+    if one.note:
+        return f"{one.study:22} left out: {one.note}"
+    verdict = "same" if one.same else "DIFFERENT"
+    numbers = f"{one.cells:6} numbers, at most {one.difference:.4g} apart (may be {one.tolerance:g})"
+    return f"{one.study:22} {one.step + '.' + one.name:28} {numbers}: {verdict}"
 
 
 @sslnb.command()

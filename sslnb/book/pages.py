@@ -16,11 +16,14 @@ from sslnb.core import device, files, provenance
 from sslnb.core.checks import expect
 from sslnb.data import catalogue
 from sslnb.data.images import ImageSet
+from sslnb.pool import store
+from sslnb.pool.store import Entry
 from sslnb.report.mosaic import mosaic
 from sslnb.report.panels import COLOURS, panels, sentence
 from sslnb.report.tables import table
 
 BOOK_PACKAGES = ("sslnb", "ipywidgets", "papermill", "myst-nb", "jupyter-book", "sphinx")  # besides those of a result
+WATTS = 10  # of one core: server processors draw 2 to 4 W at rest and 8 to 15 W under load, memory included
 FADED = 0.75  # how far the background is moved towards white where only the object is shown
 _UNREADABLE = (ValueError, RuntimeError, OSError)
 
@@ -136,6 +139,31 @@ def _execution(path: Path, folder: Path) -> list[object] | None:
         return None
     cells = sum(cell["cell_type"] == "code" for cell in notebook["cells"])
     return [f"`{path.relative_to(folder).with_suffix('')}`", cells, _time(seconds), finished]
+
+
+def encoders_table(folder: Path | None = None) -> Markdown:
+    """Every encoder that ships: how it was trained, its validation accuracies, and the hours that took."""
+    rows = []
+    for name, entry in _shipped(folder).items():
+        accuracy = [f"{100 * entry.accuracy[k]:.1f}" if k in entry.accuracy else "–" for k in ("linear", "knn")]
+        seen = f"{entry.step * entry.config['batch_size'] / entry.data['images']:.1f}"
+        hours, commit = f"{entry.seconds / 3600:.2f}", f"`{entry.provenance['commit']}`"
+        rows.append((f"`{name}`", entry.data["name"], seen, *accuracy, hours, commit, entry.reason or ""))
+    head = ("encoder", "images", "epochs", "linear, %", "kNN, %", "hours", "commit", "ended early")
+    return table(head, rows) if rows else Markdown("No encoders ship with this copy.")
+
+
+def energy(folder: Path | None = None) -> Markdown:
+    """Hours of one core that the shipped encoders took, and an estimate of their energy."""
+    ends = {name: entry for name, entry in _shipped(folder).items() if "@" not in name}  # steps are parts of these
+    hours = sum(entry.seconds for entry in ends.values()) / 3600
+    said = f"{len(ends)} trainings took {hours:.1f} hours of one core, some of them shared with other work: "
+    return Markdown(f"{said}about {hours * WATTS / 1000:.2f} kWh at {WATTS} W for a core of a server under load.")
+
+
+def _shipped(folder: Path | None) -> dict[str, Entry]:
+    manifest = store.read_manifest(store.export_root() / "small" if folder is None else Path(folder))
+    return {} if manifest is None else manifest.entries
 
 
 def versions_table() -> Markdown:

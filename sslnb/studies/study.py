@@ -36,8 +36,8 @@ OWN = "encoder"  # how results name an encoder that the user brings
 class Context:
     """What a step works with: parameters, the pool, images, and the datasets of the steps before."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: Parameters, only: Iterable[str] = ()) -> None:
+        self.parameters, self.only = parameters, frozenset(only)  # members OBJECTIVE/SEED, all unless some are named
         self.data: dict[str, xr.Dataset] = {}
         self.notes: list[str] = []  # what the page has to say: where a set was smaller than a preset asks for, …
         self.checksums: dict[str, str] = {}  # of the images that were measured on
@@ -72,6 +72,7 @@ class Context:
         if missing and asked is None:
             self.note(f"pool {self.plan.name}: left out, as not trained yet: {', '.join(missing)}")
         chosen = [(name, seed) for name, seed in members if asked is None or name in asked]
+        chosen = [(name, seed) for name, seed in chosen if not self.only or f"{name}/{seed}" in self.only]
         twins = [(UNTRAINED, seed) for seed in sorted({seed for _, seed in chosen})]
         return (*chosen, *twins, *([(OWN, 0)] if self.own else []))
 
@@ -196,7 +197,11 @@ def pretraining(context: Context) -> xr.Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A study: ``steps`` turn a Context into datasets, ``decide`` turns those into verdicts on ``claims``."""
+    """A study: ``steps`` turn a Context into datasets, ``decide`` turns those into verdicts on ``claims``.
+
+    ``headlines`` are variables of steps that can be measured again for some encoders alone, each with the difference
+    that another machine may make.
+    """
 
     name: str
     title: str
@@ -207,23 +212,25 @@ class Study:
     decide: Callable[[Mapping[str, xr.Dataset]], list[Verdict]]
     measures: Callable[[Mapping[str, xr.Dataset]], xr.Dataset] = lambda _: xr.Dataset()  # of studies.measures, by name
     check: Callable[[Context], None] = lambda _: None  # refuses what would stop a step, before anything is trained
+    headlines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     published: bool = False  # whether weights suffice: encoders whose training, with its images, is not at hand
 
-    def start(self, parameters: Parameters) -> "Run":
-        return Run(self, parameters)
+    def start(self, parameters: Parameters, only: Iterable[str] = ()) -> "Run":
+        """Begin; with ``only`` on some members of the pool, as OBJECTIVE/SEED, and their untrained twins."""
+        return Run(self, parameters, only)
 
 
 class Run:
     """A study in progress: ``result`` fills step by step, or is the recorded one when the profile is ``published``."""
 
-    def __init__(self, study: Study, parameters: Parameters) -> None:
+    def __init__(self, study: Study, parameters: Parameters, only: Iterable[str] = ()) -> None:
         self.study, self.parameters, self.context = study, parameters, None
         if parameters.profile == "published":
             where = f"a checkout of the repository, whose {RECORDED.parent.name}/{RECORDED.name} holds what is recorded"
             expect(RECORDED.is_dir(), "profile", where, f"'published' in an installation without {RECORDED}")
             self.result = Result.load(RECORDED / study.name)
         else:
-            self.context = Context(parameters)
+            self.context = Context(parameters, only)
             trained = study.published or isinstance(self.context.plan, Scale)
             expect(trained, "pool", f"one that was trained here, as {study.name} looks into that", parameters.pool)
             study.check(self.context)

@@ -188,6 +188,15 @@ def test_growth_is_drawn_on_logarithmic_axes_or_missed_in_a_sentence(tmp_path: P
     assert line.get_ydata() == pytest.approx(points.get_ydata())  # a power of 1 goes through these points
 
 
+def test_the_shipped_encoders_are_listed_with_their_hours(tmp_path: Path) -> None:
+    listed = sslnb.book.pages.encoders_table().data
+    manifest = json.loads((ROOT / "book/encoders/small/pool.json").read_text())["entries"]
+    assert all(f"| `{name}` |" in listed for name in manifest)
+    hours = sum(entry["seconds"] for name, entry in manifest.items() if "@" not in name) / 3600
+    assert f"{hours:.1f} hours" in sslnb.book.pages.energy().data
+    assert "No encoders" in sslnb.book.pages.encoders_table(tmp_path).data
+
+
 # --- pages as files ---------------------------------------------------------------------------------------------------
 
 

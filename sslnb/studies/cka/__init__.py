@@ -24,6 +24,7 @@ STUDY = Study(
     steps=(pretraining, layer_similarity, invariance, objectives_map, training, shapes, estimates, indices, neighbours),
     claims=CLAIMS,
     decide=verdicts,
+    headlines={"layer_similarity": {"cka": 0.01, "simplex": 0.01}, "invariance": {"views": 0.01}},
     measures=measures,
     check=check,
 )

@@ -27,6 +27,12 @@ STUDY = Study(
     ),
     claims=CLAIMS,
     decide=verdicts,
+    headlines={
+        "fine_tuning": {"accuracy": 0.02},
+        "flat": {"rise": 0.1},
+        "trajectories": {"progress": 0.02},
+        "robustness": {"fgsm": 0.02},
+    },
     measures=measures,
     check=check,
 )

@@ -28,6 +28,7 @@ STUDY = Study(
     ),
     claims=CLAIMS,
     decide=verdicts,
+    headlines={"representations": {"accuracy": 0.01, "kurtosis": 0.1}, "features": {"sensitivity": 0.02}},
     measures=measures,
     check=check,
 )

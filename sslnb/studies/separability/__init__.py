@@ -16,6 +16,10 @@ STUDY = Study(
     steps=(pretraining, probes, separation, audit, probe_choice, attacked),
     claims=CLAIMS,
     decide=verdicts,
+    headlines={
+        "probes": {"accuracy": 0.01, "knn": 0.01},
+        "separation": {"mean_margin": 0.05, "norm_auc": 0.01, "effective": 0.01},
+    },
     measures=measures,
     check=check,
     published=True,
