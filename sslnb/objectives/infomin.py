@@ -45,6 +45,7 @@ class InfoMinColor(CMC):
     """CMC between luma and colour differences."""
 
     name, label = "infomin_color", "InfoMin (colour)"
+    colour = "#9B6A3B"
     reference = "tian2020infomin"
     compares = "the luma of an image with its colour differences, against those of other images"
 

@@ -12,6 +12,7 @@ from scipy.cluster import hierarchy
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
+from sslnb.report import styles
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
 from sslnb.studies.cka.maps import across, between_seeds, lag, own, parities, stage
 from sslnb.studies.cka.parameters import SUPERVISED
@@ -89,11 +90,11 @@ def between(result: Result) -> Figure:
     return figure
 
 
-def _band(ax: Axes, x: Sequence, values: np.ndarray, m: int, text: str) -> None:
+def _band(ax: Axes, x: Sequence, values: np.ndarray, method: str) -> None:
     """Mean over the first axis of values [P,n], and their range, in the look of a method."""
     mean, low, high = mean_spread(values)
-    colour = COLOURS[m % len(COLOURS)]
-    ax.plot(x, mean, color=colour, marker=MARKERS[m % len(MARKERS)], markersize=4, label=text)
+    colour = styles.colour(method)
+    ax.plot(x, mean, color=colour, marker=styles.marker(method), markersize=4, label=label(method))
     ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
@@ -106,7 +107,7 @@ def lags(result: Result) -> Figure:
     for ax, which, title in zip(axes[0], (odd, even), PARITY_LABELS[1:], strict=True):
         depth = np.arange(len(which))
         for m, method in enumerate(methods[1:], 1):
-            _band(ax, depth, lag(across(data.cka.values, m), which), m, label(method))
+            _band(ax, depth, lag(across(data.cka.values, m), which), method)
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.set_title(title)
         ax.set_xticks(depth, [layers[i].removesuffix(".residual").removeprefix("layer") for i in which], fontsize=7)
@@ -129,12 +130,12 @@ def bounds(result: Result) -> Figure:
         centre = values[0, 0, m, min(1, values.shape[1] - 1)].diagonal()
         # Resampled minibatches need not contain the value itself where it is at its bound.
         ends = np.clip(centre - low, 0, None), np.clip(high - centre, 0, None)
-        style = {"fmt": MARKERS[m % len(MARKERS)], "color": COLOURS[m % len(COLOURS)], "markersize": 4, "capsize": 2}
+        style = {"fmt": styles.marker(methods[m]), "color": styles.colour(methods[m]), "markersize": 4, "capsize": 2}
         ax.errorbar(depth, centre, ends, **style, label="supervised against self-supervised, 95 %")
         ax.plot(
             depth,
             between_seeds(values, 0).mean(0).diagonal(),
-            color=COLOURS[0],
+            color=styles.colour("supervised"),
             linewidth=1,
             label="supervised, another seed",
         )
@@ -152,7 +153,7 @@ def groups(result: Result) -> Figure:
     figure, axes = panels(2, height=2.7, sharey=True)
     for ax, values, title in zip(axes[0], (views, simplex), ("two augmented views", "one-hot labels"), strict=True):
         for m, method in enumerate(values.objective.values):
-            _band(ax, list(values.group.values), values[m].values, m, label(method))
+            _band(ax, list(values.group.values), values[m].values, method)
         ax.set_title(title)
         ax.tick_params(axis="x", labelsize=7)
     axes[0, 0].set_ylabel("CKA")

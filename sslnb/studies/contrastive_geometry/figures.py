@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
+from sslnb.report import styles
+from sslnb.report.panels import COLOURS, PAGE, annotated, legend, mean_spread, panels
 from sslnb.studies.contrastive_geometry.claims import area
 
 SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
@@ -47,16 +48,10 @@ def of_method(values: xr.DataArray, method: str) -> np.ndarray:
     return values.transpose("run", ...).values[values.objective.values == method]
 
 
-def _look(result: Result, method: str) -> tuple[str, str]:
-    """Colour and marker of a method; colours come again with other markers."""
-    i, n = all_methods(result).index(method), len(COLOURS)
-    return COLOURS[i % n], MARKERS[(i + i // n) % n]
-
-
 def _bands(ax: Axes, result: Result, x: object, values: xr.DataArray, scale: float = 1.0) -> None:
     """Mean and range over seeds of values over runs and one more dimension, a line per compared method."""
     for method in compared_methods(result):
-        colour, _ = _look(result, method)
+        colour = styles.colour(method)
         mean, low, high = (scale * part for part in mean_spread(of_method(values, method)))
         ax.plot(x, mean, color=colour, label=label(method), linewidth=1.3)
         ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -97,7 +92,7 @@ def _trace(ax: Axes, result: Result, coordinates: np.ndarray, tasks: int = 1) ->
     epochs, methods = result.data["fine_tuning"].sizes["epoch"], result.data["embeddings"].objective.values
     paths = coordinates[:-2].reshape(len(methods), tasks, epochs, -1)
     for method in compared_methods(result):
-        colour, _ = _look(result, method)
+        colour = styles.colour(method)
         for path in paths[methods == method].reshape(-1, epochs, coordinates.shape[1]):
             ax.plot(path[:, 0], path[:, 1], "-", color=colour, linewidth=0.8, alpha=0.8)
             ax.plot(path[-1, 0], path[-1, 1], ".", color=colour, markersize=5)
@@ -106,7 +101,7 @@ def _trace(ax: Axes, result: Result, coordinates: np.ndarray, tasks: int = 1) ->
 
 
 def _methods_legend(figure: Figure, result: Result) -> None:
-    handles = [Line2D([], [], color=_look(result, m)[0], label=label(m)) for m in compared_methods(result)]
+    handles = [Line2D([], [], color=styles.colour(m), label=label(m)) for m in compared_methods(result)]
     handles += [Line2D([], [], marker=m, color=c, linestyle="none", label=name) for name, m, c in POINTS]
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
 
@@ -230,7 +225,7 @@ def along_pretraining(result: Result) -> Figure:
     methods = data.objective.values
     paths = points[:-2].reshape(len(methods), len(at), -1)
     for method in dict.fromkeys(methods):
-        colour, marker = _look(result, method)
+        colour, marker = styles.colour(method), styles.marker(method)
         mean, low, high = mean_spread(data.progress.values[methods == method])
         axes[0, 0].plot(at, mean, color=colour, marker=marker, markersize=3.5, linewidth=1, label=label(method))
         axes[0, 0].fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -258,7 +253,7 @@ def all_runs(result: Result) -> Figure:
         (axes[0, 1], robust, "mean accuracy under FGSM in %"),
     ):
         for method in all_methods(result):
-            colour, marker = _look(result, method)
+            colour, marker = styles.colour(method), styles.marker(method)
             x, y = of_method(accuracy, method), of_method(values, method)
             ax.plot(x, y, marker, color=colour, markersize=5, label=label(method))
         ax.set_xlabel("validation accuracy in %")

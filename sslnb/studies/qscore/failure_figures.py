@@ -91,7 +91,7 @@ def _dots(ax: Axes, data: xr.Dataset, learned: np.ndarray) -> None:
     """Values of the objectives that learned, over them their mean with its interval."""
     y = np.arange(data.sizes["predictor"])
     for m in learned:
-        style = look(int(m)) | {"linestyle": "none", "label": label(str(data.objective.values[m]))}
+        style = look(name := str(data.objective.values[m])) | {"linestyle": "none", "label": label(name)}
         ax.plot(100 * data.of_objectives.isel(objective=int(m)).values, y, markersize=4, alpha=0.7, **style)
     mean, low, high = (100 * data.pooled.sel(statistic=name).values for name in ("mean", "low", "high"))
     ax.errorbar(mean, y, xerr=(mean - low, high - mean), fmt="|", color="black", markersize=9, capsize=2, zorder=3)

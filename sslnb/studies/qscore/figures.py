@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sslnb.core.labels import label, short
 from sslnb.core.result import Result
+from sslnb.report import styles
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, nothing, panels, sentence
 
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
@@ -23,10 +24,9 @@ STAGE_LABELS = {"before": "before", "plain": "plain steps", "lasso": "lasso", "q
 HEAT = 0.6  # opacity of a heatmap on its image
 
 
-def look(m: int) -> dict[str, object]:
-    """Colour, marker and line of a method: colours come again with another line."""
-    n = len(COLOURS)
-    return {"color": COLOURS[m % n], "marker": MARKERS[m % n], "linestyle": "-" if m < n else "--"}
+def look(method: str) -> dict[str, object]:
+    """Colour and marker of a method."""
+    return {"color": styles.colour(method), "marker": styles.marker(method)}
 
 
 def measured(values: xr.DataArray) -> list[tuple[int, str]]:
@@ -65,7 +65,7 @@ def magnitudes(result: Result) -> Figure:
     density = result.data["representations"].magnitudes
     centres = (np.arange(density.sizes["bin"]) + 0.5) / density.sizes["bin"]
     for m, method in measured(density):
-        style = look(m) | {"marker": None, "label": label(method)}
+        style = look(method) | {"marker": None, "label": label(method)}
         axes[0, 0].plot(centres, 100 * density.values[m], linewidth=1.4, **style)
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_xlabel("activation / greatest of its sample")
@@ -82,7 +82,7 @@ def rates(result: Result) -> Figure:
     for m, method in measured(values):
         rate = np.sort(values.values[m])
         rate = rate[np.isfinite(rate)]
-        style = look(m) | {"marker": None, "label": label(method)}
+        style = look(method) | {"marker": None, "label": label(method)}
         ax.plot(np.linspace(0, 100, len(rate)), rate, linewidth=1.4, **style)
     ax.axvspan(attrs["low"], attrs["high"], color="0.85", zorder=0)
     ax.set_xlabel("features in ascending order of their rate, percentile")
@@ -242,9 +242,9 @@ def curves(result: Result) -> Figure:
     figure, axes = panels(2, height=3.2)
     lines = first_set(result, "predict", "curves")
     x = lines.x.values
-    for m, method in measured(lines):
+    for _, method in measured(lines):
         for ax, kind in zip(axes[0], lines.curve.values, strict=True):
-            style = look(m) | {"marker": None, "label": label(method)}
+            style = look(method) | {"marker": None, "label": label(method)}
             ax.plot(x[1:], mean_spread(lines.sel(objective=method, curve=kind).values)[0][1:], linewidth=1.2, **style)
     axes[0, 0].plot((0, 1), (0, 1), color="0.6", linestyle=":", linewidth=1)
     axes[0, 0].set(xlabel="false positive rate", ylabel="true positive rate")

@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike
 
 from sslnb.core.labels import NORM_LABELS, label, short
 from sslnb.core.result import Result
+from sslnb.report import styles
 from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels, sentence
 from sslnb.studies.separability.claims import compared
 
 
 def _objectives(result: Result) -> list[tuple[str, str, str, str]]:
     """Name, label, colour and marker of each objective."""
-    names, n = result.data["pretraining"].objective.values, len(COLOURS)  # then colours come again, with other markers
-    return [(name, label(name), COLOURS[m % n], MARKERS[(m + m // n) % n]) for m, name in enumerate(names)]
+    names = result.data["pretraining"].objective.values
+    return [(name, label(name), styles.colour(name), styles.marker(name)) for name in names]
 
 
 def worked_example(
@@ -192,9 +193,9 @@ def margin_explorer(margins: Sequence[np.ndarray], names: Sequence[str], budget:
     pooled = np.concatenate([m[np.isfinite(m)] for m in margins] or [np.zeros(1)])
     top = max(np.quantile(pooled, 0.995), budget) if len(pooled) else 1.0
     edges = np.linspace(0, top * 1.02, 61)
-    for ax, name, margin, colour in zip(axes[:, 0], names, margins, COLOURS, strict=False):
+    for ax, name, margin in zip(axes[:, 0], names, margins, strict=True):
         right = margin[np.isfinite(margin)]
-        _, _, bars = ax.hist(right, edges, color=colour, alpha=0.85)
+        _, _, bars = ax.hist(right, edges, color=styles.colour(name), alpha=0.85)
         for bar, edge in zip(bars, edges, strict=False):
             bar.set_alpha(0.25 if edge < budget else 0.85)
         share = 100 * float((right > budget).sum()) / max(1, len(margin))

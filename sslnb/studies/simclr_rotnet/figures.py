@@ -8,6 +8,7 @@ from matplotlib.ticker import NullLocator
 
 from sslnb.core.labels import brief, label
 from sslnb.core.result import Result
+from sslnb.report import styles
 from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}
@@ -15,7 +16,6 @@ UNIT_LABELS = {"normalised": "normalised units", "pixel": "255ths of the pixel r
 REFERENCE_LABELS = {"pixels": "raw pixels", "untrained": "random weights", "encoder": "given encoder"}
 REFERENCE_STYLES = {"pixels": "--", "untrained": ":", "encoder": "-."}
 STYLES = ("-", "--", ":", "-.")
-METHODS = ("simclr", "rotnet", "supervised", "encoder")  # each has the same colour in every figure
 
 
 def top1(values: xr.DataArray) -> xr.DataArray:
@@ -32,8 +32,7 @@ def _band(ax: Axes, x: object, values: xr.DataArray, colour: object, style: str,
 
 def _look(method: str, line: int = 0) -> tuple[str, str, str]:
     """Colour, line style and marker of a method."""
-    m = METHODS.index(method)
-    return COLOURS[m], STYLES[line % len(STYLES)], MARKERS[m]
+    return styles.colour(method), STYLES[line % len(STYLES)], styles.marker(method)
 
 
 def _doublings(ax: Axes, values: np.ndarray, name: str) -> None:

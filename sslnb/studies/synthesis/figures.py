@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from sslnb.core.labels import CONTROLS, label
 from sslnb.core.result import Result
+from sslnb.report import styles
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated
 from sslnb.studies.measures import MEASURES, turned_means
 
@@ -122,8 +123,7 @@ def embedding(result: Result) -> Figure:
     start = owner == "untrained"
     for name in dict.fromkeys(owner[~start]):
         ours = owner == name
-        colour = COLOURS[coloured.index(name)] if name in coloured else "#999999"
-        marker = MARKERS[coloured.index(name)] if name in coloured else "."
+        colour, marker = (styles.colour(name), styles.marker(name)) if name in coloured else ("#999999", ".")
         along = np.flatnonzero(ours & (step >= 0))
         if len(along):
             along = along[step[along].argsort()]
