@@ -1,10 +1,10 @@
-# make book · make test · make lab · make lint · make clean
+# make book · make pdf · make test · make lab · make lint · make clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 TEST_READY := .venv/.test-ready
 
-.PHONY: book test lab lint format bench clean help
+.PHONY: book pdf test lab lint format bench clean help
 
 help:   ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ $(TEST_READY): tests/requirements.txt $(READY)
 
 book: $(READY)   ## run the studies on embedded data and build the site; prints where to open it
 	$(BIN)/sslnb book
+
+pdf: book   ## the whole book as one PDF; needs Chromium
+	$(BIN)/sslnb pdf _build/sslnb.pdf
 
 test: $(TEST_READY)   ## all tests; those that need real data or a browser say why they skip
 	$(BIN)/python -m pytest -rs --numprocesses auto --dist loadfile

@@ -17,7 +17,7 @@ import yaml
 from click.core import ParameterSource
 
 from sslnb import data, studies
-from sslnb.book import mail, runner, verify
+from sslnb.book import mail, pdf, runner, verify
 from sslnb.book.sweep import sweep as sweep_study
 from sslnb.core import distributed, files
 from sslnb.core.checks import expect, expect_known
@@ -318,6 +318,15 @@ def _verified(one: verify.Comparison) -> str:
 def book(force: bool) -> None:
     """Execute what is stale and build the site."""
     print(f"open {runner.book(runner.find_root(), force=force)}")
+
+
+@sslnb.command("pdf")
+@click.argument("target", type=Path, default=Path("sslnb.pdf"))
+def pdf_command(target: Path) -> None:
+    """Print the built site into one PDF with Chromium."""
+    expect(not target.is_dir(), "target", "a file to write", f"the folder {target}")
+    files.expect_writable(target.parent, "target")
+    print(f"open {pdf.pdf(runner.find_root(), target)}")
 
 
 @sslnb.group()

@@ -55,7 +55,8 @@ def execute(
 ) -> Path:
     """Convert a MyST text notebook, execute it with papermill, and write it to ``target`` once it is whole.
 
-    The injected parameters stay in the file but are tagged away from the rendered page; names of figures are prefixed
+    Code is folded on the rendered page, and cells of parameters are tagged away from it. Cells with the tag
+    ``published`` are about the published results, and left out of other runs. Names of figures are prefixed
     with ``label``, since a book holds the same notebook once per edition; a ``banner`` tells a rerun from what is
     published, and its title says so. ``ValueError`` names a failing cell, and the
     file that its traceback is in.
@@ -65,6 +66,8 @@ def execute(
     import papermill
 
     notebook = jupytext.read(source)
+    if parameters.get("profile") != "published":  # statements about results are about the published ones
+        notebook.cells = [cell for cell in notebook.cells if "published" not in cell.metadata.get("tags", [])]
     target.parent.mkdir(parents=True, exist_ok=True)
     failed = target.with_suffix(".failed.ipynb")
     with atomic(target) as partial:
@@ -116,10 +119,19 @@ def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
         cell.metadata.pop("papermill", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = ["injected-parameters", "remove-cell"]
+            cell.metadata["tags"] = _folded(cell.metadata.get("tags", []))
     if label:
         _relabel(notebook, label)
+
+
+def _folded(tags: Sequence[str]) -> list[str]:
+    """Tags under which a page shows prose and outputs, and code when asked; parameters it shows as those that ran."""
+    if {"parameters", "injected-parameters"} & set(tags):
+        return [*tags, "remove-cell"]
+    if "hide-output" in tags and "remove-input" not in tags:
+        return ["hide-cell" if tag == "hide-output" else tag for tag in tags]
+    shown = not {"remove-cell", "remove-input", "hide-input", "hide-cell"} & set(tags)
+    return [*tags, "hide-input"] if shown else list(tags)
 
 
 def _announce(notebook: typing.Any, banner: str) -> None:

@@ -57,7 +57,7 @@ def build(root: Path | str, *, force: bool = False) -> Path:
 
 def check_pages(root: Path) -> None:
     """Refuse with ``SiteError`` unless every page of ``_toc.yml`` exists, the notebooks executed to their end."""
-    for name in _entries(yaml.safe_load((root / "_toc.yml").read_text())):
+    for name in entries(yaml.safe_load((root / "_toc.yml").read_text())):
         sources = [path for path in (root / f"{name}.md", root / f"{name}.ipynb") if path.is_file()]
         if not sources:
             expected = f"{name}.ipynb, which `sslnb book` executes" if "_executed" in name else f"{name}.md"
@@ -84,17 +84,17 @@ def provide_assets(root: Path) -> Path:
     return target
 
 
-def _entries(toc: object) -> Iterator[str]:
+def entries(toc: object) -> Iterator[str]:
     """Every page named anywhere in a table of contents."""
     if isinstance(toc, list):
         for item in toc:
-            yield from _entries(item)
+            yield from entries(item)
     elif isinstance(toc, dict):
         for key, value in toc.items():
             if key in ("root", "file"):
                 yield value
             else:
-                yield from _entries(value)
+                yield from entries(value)
 
 
 def _check_notebook(path: Path, name: Path) -> None:

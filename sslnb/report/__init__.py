@@ -2,16 +2,18 @@
 
 from sslnb.report.mosaic import mosaic, photograph
 from sslnb.report.tables import table
-from sslnb.report.verdicts import glue_verdicts, learned, notes, origin, parts, verdicts
+from sslnb.report.verdicts import glue_verdicts, holds, learned, notes, origin, parts, ran, verdicts
 
 __all__ = [
     "glue_verdicts",
+    "holds",
     "learned",
     "mosaic",
     "notes",
     "origin",
     "parts",
     "photograph",
+    "ran",
     "table",
     "verdicts",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from IPython.display import Markdown
 
+from sslnb.core.checks import expect
 from sslnb.core.claims import Claim
 from sslnb.core.labels import label
 from sslnb.core.result import Result
@@ -71,6 +72,28 @@ def notes(result: Result) -> Markdown | None:
     """What has to be known before a result is read; None, which shows nothing, where there is nothing to say."""
     said = result.facts.get("notes", [])
     return Markdown("\n\n".join(f"> {note}" for note in said)) if said else None
+
+
+def ran(result: Result) -> Markdown:
+    """The parameters that a result was made with, by their names."""
+    rows = [(f"`{name}`", _value(value)) for name, value in result.facts["parameters"].items()]
+    return table(("parameter", "value"), rows)
+
+
+def _value(value: object) -> str:
+    """A parameter as the command line takes it."""
+    if value is None:
+        return "none given"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def holds(statement: str, *conditions: bool) -> None:
+    """Stop the build where the text says of a result what it does not support.
+
+    ``ValueError`` names the ``statement``, as the text has it, unless every condition is true.
+    """
+    failed = [i + 1 for i, condition in enumerate(conditions) if not bool(condition)]
+    expect(bool(conditions) and not failed, "statement", repr(statement), f"a result against it (condition {failed})")
 
 
 def origin(result: Result) -> Markdown:

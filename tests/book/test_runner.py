@@ -108,3 +108,61 @@ def test_ctrl_c_amid_a_cell_is_one_line_and_leaves_no_half_notebook(tmp_path) ->
     assert process.returncode == cli.INTERRUPTED
     assert error.split("\n") == ["", "sslnb: interrupted; the same command goes on from what is kept", ""]
     assert not list((tmp_path / "out").iterdir())
+
+
+EDITIONS_PAGE = """---
+kernelspec: {name: python3, display_name: Python 3, language: python}
+---
+# A page
+
+```{code-cell}
+:tags: [parameters]
+profile = "quick"
+```
+
++++ {"tags": ["published"]}
+
+Margins are twice as large.
+
+```{code-cell}
+:tags: [published, remove-cell]
+raise ValueError("statement: expected 'twice as large', got a result against it")
+```
+
+```{code-cell}
+print("shown")
+```
+
+```{code-cell}
+:tags: [hide-output]
+print("evidence")
+```
+"""
+
+
+def test_statements_about_published_results_are_guarded_there_and_left_out_of_other_runs(tmp_path) -> None:
+    source = tmp_path / "page.md"
+    source.write_text(EDITIONS_PAGE)
+    notebook = nbformat.read(runner.execute(source, tmp_path / "page.ipynb", {"profile": "quick"}), as_version=4)
+    assert "twice" not in "".join(cell.source for cell in notebook.cells)
+    with pytest.raises(ValueError, match=r"page\.md, cell 3: ValueError: statement: expected 'twice as large'"):
+        runner.execute(source, tmp_path / "published.ipynb", {"profile": "published"})
+    assert not (tmp_path / "published.ipynb").exists()
+
+
+def test_code_is_folded_and_parameters_are_not_shown(tmp_path) -> None:
+    (tmp_path / "page.md").write_text(EDITIONS_PAGE)
+    notebook = nbformat.read(runner.execute(tmp_path / "page.md", tmp_path / "page.ipynb", {}), as_version=4)
+    tags = {cell.source: cell.metadata.tags for cell in notebook.cells if cell.cell_type == "code"}
+    assert tags['profile = "quick"'] == ["parameters", "remove-cell"]
+    assert tags['print("shown")'] == ["hide-input"] and tags['print("evidence")'] == ["hide-cell"]
+
+
+def test_a_rerun_says_so_in_its_title_and_in_a_banner(tmp_path) -> None:
+    (tmp_path / "page.md").write_text(EDITIONS_PAGE)
+    banner = runner.BANNER.format(study="cka")
+    notebook = nbformat.read(
+        runner.execute(tmp_path / "page.md", tmp_path / "page.ipynb", {}, banner=banner), as_version=4
+    )
+    first = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert first.startswith("# Rerun: A page\n\n```{admonition} A rerun\n") and "{doc}`../published/cka`" in first

@@ -1,0 +1,21 @@
+"""What pages say of a result: the parameters that ran, and statements that stop the build when it does not hold."""
+
+import pytest
+
+from sslnb import report
+from sslnb.core.result import Result
+
+
+def test_a_statement_that_its_result_does_not_support_stops_the_build() -> None:
+    report.holds("margins are smaller", 1 < 2, True)
+    with pytest.raises(ValueError, match=r"statement: expected 'margins are smaller', got .* \(condition \[2\]\)"):
+        report.holds("margins are smaller", True, 2 < 1)
+    with pytest.raises(ValueError, match="statement"):
+        report.holds("nothing is checked")
+
+
+def test_the_parameters_that_ran_are_listed_as_the_command_line_takes_them() -> None:
+    facts = {"parameters": {"profile": "small", "datasets": ["cifar10", "stl10"], "encoder": None, "probe_epochs": 30}}
+    said = report.ran(Result("separability", {}, facts)).data
+    assert "| `datasets` | cifar10, stl10 |" in said and "| `encoder` | none given |" in said
+    assert "| `probe_epochs` | 30 |" in said
