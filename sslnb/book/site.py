@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,12 @@ TOOLS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphin
 # This interpreter's Jupyter Book, whatever is on the path; it colours its output even into a file unless told not to.
 JUPYTER_BOOK = "from sphinx.util.console import nocolor; nocolor(); from jupyter_book.cli.main import main; main()"
 STEPS = ("-W", "--keep-going", "-n", "--all")  # without them a page with an error in it is published with status 0
+# What the theme's pages have that readers are better without.
+MENDED = (
+    # 1.5 MB of icons, which its style sheets draw as well from a font that pages load anyway.
+    (r"<script[^>]*fontawesome\.js[^>]*></script>|<link[^>]*fontawesome\.js[^>]*>", ""),
+    (r'<div role="list" class="citation-list">', '<div class="citation-list">'),  # whose children are no list items
+)
 ROOT_FILES = ("_config.yml", "_toc.yml", "package.json", "package-lock.json")
 
 
@@ -156,6 +163,11 @@ def _render(root: Path, folder: Path) -> Path:
     pages = folder / "_build" / "html"
     if status or not (pages / "index.html").is_file():
         raise SiteError(f"jupyter-book: expected status 0, got {status}; from {log}:\n{_complaints(log)}")
+    for page in pages.rglob("*.html"):
+        text = page.read_text()
+        for pattern, instead in MENDED:
+            text = re.sub(pattern, instead, text)
+        page.write_text(text)
     return pages
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 import sslnb.book.pages
 from sslnb import data
@@ -403,3 +404,42 @@ def test_without_scripts_an_explorer_is_a_picture_with_its_data(browser: "Browse
     assert saved.value.suggested_filename == "bars.csv"
     assert saved.value.path().read_text().splitlines()[:2] == ["kind,height,length", "0,0,0"]
     page.context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 390)])
+def test_no_page_breaks_a_serious_rule_of_accessibility(
+    browser: "Browser", pages: Path, theme: str, width: int
+) -> None:
+    axe, found = Axe(), {}
+    for address in _addresses(pages):
+        with _Visit(browser, address, theme) as visit:
+            visit.page.set_viewport_size({"width": width, "height": 900})
+            for one in axe.run(visit.page).response["violations"]:
+                if one["impact"] in ("serious", "critical"):
+                    found.setdefault(one["id"], []).append((Path(address).name, one["nodes"][0]["html"][:120]))
+    assert found == {}
+
+
+@pytest.mark.browser
+def test_nothing_is_cut_off_on_a_telephone(browser: "Browser", pages: Path) -> None:
+    """The page itself never scrolls sideways; a wide table does, in a region of its own."""
+    for address in _addresses(pages):
+        with _Visit(browser, address) as visit:
+            visit.page.set_viewport_size({"width": 390, "height": 800})
+            visit.page.wait_for_timeout(200)
+            wide = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
+            assert visit.page.evaluate(wide) <= 0, address
+
+
+@pytest.mark.browser
+def test_pages_are_light(browser: "Browser", pages: Path, served: str) -> None:
+    """Under 3 MB and 45 requests, by what comes over http."""
+    for address in _addresses(pages, served):
+        seen: list[int] = []
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.on("response", lambda one, seen=seen: seen.append(len(one.body()) if one.ok else 0))
+        page.goto(address, wait_until="load")
+        page.evaluate(SETTLED)
+        assert sum(seen) < 3e6 and len(seen) < 45, f"{address}: {sum(seen) / 1e6:.2f} MB, {len(seen)} requests"
+        page.context.close()
