@@ -79,8 +79,9 @@ def rows(folder: Path) -> list[Row]:
 def _of(name: str, folder: Path) -> Iterator[Row]:
     study, result = studies.get(name), Result.load(folder / name)
     p = result.facts["parameters"]
-    sets = p.get("datasets") or [p.get("dataset", "")]
-    scale = f"pool {p.get('pool')}, {', '.join([sets] if isinstance(sets, str) else sets)}"
+    named = p.get(study.parameters.IMAGES) or []  # without any, the images that the pool learned from
+    sets = [named] if isinstance(named, str) else named
+    scale = f"pool {p['pool']}" + (f", {', '.join(sets)}" if sets else "")
     verdicts = result.facts.get("verdicts") or [dataclasses.asdict(v) for v in study.decide(result.data)]
     for verdict in verdicts:
         yield Row(name, study.title, study.claims[verdict["claim"]], verdict, scale)
