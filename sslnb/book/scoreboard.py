@@ -81,7 +81,8 @@ def _of(name: str, folder: Path) -> Iterator[Row]:
     p = result.facts["parameters"]
     named = p.get(study.parameters.IMAGES) or []  # without any, the images that the pool learned from
     sets = [named] if isinstance(named, str) else named
-    scale = f"pool {p['pool']}" + (f", {', '.join(sets)}" if sets else "")
+    whose = f"pool {p['pool']}" if "pool" in p else "encoders of the study's own"  # of results before there was a pool
+    scale = whose + (f", {', '.join(sets)}" if sets else "")
     verdicts = result.facts.get("verdicts") or [dataclasses.asdict(v) for v in study.decide(result.data)]
     for verdict in verdicts:
         yield Row(name, study.title, study.claims[verdict["claim"]], verdict, scale)
