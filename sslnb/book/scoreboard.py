@@ -15,7 +15,6 @@ from IPython.display import HTML, Markdown
 from sslnb import studies
 from sslnb.core.claims import Claim, Kind
 from sslnb.core.result import Result
-from sslnb.report.tables import table
 from sslnb.report.verdicts import estimate
 
 FROZEN = "54a3637"  # the last commit that could change what decides a claim, before test images of `small` were used
@@ -122,19 +121,19 @@ def _frame(every: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
-def beside(recorded: Path, rerun: Path) -> Markdown:
+def beside(recorded: Path, rerun: Path) -> HTML:
     """Each claim as recorded and as this build's rerun decides it; they can agree where both could test it."""
     again = {row.claim.id: row for row in rows(rerun)}
-    lines = []
-    for row in rows(recorded):
-        other = again.get(row.claim.id)
-        kinds = [str(row.verdict["kind"]), str(other.verdict["kind"]) if other else "–"]
-        tested = other is not None and str(Kind.NOT_TESTED) not in kinds
-        agree = {True: "yes", False: "no"}[kinds[0] == kinds[1]] if tested else ""
-        cells = (kinds[0], row.said, kinds[1], other.said if other else "–", agree)
-        lines.append((f"[{row.claim.id}]({row.href()})", row.claim.statement, *cells))
-    head = ("", "claim", "published", "estimate", "this build", "estimate", "same verdict")
-    return table(head, lines)
+    pairs = [(row, again.get(row.claim.id)) for row in rows(recorded)]
+    return HTML(TEMPLATES.get_template("beside.html").render(rows=[(*pair, _agreement(*pair)) for pair in pairs]))
+
+
+def _agreement(row: Row, other: Row | None) -> str:
+    """Whether both verdicts are the same; empty where one of them could not be reached."""
+    kinds = [str(one.verdict["kind"]) for one in (row, other) if one is not None]
+    if len(kinds) < 2 or str(Kind.NOT_TESTED) in kinds:
+        return ""
+    return "yes" if kinds[0] == kinds[1] else "no"
 
 
 def since_frozen(root: Path) -> Markdown:
