@@ -119,15 +119,19 @@ def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
         cell.metadata.pop("papermill", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-            cell.metadata["tags"] = _folded(cell.metadata.get("tags", []))
+            cell.metadata["tags"] = _folded(cell.metadata.get("tags", []), bool(cell.outputs))
     if label:
         _relabel(notebook, label)
 
 
-def _folded(tags: Sequence[str]) -> list[str]:
-    """Tags under which a page shows prose and outputs, and code when asked; parameters it shows as those that ran."""
-    if {"parameters", "injected-parameters"} & set(tags):
-        return [*tags, "remove-cell"]
+def _folded(tags: Sequence[str], outputs: bool) -> list[str]:
+    """Tags under which a page shows prose and outputs, and their code when asked.
+
+    Parameters it shows as those that ran; code without an output stays in the notebook.
+    """
+    silent = "remove-output" in tags or not outputs
+    if silent or {"parameters", "injected-parameters"} & set(tags):
+        return [*(tag for tag in tags if tag != "remove-output"), "remove-cell"]
     if "hide-output" in tags and "remove-input" not in tags:
         return ["hide-cell" if tag == "hide-output" else tag for tag in tags]
     shown = not {"remove-cell", "remove-input", "hide-input", "hide-cell"} & set(tags)

@@ -20,8 +20,8 @@ def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
         note = f" ({verdict['note']})" if verdict["note"] else ""
         units = f"{verdict['units']} {claim.unit}s"
         cells = (claim.statement, claim.effect, estimate(verdict), f"{claim.sei:.3g}", units)
-        rows.append((claim.id, *cells, f"**{verdict['kind']}**{note}"))
-    return table(("", "claim", "effect", "estimate [95 % interval]", "smallest of interest", "n", "verdict"), rows)
+        rows.append((claim.id, f"**{verdict['kind']}**{note}", *cells))  # the verdict first: a telephone shows little
+    return table(("", "verdict", "claim", "effect", "estimate [95 % interval]", "smallest of interest", "n"), rows)
 
 
 def estimate(verdict: Mapping) -> str:

@@ -11,7 +11,7 @@ if typing.TYPE_CHECKING:
     from sslnb.studies.presets import Parameters
 from sslnb.studies.study import Study
 
-CHAPTERS = ("separability", "simclr_rotnet", "qscore", "cka", "contrastive_geometry")  # in the book's order
+CHAPTERS = ("separability", "qscore", "simclr_rotnet", "cka", "contrastive_geometry")  # in the book's order
 POOL = "objectives"  # the page that shows what all chapters measure; first among the reruns
 JOINED = "synthesis"  # joins the Results of the others, and runs after them
 CARD = "report_card"  # of an encoder, by `sslnb report`; the book shows an example
