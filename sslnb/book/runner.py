@@ -19,6 +19,7 @@ from sslnb.core.provenance import command
 from sslnb.data import catalogue
 from sslnb.pool import train as pool_training
 from sslnb.pool.scales import QUICK_POOLS
+from sslnb.report.pictures import light
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 # The book's own pages with code in them, executed last: they report on the rest.
@@ -119,6 +120,9 @@ def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
         cell.metadata.pop("papermill", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    output.data["image/png"] = light(output.data["image/png"])
             cell.metadata["tags"] = _folded(cell.metadata.get("tags", []), bool(cell.outputs))
     if label:
         _relabel(notebook, label)

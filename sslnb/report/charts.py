@@ -19,6 +19,7 @@ from PIL import Image
 
 from sslnb.core.labels import label
 from sslnb.report.panels import COLOURS
+from sslnb.report.pictures import light
 from sslnb.report.styles import colour
 
 VEGA_LITE = alt.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]  # as vl_convert counts versions: 6.4
@@ -56,7 +57,8 @@ class Explorer:
         """The part of a page: controls, chart, a picture until scripts run, and the data as links to CSV."""
         written = self.chart.to_json()
         spec = vl_convert.vegalite_to_vega(written, vl_version=VEGA_LITE)
-        picture = _light(vl_convert.vegalite_to_png(written, vl_version=VEGA_LITE))
+        png = vl_convert.vegalite_to_png(written, vl_version=VEGA_LITE)
+        picture = light(base64.b64encode(png).decode())
         links = [_link(one["name"], one.pop("values")) for one in spec["data"] if isinstance(one.get("values"), str)]
         said, text = html.escape(self.described), json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
         return (
@@ -65,15 +67,6 @@ class Explorer:
             f'<div class="explorer-chart"><img src="data:image/png;base64,{picture}" alt="{said}"></div>'
             f'<p class="explorer-data">Data: {", ".join(links)}</p></div>'
         )
-
-
-def _light(picture: bytes) -> str:
-    """A PNG on white in 256 colours, a third of the size, as base64."""
-    whole = Image.open(io.BytesIO(picture)).convert("RGBA")
-    buffer = io.BytesIO()
-    flat = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
-    flat.quantize(256).save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _link(name: str, text: str) -> str:

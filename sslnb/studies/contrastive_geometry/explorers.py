@@ -177,10 +177,18 @@ def browse_cloud(result: Result) -> charts.Explorer:
     )
     bare = {"axis": None, "scale": alt.Scale(domain=[-1.1, 1.1])}
     place = {"x": alt.X("across:Q", **bare), "y": alt.Y("up:Q", **bare)}
-    models = _turned(alt.Chart(where)).transform_filter("datum.embedding == embedding")
+    named = alt.LookupData(charts.table("runs", _runs(result)), key="r", fields=["run", "method", "seed"])
+    models = (
+        _turned(alt.Chart(where))
+        .transform_lookup("r", from_=named)
+        .transform_calculate(
+            embedding=f"{[name for name, _, _ in clouds(result)]}[datum.cloud]", task=f"{tasks}[datum.t]"
+        )
+        .transform_filter("datum.embedding == embedding")
+    )
     groups = "by == 'task' ? datum.task : 'seed ' + datum.seed"
     tips = ["run:N", "task:N", "epoch:Q", alt.Tooltip("progress:Q", format=".3f")]
-    small = {"size": 9, "opacity": 0.8}
+    small = {"size": 9, "opacity": 0.8, "aria": False}  # thousands of them: the chosen one is told
     methods = list(dict.fromkeys(name for name, _ in runs(result)))
     by_method = (
         models.transform_filter("by == 'method'")
@@ -230,15 +238,20 @@ def _scaled(points: np.ndarray) -> np.ndarray:
 
 def _models(result: Result) -> pd.DataFrame:
     """A row for each model of each embedding."""
-    values, names, tasks, frames = progress(result), run_names(result), task_names(result), []
-    for name, points, own in clouds(result):
+    values, frames = progress(result), []
+    for cloud, (_, points, own) in enumerate(clouds(result)):
         r, t, e = places(result, own).T
         x, y, z = _scaled(points)[:-2].T
-        methods, seeds = zip(*(runs(result)[i] for i in r), strict=True)
-        facts = {"run": [names[i] for i in r], "task": [tasks[i] for i in t], "epoch": e, "progress": values[r, t, e]}
-        facts |= {"method": [label(method) for method in methods], "seed": seeds}
-        frames.append(pd.DataFrame({"embedding": name} | facts | {"x": x, "y": y, "z": z}))
+        facts = {"cloud": cloud, "r": r, "t": t, "epoch": e, "progress": values[r, t, e]}
+        frames.append(pd.DataFrame(facts | {"x": x, "y": y, "z": z}))
     return pd.concat(frames)
+
+
+def _runs(result: Result) -> pd.DataFrame:
+    """What each run is called, by its position: names in every row of the others would weigh half a megabyte."""
+    methods, seeds = zip(*runs(result), strict=True)
+    facts = {"run": run_names(result), "method": [label(method) for method in methods], "seed": seeds}
+    return pd.DataFrame({"r": range(len(seeds))} | facts)
 
 
 def _ends(result: Result) -> pd.DataFrame:
@@ -254,15 +267,14 @@ def _confusions(result: Result) -> alt.LayerChart:
     confusion = of_runs(result, "fine_tuning", "confusion")
     classes, tasks = result.data["fine_tuning"].class_name.values, task_names(result)
     k, rows = classes.shape[1], []
-    for r, run in enumerate(run_names(result)):
-        for t, task in enumerate(tasks):
-            for e, cells in enumerate(confusion[r, t]):
-                rows.append((run, task, e, " ".join(map(str, cells.ravel()))))
+    for r, t, e in np.ndindex(confusion.shape[:3]):
+        rows.append((r, t, e, " ".join(map(str, confusion[r, t, e].ravel()))))
     names = [(task, i, name) for task, own in zip(tasks, classes, strict=True) for i, name in enumerate(own)]
     lookup = alt.LookupData(charts.table("classes", _keyed(names)), key="key", fields=["class"])
     base = (
-        alt.Chart(charts.table("confusions", pd.DataFrame(rows, columns=["run", "task", "epoch", "counts"])))
-        .transform_filter("datum.run == run && datum.task == task && datum.epoch == epoch")
+        alt.Chart(charts.table("confusions", pd.DataFrame(rows, columns=["r", "t", "epoch", "counts"])))
+        .transform_filter(f"{run_names(result)}[datum.r] == run && {tasks}[datum.t] == task && datum.epoch == epoch")
+        .transform_calculate(task="task")
         .transform_calculate(count="split(datum.counts, ' ')", cell=f"sequence({k * k})")
         .transform_flatten(["count", "cell"])
         .transform_calculate(i=f"datum.task + '/' + floor(datum.cell / {k})", j=f"datum.task + '/' + datum.cell % {k}")
