@@ -165,9 +165,9 @@ def browse_cloud(result: Result) -> charts.Explorer:
     where = charts.table("models", _models(result))
     ends = charts.table("ends", _ends(result))
     names, tasks = run_names(result), task_names(result)
-    last = result.data["trajectories"].sizes["epoch"] - 1
+    shown, last = [name for name, _, _ in clouds(result)], result.data["trajectories"].sizes["epoch"] - 1
     controls = (
-        charts.choice("embedding", "embedding", [name for name, _, _ in clouds(result)]),
+        charts.choice("embedding", "embedding", shown),
         charts.choice("by", "colour by", COLOURINGS),
         charts.choice("run", "run", names),
         charts.choice("task", "task", tasks),
@@ -181,9 +181,7 @@ def browse_cloud(result: Result) -> charts.Explorer:
     models = (
         _turned(alt.Chart(where))
         .transform_lookup("r", from_=named)
-        .transform_calculate(
-            embedding=f"{[name for name, _, _ in clouds(result)]}[datum.cloud]", task=f"{tasks}[datum.t]"
-        )
+        .transform_calculate(embedding=f"{shown}[datum.cloud]", task=f"{tasks}[datum.t]")
         .transform_filter("datum.embedding == embedding")
     )
     groups = "by == 'task' ? datum.task : 'seed ' + datum.seed"
