@@ -28,8 +28,14 @@ pdf: book   ## the whole book as one PDF; needs Chromium
 test: $(TEST_READY)   ## all tests; those that need real data or a browser say why they skip
 	$(BIN)/python -m pytest -rs --numprocesses auto --dist loadfile
 
-lab: $(READY)   ## JupyterLab on the notebooks (right click, Open With, Notebook)
-	$(BIN)/jupyter lab --notebook-dir=.
+LAB_SETTINGS := .venv/share/jupyter/lab/settings/overrides.json
+
+$(LAB_SETTINGS): $(READY)
+	mkdir -p $(@D)
+	$(BIN)/jupytext-config --settings-file $@ set-default-viewer markdown
+
+lab: $(LAB_SETTINGS)   ## JupyterLab on the notebooks: a double click on a text notebook opens it as one
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/separability.md
 
 lint: $(TEST_READY)   ## ruff: rules and format; import-linter: layers
 	$(BIN)/ruff check .
