@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from sslnb import data
 from sslnb.core import device, files, provenance
 from sslnb.core.checks import expect
+from sslnb.core.labels import label
 from sslnb.data import catalogue
 from sslnb.data.images import ImageSet
 from sslnb.pool import store
@@ -151,6 +152,18 @@ def encoders_table(folder: Path | None = None) -> Markdown:
         rows.append((f"`{name}`", entry.data["name"], seen, *accuracy, hours, commit, entry.reason or ""))
     head = ("encoder", "images", "epochs", "linear, %", "kNN, %", "hours", "commit", "ended early")
     return table(head, rows) if rows else Markdown("No encoders ship with this copy.")
+
+
+def pilots_table(path: Path | None = None) -> Markdown:
+    """The short trainings by which each objective's settings were chosen, on validation images."""
+    path = store.export_root() / "pilots.json" if path is None else Path(path)
+    if not path.is_file():
+        return Markdown("No pilots are recorded in this copy.")
+    rows = []
+    for pilot in json.loads(path.read_text()):
+        accuracy = f"{100 * pilot['linear']:.1f}" if pilot["linear"] is not None else "–"
+        rows.append((label(pilot["objective"]), pilot["settings"], pilot["epochs"], accuracy, pilot["reason"] or ""))
+    return table(("objective", "settings", "epochs", "linear, %", "ended early"), rows)
 
 
 def energy(folder: Path | None = None) -> Markdown:
