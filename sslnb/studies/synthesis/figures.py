@@ -24,6 +24,11 @@ def _written(name: str, value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
 
 
+def _with_spread(name: str, value: float, spread: float) -> str:
+    """The value, with its deviation over seeds on a second line."""
+    return _written(name, value) + (f"\n± {_written(name, spread)}" if np.isfinite(spread) else "")
+
+
 def _order(result: Result) -> list[str]:
     """Objectives from the most accurate to the least; those without an accuracy last."""
     means = result.data["matrix"].value.mean("seed")
@@ -32,17 +37,24 @@ def _order(result: Result) -> list[str]:
 
 
 def matrix(result: Result) -> Figure:
-    """Every measure of every encoder, coloured by how it stands among the encoders, from worst (light) to best."""
-    means, objectives = result.data["matrix"].value.mean("seed"), _order(result)
+    """Every measure of every encoder, coloured by how it stands among the encoders, from worst (light) to best.
+
+    A cell has the mean over seeds, and below it the sample deviation where there are two or more.
+    """
+    value, objectives = result.data["matrix"].value, _order(result)
+    means, deviations = value.mean("seed"), value.std("seed", ddof=1).where(value.count("seed") > 1)
     names = [str(name) for name in means.measure.values]
-    values = means.sel(objective=objectives).values
+    values, spreads = (part.sel(objective=objectives).values for part in (means, deviations))
     better = turned_means(result.data["matrix"].value.sel(objective=objectives)).values
     low, high = (np.nanmin(better, 1, keepdims=True), np.nanmax(better, 1, keepdims=True))
     standing = (better - low) / np.where(high > low, high - low, 1)
-    figure = Figure(figsize=(PAGE, 0.25 * len(names) + 1.2))
+    figure = Figure(figsize=(PAGE, 0.3 * len(names) + 1.2))
     ax = figure.subplots()
-    texts = [[_written(name, v) for v in row] for name, row in zip(names, values, strict=True)]
-    annotated(ax, standing, texts, standing > 0.6, size=7, cmap="Blues", vmin=0, vmax=1)
+    texts = [
+        [_with_spread(name, *cell) for cell in zip(*row, strict=True)]
+        for name, *row in zip(names, values, spreads, strict=True)
+    ]
+    annotated(ax, standing, texts, standing > 0.6, size=6, cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(len(objectives)), [label(name) for name in objectives], rotation=40, ha="right", fontsize=7)
     ax.set_yticks(range(len(names)), [_unit(name) for name in names], fontsize=7)
     for i, (name, other) in enumerate(zip(names[1:], names, strict=False), 1):
