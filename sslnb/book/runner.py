@@ -135,7 +135,7 @@ def _folded(tags: Sequence[str], outputs: bool) -> list[str]:
     """
     silent = "remove-output" in tags or not outputs
     if silent or {"parameters", "injected-parameters"} & set(tags):
-        return [*(tag for tag in tags if tag != "remove-output"), "remove-cell"]
+        return [*(tag for tag in tags if tag not in ("remove-output", "remove-cell")), "remove-cell"]
     if "hide-output" in tags and "remove-input" not in tags:
         return ["hide-cell" if tag == "hide-output" else tag for tag in tags]
     shown = not {"remove-cell", "remove-input", "hide-input", "hide-cell"} & set(tags)

@@ -2,9 +2,10 @@
 
 from sslnb.report.mosaic import mosaic, photograph
 from sslnb.report.tables import table
-from sslnb.report.verdicts import glue_verdicts, holds, learned, notes, origin, parts, ran, verdicts
+from sslnb.report.verdicts import answer, glue_verdicts, holds, learned, notes, origin, parts, ran, verdicts
 
 __all__ = [
+    "answer",
     "glue_verdicts",
     "holds",
     "learned",

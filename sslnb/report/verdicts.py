@@ -3,13 +3,18 @@
 import math
 from collections.abc import Mapping
 
-from IPython.display import Markdown
+import jinja2
+from IPython.display import HTML, Markdown
 
 from sslnb.core.checks import expect
 from sslnb.core.claims import Claim
 from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.tables import percent, say, spread, table
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("sslnb.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
 
 
 def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
@@ -22,6 +27,19 @@ def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
         cells = (claim.statement, claim.effect, estimate(verdict), f"{claim.sei:.3g}", units)
         rows.append((claim.id, f"**{verdict['kind']}**{note}", *cells))  # the verdict first: a telephone shows little
     return table(("", "verdict", "claim", "effect", "estimate [95 % interval]", "smallest of interest", "n"), rows)
+
+
+def answer(result: Result, claims: Mapping[str, Claim], *, paper: str) -> HTML:
+    """A chip for each verdict, and what was measured in one line beside the ``paper``'s, in words."""
+    chips = [(claims[v["claim"]], str(v["kind"])) for v in result.facts["verdicts"]]
+    return HTML(TEMPLATES.get_template("answer.html").render(chips=chips, here=_scale(result), paper=paper))
+
+
+def _scale(result: Result) -> str:
+    """Encoders, seeds and whose they are, in a line."""
+    data, parameters = result.data["pretraining"], result.facts["parameters"]
+    whose = f"the pool {parameters['pool']}" if "pool" in parameters else "the study's own"
+    return f"{data.sizes['objective']} kinds of encoders of {whose}, {data.sizes['seed']} seeds at most"
 
 
 def estimate(verdict: Mapping) -> str:

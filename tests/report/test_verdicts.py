@@ -2,7 +2,7 @@
 
 import pytest
 
-from sslnb import report
+from sslnb import report, studies
 from sslnb.core.result import Result
 
 
@@ -19,3 +19,11 @@ def test_the_parameters_that_ran_are_listed_as_the_command_line_takes_them() -> 
     said = report.ran(Result("separability", {}, facts)).data
     assert "| `datasets` | cifar10, stl10 |" in said and "| `encoder` | none given |" in said
     assert "| `probe_epochs` | 30 |" in said
+
+
+def test_an_answer_has_a_chip_for_each_verdict_and_the_papers_scale() -> None:
+    study = studies.get("cka")
+    run = study.start(study.parameters.of("published"))
+    text = report.answer(run.claims(), study.claims, paper="ResNet-50 <of a poster>").data
+    assert all(f">{name} <span>" in text for name in study.claims)
+    assert "ResNet-50 &lt;of a poster&gt;" in text and "seeds at most" in text
