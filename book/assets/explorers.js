@@ -30,6 +30,9 @@ async function draw(root) {
   root.dataset.drawn = "";
 }
 
+// On paper what is folded is opened; code stays behind (page.css).
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+
 addEventListener("DOMContentLoaded", () => {
   const roots = [...document.querySelectorAll(".explorer")];
   if (!roots.length) return;
