@@ -25,6 +25,7 @@ EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book â
 # The book's own pages with code in them, executed last: they report on the rest.
 PAGES = ("intro", "claims", "check", "data", "encoder", "status")
 
+PACKAGE = Path(__file__).resolve().parents[1]
 BANNER = (
     "This page ran while this copy of the book was built, on embedded images and with encoders that train in seconds. "
     "What was found at the scale that counts is in {{doc}}`../published/{study}`."
@@ -283,5 +284,6 @@ def _execute_stale(pages: Sequence[Page], *, force: bool) -> None:
 def _key(source: Path, folder: Path | None, *facts: object) -> str:
     """What an executed notebook depends on: its text, the package's code, recorded files, and other facts."""
     stored = sorted(folder.glob("*.json")) if folder else []
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, *stored)]
+    looks = [path for kind in ("*.html", "*.mplstyle") for path in sorted(PACKAGE.rglob(kind))]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, *stored, *looks)]
     return artifacts.key(digests=digests, code=artifacts.package_version(), facts=facts, hardware=device.describe())

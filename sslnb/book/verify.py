@@ -61,13 +61,12 @@ def _of(study: Study, members: Sequence[str], folder: Path) -> Iterator[Comparis
         yield _left_out(study, reason)
         return
     asked = {name: value for name, value in recorded.facts["parameters"].items() if name != "profile"}
-    objectives = {name.rpartition("/")[0] for name in members}
     parameters = study.parameters.of(recorded.facts["parameters"]["profile"], **asked | _first_set(study, asked))
     run = study.start(parameters, only=members)
     for step, tolerances in study.headlines.items():
         again = run.step(step)
         for name, tolerance in tolerances.items():
-            yield _compared(study.name, step, name, (recorded.data[step][name], again[name]), tolerance, objectives)
+            yield _compared(study.name, step, name, (recorded.data[step][name], again[name]), tolerance, members)
 
 
 def _first_set(study: Study, asked: dict) -> dict[str, object]:
@@ -91,9 +90,9 @@ def _left_out(study: Study, reason: str) -> Comparison:
 
 
 def _compared(
-    study: str, step: str, name: str, pair: tuple[xr.DataArray, xr.DataArray], tolerance: float, objectives: set[str]
+    study: str, step: str, name: str, pair: tuple[xr.DataArray, xr.DataArray], tolerance: float, members: Sequence[str]
 ) -> Comparison:
-    old, new = xr.align(*(_by_encoder(values, objectives) for values in pair), join="inner")
+    old, new = xr.align(*(_by_encoder(values, members) for values in pair), join="inner")
     here, there = (np.isfinite(values.values) for values in (old, new))
     differences = np.abs(old.values - new.values)[here & there]
     gaps = int((here != there).sum())  # a number on one side alone is as different as can be
@@ -102,12 +101,15 @@ def _compared(
     return Comparison(study, step, name, int(here.sum()), greatest, tolerance, note)
 
 
-def _by_encoder(values: xr.DataArray, objectives: set[str]) -> xr.DataArray:
-    """Of some objectives alone, with runs told apart by objective and seed rather than by their place."""
+def _by_encoder(values: xr.DataArray, members: Sequence[str]) -> xr.DataArray:
+    """Of some members alone, NaN elsewhere, with runs told apart by objective and seed rather than by their place."""
+    pairs = {(objective, int(seed)) for objective, _, seed in (name.rpartition("/") for name in members)}
     if "run" in values.dims:
         values = values.set_index(run=("objective", "seed"))
-        return values.isel(run=[name in objectives for name in values.indexes["run"].get_level_values("objective")])
-    for dim in ("objective", "objective_b"):
-        if dim in values.dims:
-            values = values.isel({dim: [str(name) in objectives for name in values[dim].values]})
+        return values.isel(run=[(str(o), int(s)) in pairs for o, s in values.indexes["run"]])
+    for objective, seed in (("objective", "seed"), ("objective_b", "seed_b")):
+        if {objective, seed} <= set(values.dims):
+            cells = [[(str(o), int(s)) in pairs for s in values[seed].values] for o in values[objective].values]
+            coordinates = {dim: values[dim].values for dim in (objective, seed)}
+            values = values.where(xr.DataArray(cells, coordinates, (objective, seed)))
     return values

@@ -60,7 +60,7 @@ class Explorer:
         png = vl_convert.vegalite_to_png(written, vl_version=VEGA_LITE)
         picture = light(base64.b64encode(png).decode())
         links = [_link(one["name"], one.pop("values")) for one in spec["data"] if isinstance(one.get("values"), str)]
-        said, text = html.escape(self.described), json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
+        said, text = html.escape(self.described), json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
         return (
             f'<div class="explorer" role="group" aria-label="{said}">'
             f'<script type="application/json">{text}</script><div class="explorer-controls"></div>'

@@ -24,7 +24,7 @@ def colour(name: str) -> str:
 
 
 def marker(name: str) -> str:
-    """The marker, by the order of all names: neighbours in a legend never share it."""
+    """The marker, by the order of all names; the twelve repeat, with another colour."""
     names = [*OBJECTIVES, *(other for other in METHOD_LABELS if other not in OBJECTIVES)]
     base = name if name in names else name.partition("-")[0]
     return MARKERS[names.index(base) % len(MARKERS)] if base in names else MARKERS[-1]

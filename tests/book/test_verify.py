@@ -12,7 +12,7 @@ from sslnb.pool.members import Scale, Variant
 from sslnb.studies import get
 
 SHARED = {"width": 4, "stem": "imagenet", "epochs": 1, "batch_size": 50, "flip": 0.0, "crop_scale": 0.5}
-PLAN = Scale("tiny", "digit-scenes", SHARED, {"supervised": Variant(1), "simclr": Variant(1)}, limit=200, halvings=1)
+PLAN = Scale("tiny", "digit-scenes", SHARED, {"supervised": Variant(2), "simclr": Variant(2)}, limit=200, halvings=1)
 FEW = {"probe_limit": 150, "test_limit": 60, "probe_epochs": 3, "attack_limit": 20, "attack_steps": 2}
 
 
@@ -52,6 +52,11 @@ def test_one_encoder_alone_gives_its_recorded_numbers(recorded: Path) -> None:
     both, alone = _all(recorded), _all(recorded, "simclr/0")
     for name, one in alone.items():
         assert one.same and 0 < one.cells < both[name].cells
+
+
+def test_members_of_different_seeds_are_compared_with_their_own(recorded: Path) -> None:
+    found = _all(recorded, "supervised/0", "simclr/1")
+    assert all(one.same and one.cells > 0 and one.difference < 1e-6 for one in found.values())
 
 
 def test_a_number_that_is_not_as_recorded_is_found(recorded: Path, tmp_path: Path) -> None:

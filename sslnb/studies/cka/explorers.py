@@ -168,7 +168,9 @@ def browse_layers(result: Result) -> charts.Explorer:
 def _strip(result: Result, side: str, network: str) -> alt.Chart:
     """The chosen image's nearest neighbours in the chosen layer of one of the two networks."""
     pictures = alt.LookupData(charts.table("pictures", _pictures(result)), key="sample", fields=["jpeg", "label"])
-    shown = f"indexof({network}, datum.network) == 0 && datum.image == query && datum.layer == cell.{side}[0]"
+    # Whole names: "Supervised" begins the names of its controls, too.
+    own = " || ".join(f"indexof({network}, datum.network + '{end}') == 0" for end in (", seed ", ", mean of"))
+    shown = f"({own}) && datum.image == query && datum.layer == cell.{side}[0]"
     return (
         alt.Chart(charts.table("neighbours", _neighbours(result)), title=f"Nearest in the layer of the {side}")
         .transform_filter(shown)

@@ -307,10 +307,10 @@ def browse_surface(result: Result) -> charts.Explorer:
     names, b = [label(name) for name in data.objective.values], data.beta.values.round(6)
     controls = (
         charts.choice("method", "method", names),
-        charts.slider("cut", "cut at the second direction's", *map(float, (b[0], b[-1], b[1] - b[0])), 0),
+        charts.slider("cut", "cut, along the second direction", *map(float, (b[0], b[-1], b[1] - b[0])), 0),
     )
-    table = charts.table("surface", pd.concat(rows), digits=3)
-    base = alt.Chart(table).transform_filter("datum.method == method && isValid(datum.log)")
+    table = charts.table("surface", pd.concat(rows).dropna())  # a gap has no row: an empty cell would be a loss of 1
+    base = alt.Chart(table).transform_filter("datum.method == method")
     base = base.transform_calculate(loss="pow(10, datum.log)")
     tips = ["a:Q", "b:Q", alt.Tooltip("loss:Q", format=".3g")]
     step = charts.PANEL / len(data.alpha)
@@ -324,9 +324,8 @@ def browse_surface(result: Result) -> charts.Explorer:
         )
         .properties(title="Loss around the weights")
     )
-    rule = alt.Chart(table).transform_filter(f"datum.method == '{names[0]}' && datum.a == {data.alpha.values[0]:g}")
-    rule = rule.transform_filter("abs(datum.b - cut) < 1e-4").mark_rule(color="#D00000").encode(y="b:Q")
-    every = alt.Chart(table).transform_filter("abs(datum.b - cut) < 1e-4 && isValid(datum.log)")
+    rule = alt.Chart(alt.InlineData([{}])).transform_calculate(b="cut").mark_rule(color="#D00000").encode(y="b:Q")
+    every = alt.Chart(table).transform_filter(f"abs(datum.b - cut) < {(b[1] - b[0]) / 2:g}")
     every = every.transform_calculate(loss="pow(10, datum.log)")
     along = every.mark_line().encode(
         x=alt.X("a:Q", title="first direction"),

@@ -84,8 +84,8 @@ def browse_margins(result: Result) -> charts.Explorer:
     )
     data = charts.table("accuracy", kept)
     cut = (
-        alt.Chart(data)
-        .transform_filter(f"{chosen} && datum.percent == share && datum.encoder == '{label(names[0])}'")
+        alt.Chart(charts.table("budgets", kept[["dataset", "norm", "percent", "budget"]].drop_duplicates()))
+        .transform_filter(f"{chosen} && datum.percent == share")
         .mark_rule(strokeDash=[4, 3], color=charts.INK_NOW)
         .encode(x=alt.X("budget:Q", title="margin, in the norm chosen"), tooltip="budget:Q")
     )

@@ -37,7 +37,7 @@ def explore_attack(result: Result) -> w.VBox:
 def browse_attack(result: Result) -> charts.Explorer:
     """On the page: choose image and budget; what PGD adds, and what the classifier of the largest batch then says."""
     data = result.data["attack"]
-    budgets = [round(255 * float(eps), 1) for eps in data.eps.sel(unit="pixel").values]
+    budgets = [float(f"{255 * float(eps):.3g}") for eps in data.eps.sel(unit="pixel").values]
     names = [f"{i + 1}: {data.attrs['classes'][k]}" for i, k in enumerate(data.example_label.values)]
     controls = (
         charts.choice("image", "image", names),
@@ -99,7 +99,7 @@ def browse_labels(result: Result) -> charts.Explorer:
     frame["eps"] *= np.where(frame.unit == "pixel", 255, 1)
     frame["unit"] = frame.unit.map(UNITS)
     frame["encoder"] = [label(name) for name in frame.begun]
-    frame["labels"] = [f"{share:.0%}" for share in frame.fraction]
+    frame["labels"] = [f"{100 * share:g} %" for share in frame.fraction]
     frame["attack"] = frame.attack.str.upper()
     frame = frame[["attack", "unit", "labels", "encoder", "seed", "eps", "accuracy"]]
     controls = (

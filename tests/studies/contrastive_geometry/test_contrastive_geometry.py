@@ -349,7 +349,12 @@ def test_gaps_of_a_surface_stay_gaps_and_are_counted(study: Run, tables_of) -> N
     assert "SimCLR 2, SupCon 0" in tables.gaps(result).data
     assert figures.contours(result).axes and figures.reliefs(result).axes
     table = tables_of(explorers.browse_surface(result))["surface"]
-    assert table.log[table.method == "SimCLR"].isna().sum() == 2 and table.log[table.method == "SupCon"].notna().all()
+    points = surfaces.sizes["alpha"] * surfaces.sizes["beta"]
+    counts = table.method.value_counts().to_dict()
+    assert table.log.notna().all() and counts.pop("SimCLR") == points - 2 and set(counts.values()) == {points}
+    stops = surfaces.beta.values  # of the slider: at each of them every method has its line
+    near = (abs(stops[:, None] - table.b.values) < (stops[1] - stops[0]) / 2).sum(1)
+    assert near.min() >= 3 * surfaces.sizes["alpha"] - 2
 
 
 def test_page_explorers_hold_their_numbers(study: Run, tables_of) -> None:
