@@ -39,7 +39,8 @@ def _scale(result: Result) -> str:
     """Encoders, seeds and whose they are, in a line."""
     data, parameters = result.data["pretraining"], result.facts["parameters"]
     whose = f"the pool {parameters['pool']}" if "pool" in parameters else "the study's own"
-    trained = [name for name in data.objective.values if name != "untrained"]
+    names = (str(name).partition("-")[0] for name in data.objective.values)  # a grid's variants are one objective
+    trained = [name for name in dict.fromkeys(names) if name != "untrained"]
     return f"encoders of {whose}: {', '.join(map(label, trained))}; seeds: {data.sizes['seed']} at most"
 
 
