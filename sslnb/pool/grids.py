@@ -101,23 +101,26 @@ QUICK_GRID = grid(
     departures=("cut", "per batch"),
 )
 
-# ResNet-18 of width 16 on CIFAR-10, crops of 20 px; learning rates as in the report, one for every batch size.
-GRID = grid(
-    "grid",
-    dataset="cifar10",
-    size=32,
-    view_size=20,
-    seeds=3,
-    steps=(100, 200, 500, 1000, 2000, 3000),
-    batch_sizes=(32, 64, 128, 256, 512),
-    middle=128,
-    depths=(18, 50),
-    target="stl10",
-    unlabelled="unlabeled",
-    elsewhere="cifar100",
-    shared={"width": 16, "crop_scale": 0.2, "flip": 0.5},
-    rates={"simclr": 0.001, "rotnet": 0.01, "supervised": 0.0125},
-    optimizers={"simclr": "adam", "rotnet": "sgd", "supervised": "sgd"},
-    options={"temperature": 0.5, "projection_dim": 128},
-    departures=tuple(DEPARTURES),
-)
+# The report's experiment: CIFAR-10, with STL-10 as the other set; learning rates as in the report, one for every batch size.
+REPORT = {
+    "dataset": "cifar10",
+    "size": 32,
+    "seeds": 3,
+    "batch_sizes": (32, 64, 128, 256, 512),
+    "middle": 128,
+    "depths": (18, 50),
+    "target": "stl10",
+    "unlabelled": "unlabeled",
+    "elsewhere": "cifar100",
+    "rates": {"simclr": 0.001, "rotnet": 0.01, "supervised": 0.0125},
+    "optimizers": {"simclr": "adam", "rotnet": "sgd", "supervised": "sgd"},
+    "options": {"temperature": 0.5, "projection_dim": 128},
+    "departures": tuple(DEPARTURES),
+}
+VIEWS = {"crop_scale": 0.2, "flip": 0.5}
+
+# At a sixteenth of the compute: a fourth of the width, crops of 20 px.
+GRID = grid("grid", **REPORT, view_size=20, steps=(100, 200, 500, 1000, 2000, 3000), shared=VIEWS | {"width": 16})
+
+# At the report's full width and 32 px. Nobody has trained it yet.
+PAPER_GRID = grid("paper-grid", **REPORT, steps=(100, 200, 500, 1000, 2000, 5000, 10_000), shared=VIEWS | {"width": 64})

@@ -1,8 +1,8 @@
 """The pools: one flat block each, with what it costs, what it reaches, and why its values are what they are."""
 
-from sslnb.pool.grids import GRID, QUICK_GRID
+from sslnb.pool.grids import GRID, PAPER_GRID, QUICK_GRID
 from sslnb.pool.members import Plan, Scale, Variant
-from sslnb.pool.paper_scales import PAPER, PAPER_GRID
+from sslnb.pool.paper import PAPER
 from sslnb.pool.public import PUBLIC
 
 # Digit-scenes while the book is built: two minutes on two cores. Eight objectives of all kinds: labels, labels with
