@@ -24,7 +24,7 @@ from sslnb.report.panels import COLOURS, panels, sentence
 from sslnb.report.tables import table
 
 BOOK_PACKAGES = ("sslnb", "ipywidgets", "papermill", "myst-nb", "jupyter-book", "sphinx")  # besides those of a result
-WATTS = 10  # of one core: server processors draw 2 to 4 W at rest and 8 to 15 W under load, memory included
+WATTS = 10  # of one busy core with its share of the rest: assumed, not measured
 FADED = 0.75  # how far the background is moved towards white where only the object is shown
 _UNREADABLE = (ValueError, RuntimeError, OSError)
 
@@ -170,8 +170,9 @@ def energy(folder: Path | None = None) -> Markdown:
     """Hours of one core that the shipped encoders took, and an estimate of their energy."""
     ends = {name: entry for name, entry in _shipped(folder).items() if "@" not in name}  # steps are parts of these
     hours = sum(entry.seconds for entry in ends.values()) / 3600
-    said = f"{len(ends)} trainings took {hours:.1f} hours of one core, some of them shared with other work: "
-    return Markdown(f"{said}about {hours * WATTS / 1000:.2f} kWh at {WATTS} W for a core of a server under load.")
+    took = f"{len(ends)} trainings took {hours:.1f} hours of one core, some of them shared with other work"
+    energy = f"{hours * WATTS / 1000:.2f} kWh if a busy core draws {WATTS} W with its share of the machine"
+    return Markdown(f"{took}: {energy}, which is assumed and not measured.")
 
 
 def _shipped(folder: Path | None) -> dict[str, Entry]:

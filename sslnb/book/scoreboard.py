@@ -1,6 +1,5 @@
 """All claims of all papers in one place: a scoreboard, a table with forest plots, the rerun beside what is recorded."""
 
-import dataclasses
 import math
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,20 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
 import pandas as pd
 from IPython.display import HTML, Markdown
 
 from sslnb import studies
 from sslnb.core.claims import Claim, Kind
 from sslnb.core.result import Result
+from sslnb.report.html import render
 from sslnb.report.verdicts import estimate
 
 FROZEN = "54a3637"  # the last commit that could change what decides a claim, before test images of `small` were used
 DECIDING = ("sslnb/core/claims.py", "sslnb/studies/*/claims.py")
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("sslnb.book"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
 
 
 @dataclass(frozen=True)
@@ -82,14 +78,13 @@ def _of(name: str, folder: Path) -> Iterator[Row]:
     sets = [named] if isinstance(named, str) else named
     whose = f"pool {p['pool']}" if "pool" in p else "encoders of the study's own"  # of results before there was a pool
     scale = whose + (f", {', '.join(sets)}" if sets else "")
-    verdicts = result.facts.get("verdicts") or [dataclasses.asdict(v) for v in study.decide(result.data)]
-    for verdict in verdicts:
+    for verdict in study.decided(result).facts["verdicts"]:
         yield Row(name, study.title, study.claims[verdict["claim"]], verdict, scale)
 
 
 def scoreboard(folder: Path) -> HTML:
     """A line for each study, a linked chip for each claim; the chip says the verdict in words and by its colour."""
-    return HTML(TEMPLATES.get_template("scoreboard.html").render(studies=_grouped(rows(folder))))
+    return render("scoreboard.html", studies=_grouped(rows(folder)))
 
 
 def counts(folder: Path) -> Markdown:
@@ -108,7 +103,7 @@ def claims_table(folder: Path) -> HTML:
         "kinds": {str(kind).replace(" ", "-"): str(kind) for kind in Kind},
         "csv": quote(_frame(every).to_csv(index=False), safe=" ,:;/+=.'()[]"),
     }
-    return HTML(TEMPLATES.get_template("claims.html").render(**facts))
+    return render("claims.html", **facts)
 
 
 def _frame(every: Iterable[Row]) -> pd.DataFrame:
@@ -125,7 +120,7 @@ def beside(recorded: Path, rerun: Path) -> HTML:
     """Each claim as recorded and as this build's rerun decides it; they can agree where both could test it."""
     again = {row.claim.id: row for row in rows(rerun)}
     pairs = [(row, again.get(row.claim.id)) for row in rows(recorded)]
-    return HTML(TEMPLATES.get_template("beside.html").render(rows=[(*pair, _agreement(*pair)) for pair in pairs]))
+    return render("beside.html", rows=[(*pair, _agreement(*pair)) for pair in pairs])
 
 
 def _agreement(row: Row, other: Row | None) -> str:

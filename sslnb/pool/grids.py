@@ -101,7 +101,7 @@ QUICK_GRID = grid(
     departures=("cut", "per batch"),
 )
 
-# The report's experiment: CIFAR-10, with STL-10 as the other set; learning rates as in the report, one for every batch size.
+# The report's experiment: CIFAR-10, with STL-10 as the other set; one learning rate for every batch size.
 REPORT = {
     "dataset": "cifar10",
     "size": 32,

@@ -123,8 +123,7 @@ def names(field: str) -> alt.X:
     return alt.X(f"{field}:N", title=None, sort=None, axis=axis)
 
 
-def beside(*parts: object) -> alt.TopLevelMixin:
+def beside(left: alt.TopLevelMixin, right: alt.TopLevelMixin, controls: Sequence[alt.Parameter]) -> alt.HConcatChart:
     """Two panels of the same size with the controls of both."""
-    *panels, controls = parts
-    sized = [panel.properties(width=PANEL, height=SHAPE * PANEL) for panel in panels]
+    sized = [panel.properties(width=PANEL, height=SHAPE * PANEL) for panel in (left, right)]
     return alt.hconcat(*sized).add_params(*controls).resolve_scale(color="independent")

@@ -3,18 +3,14 @@
 import math
 from collections.abc import Mapping
 
-import jinja2
 from IPython.display import HTML, Markdown
 
 from sslnb.core.checks import expect
 from sslnb.core.claims import Claim
 from sslnb.core.labels import label
 from sslnb.core.result import Result
+from sslnb.report.html import render
 from sslnb.report.tables import percent, say, spread, table
-
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("sslnb.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
 
 
 def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
@@ -32,7 +28,7 @@ def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
 def answer(result: Result, claims: Mapping[str, Claim], *, paper: str) -> HTML:
     """A chip for each verdict, and what was measured in one line beside the ``paper``'s, in words."""
     chips = [(claims[v["claim"]], str(v["kind"])) for v in result.facts["verdicts"]]
-    return HTML(TEMPLATES.get_template("answer.html").render(chips=chips, here=_scale(result), paper=paper))
+    return render("answer.html", chips=chips, here=_scale(result), paper=paper)
 
 
 def _scale(result: Result) -> str:

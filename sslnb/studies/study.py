@@ -219,6 +219,12 @@ class Study:
         """Begin; with ``only`` on some members of the pool, as OBJECTIVE/SEED, and their untrained twins."""
         return Run(self, parameters, only)
 
+    def decided(self, result: Result) -> Result:
+        """The same result with the verdicts on the claims among its facts."""
+        if "verdicts" not in result.facts:
+            result.facts["verdicts"] = [dataclasses.asdict(verdict) for verdict in self.decide(result.data)]
+        return result
+
 
 class Run:
     """A study in progress: ``result`` fills step by step, or is the recorded one when the profile is ``published``."""
@@ -271,7 +277,4 @@ class Run:
     def claims(self) -> Result:
         """The claims, decided from the data of all steps."""
         self.step(self.study.steps[-1].__name__)
-        if "verdicts" not in self.result.facts:
-            verdicts = self.study.decide(self.result.data)
-            self.result.facts["verdicts"] = [dataclasses.asdict(verdict) for verdict in verdicts]
-        return self.result
+        return self.study.decided(self.result)

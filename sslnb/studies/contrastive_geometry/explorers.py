@@ -10,14 +10,12 @@ from matplotlib.figure import Figure
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
-from sslnb.report import charts
+from sslnb.report import charts, styles
 from sslnb.report.explorers import picture
 from sslnb.report.panels import COLOURS, PAGE, annotated
 from sslnb.studies.contrastive_geometry.figures import heights, relief, task_names
 
 COLOURINGS = ("method", "task", "seed", "epoch", "progress")
-# Okabe and Ito's, then some of Paul Tol's: as many as there are objectives.
-MANY = (*COLOURS, "#DDCC77", "#117733", "#AA4499", "#661100")
 PALETTE = [to_hex(colormaps["viridis"](i / 20)) for i in range(21)]
 
 
@@ -58,12 +56,11 @@ def colours(result: Result, where: np.ndarray, by: str) -> list[str]:
     if by in ("epoch", "progress"):
         values = where[:, 2] / where[:, 2].max() if by == "epoch" else progress(result)[tuple(where.T)]
         return [PALETTE[round(float(v) * (len(PALETTE) - 1))] for v in values]
-    objectives, seeds = (list(dict.fromkeys(part)) for part in zip(*runs(result), strict=True))
-    which = {
-        "method": [objectives.index(name) for name, _ in runs(result)],
-        "seed": [seeds.index(seed) for _, seed in runs(result)],
-    }
-    return [MANY[(t if by == "task" else which[by][r]) % len(MANY)] for r, t, _ in where]
+    own = runs(result)
+    if by == "method":
+        return [styles.colour(own[r][0]) for r, _, _ in where]
+    seeds = list(dict.fromkeys(seed for _, seed in own))
+    return [COLOURS[(t if by == "task" else seeds.index(own[r][1])) % len(COLOURS)] for r, t, _ in where]
 
 
 def run_names(result: Result) -> list[str]:
@@ -197,7 +194,7 @@ def browse_cloud(result: Result) -> charts.Explorer:
         models.transform_calculate(group=groups)
         .transform_filter("by == 'task' || by == 'seed'")
         .mark_circle(**small)
-        .encode(color=alt.Color("group:N", scale=alt.Scale(range=list(MANY)), legend=None), tooltip=tips, **place)
+        .encode(color=alt.Color("group:N", scale=alt.Scale(range=list(COLOURS)), legend=None), tooltip=tips, **place)
     )
     shades = alt.Scale(scheme="viridis", domain=[0, 1])
     by_value = (
