@@ -160,6 +160,11 @@ class Context:
         self.checksums[described] = images.checksum()
         return images
 
+    def splits(self, name: str, *, val: int | None = None, side: int | None = None) -> dict[str, ImageSet]:
+        """What probes train on, are chosen on (all of it, or at most ``val`` images) and are judged by."""
+        limits = {"train": self.parameters.probe_limit, "val": val, "test": self.parameters.test_limit}
+        return {split: self.images(name, split, limit, side=side) for split, limit in limits.items()}
+
 
 Step = Callable[[Context], xr.Dataset]
 

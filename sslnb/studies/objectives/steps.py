@@ -30,10 +30,7 @@ def check(context: Context) -> None:
 
 
 def _splits(context: Context) -> dict[str, ImageSet]:
-    p = context.parameters
-    limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
-    name = p.dataset or context.plan.dataset
-    return {split: context.images(name, split, limit) for split, limit in limits.items()}
+    return context.splits(context.parameters.dataset or context.plan.dataset)
 
 
 def evaluation(context: Context) -> xr.Dataset:

@@ -59,9 +59,7 @@ class Judged:
 
 def splits(context: Context, dataset: str) -> dict[str, ImageSet]:
     """What probes train on, are chosen on and are judged by."""
-    p = context.parameters
-    limits = {"train": p.probe_limit, "val": p.probe_limit, "test": p.test_limit}
-    return {split: context.images(dataset, split, limit) for split, limit in limits.items()}
+    return context.splits(dataset, val=context.parameters.probe_limit)
 
 
 def epsilon(context: Context) -> float:

@@ -115,8 +115,7 @@ def _labelled(context: Context) -> dict[str, ImageSet] | None:
 
 def _splits(context: Context) -> dict[str, ImageSet]:
     p, name = context.parameters, _dataset(context)
-    limits = {"train": p.probe_limit, "val": p.probe_limit, "test": p.test_limit}
-    sets = {split: context.images(name, split, limit) for split, limit in limits.items()}
+    sets = context.splits(name, val=p.probe_limit)
     for split, images in sets.items():
         expect(not images.unlabeled, "dataset", "labels", f"{name}, whose {split} split has none")
     context.expect_usable("dataset", sets, by_own=False)

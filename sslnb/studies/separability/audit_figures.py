@@ -21,7 +21,6 @@ SOURCE_STYLES = {
     "decay × rate": ("decay with rate", "#F0E442"),
     "encoder × probe": ("encoder with probe", "#BBBBBB"),
 }
-INDISTINGUISHABLE = "within one point of the best validation accuracy"
 RULE_STYLES = {"compared": ("D", COLOURS[0]), "own": ("s", COLOURS[3]), "limit": ("*", COLOURS[1])}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core.claims import bootstrap_weights
-from sslnb.data import ImageSet, catalogue
+from sslnb.data import catalogue
 from sslnb.data.images import stratified
 from sslnb.features import LinearProbe, LinearProbeGrid, Standardizer, knn_predict
 from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS
@@ -37,7 +37,7 @@ Features = dict[str, Tensor]  # by split
 def check(context: Context) -> None:
     """Refuse sets that no probe can be trained on, or whose images an encoder does not take."""
     for name in context.parameters.datasets:
-        context.expect_usable("datasets", _sets(context, name))
+        context.expect_usable("datasets", context.splits(name))
 
 
 def probes(context: Context) -> xr.Dataset:
@@ -62,7 +62,7 @@ def probes(context: Context) -> xr.Dataset:
     )
     fits, audits = (context.memory.setdefault(step, {}) for step in ("probes", "audit"))
     for (objective, seed), name in tqdm([*itertools.product(context.names, p.datasets)], desc="probes"):
-        sets = _sets(context, name)
+        sets = context.splits(name)
         features = {split: features_of(context.encoder(objective, seed), images) for split, images in sets.items()}
         labels = {split: images.labels for split, images in sets.items()}
         cell = {"objective": objective, "seed": seed, "dataset": name}
@@ -91,12 +91,6 @@ def probes(context: Context) -> xr.Dataset:
     picked = best.fillna(-1).idxmax("decay")
     results.attrs["primary"] = PRIMARY
     return results.assign(compared_decay=common.broadcast_like(picked), picked_decay=picked)
-
-
-def _sets(context: Context, name: str) -> dict[str, ImageSet]:
-    p = context.parameters
-    limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
-    return {split: context.images(name, split, limit) for split, limit in limits.items()}
 
 
 def standardized(features: Features, scale: str) -> Features:
@@ -201,7 +195,7 @@ def attacked(context: Context) -> xr.Dataset:
     """PGD on linear probes beside the exact accuracy, and on multi-layer probes, which have no formula; first set."""
     probed, p = context.data["probes"], context.parameters
     name = p.datasets[0]
-    sets = _sets(context, name)
+    sets = context.splits(name)
     coordinates = {key: probed[key].values for key in ("objective", "seed")} | {"attacked": list(BUDGETS)}
     coordinates["dot"] = np.arange(DOTS)
     dims = ("objective", "seed", "attacked", "dot")

@@ -77,15 +77,8 @@ def _encoders(context: Context) -> Encoders:
     return context.memory["encoders"]
 
 
-def _splits(context: Context, name: str, side: int | None = None) -> Splits:
-    """The three splits of a set, the training one cut to what probes see; at another size where a side is given."""
-    p = context.parameters
-    limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
-    return {split: context.images(name, split, limit, side=side) for split, limit in limits.items()}
-
-
 def _source(context: Context) -> Splits:
-    return _splits(context, context.parameters.dataset)
+    return context.splits(context.parameters.dataset)
 
 
 def check(context: Context) -> None:
@@ -94,7 +87,7 @@ def check(context: Context) -> None:
     expect(isinstance(context.plan, Grid), "pool", "a grid of SimCLR and RotNet", p.pool)
     context.expect_usable("dataset", _source(context))
     for side in p.sizes:
-        context.expect_usable("target", _splits(context, p.target, side), by_own=False)
+        context.expect_usable("target", context.splits(p.target, side=side), by_own=False)
     _fractions(context)
     deviation = float(normalisation(context.images(p.dataset, "train"))[1].max())
     wanted = f"at most {1 / deviation:.2f}, from the darkest to the brightest pixel"
@@ -137,7 +130,7 @@ def _probe_at(
     made, probes = _encoders(context), context.memory.setdefault("probes", {})
     key = variant, seed, made.steps[-1] if step is None else step, target, side
     if key not in probes:
-        splits = _splits(context, target or context.parameters.dataset, side)
+        splits = context.splits(target or context.parameters.dataset, side=side)
         probes[key] = _probe(context, made.at(*key[:3]), splits, seed)
     return probes[key]
 
@@ -322,7 +315,7 @@ def transfer(context: Context) -> xr.Dataset:
     for side, batch, seed in itertools.product(p.sizes, made.plan.batch_sizes, made.seeds):
         values = _probe_at(context, grids.member("simclr", batch), seed, None, p.target, side)[0]
         over_batches.loc[{"side": side, "batch": batch, "seed": seed}] = values
-    test = _splits(context, p.target, p.sizes[0])["test"]
+    test = context.splits(p.target, side=p.sizes[0])["test"]
     names = {"source": p.dataset, "target": p.target}
     attrs = names | {"target_test_images": len(test), "middle": made.plan.middle}
     return xr.Dataset({"over_steps": over_steps, "over_batches": over_batches}, attrs=attrs)

@@ -5,6 +5,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from sslnb.core.checks import expect
 from sslnb.core.files import home
 from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
-from sslnb.data import ImageSet
 from sslnb.data.images import at_most, stratified
 from sslnb.encoders import Encoder
 from sslnb.encoders.encoder import weights_checksum
@@ -46,22 +46,29 @@ Score = Callable[[np.ndarray, np.ndarray], float]
 MAPPED = 500  # images whose similarities place an encoder on the map
 
 
+class Point(NamedTuple):
+    """An encoder on the map: the end of a seed's run, or a step of the first; neither for where runs begin."""
+
+    objective: str
+    seed: int | None = None
+    step: int | None = None
+
+    @property
+    def name(self) -> str:
+        known = {"seed": self.seed, "step": self.step}
+        return ", ".join([self.objective, *(f"{word} {value}" for word, value in known.items() if value is not None)])
+
+
 def check(context: Context) -> None:
     """Refuse images that an encoder does not take, and a folder without Results."""
-    context.expect_usable("dataset", _sets(context, _dataset(context)))
+    context.expect_usable("dataset", context.splits(_dataset(context)))
     for name in context.parameters.others:
-        context.expect_usable("others", _sets(context, name))
+        context.expect_usable("others", context.splits(name))
     _results(context)
 
 
 def _dataset(context: Context) -> str:
     return context.parameters.dataset or context.plan.dataset
-
-
-def _sets(context: Context, name: str) -> dict[str, ImageSet]:
-    p = context.parameters
-    limits = {"train": p.probe_limit, "val": None, "test": p.test_limit}
-    return {split: context.images(name, split, limit) for split, limit in limits.items()}
 
 
 def _results(context: Context) -> dict[str, Result]:
@@ -106,22 +113,22 @@ def encoders(context: Context) -> xr.Dataset:
     """Label-free measures of every encoder."""
     rows = {}
     for objective, seed in tqdm(context.names, desc="label-free measures", unit="encoder"):
-        rows[objective, seed] = _label_free(context, f"{objective}, seed {seed}", context.encoder(objective, seed))
+        rows[objective, seed] = _label_free(context, Point(objective, seed), context.encoder(objective, seed))
     return _filled(context.coordinates(), ("objective", "seed"), rows)
 
 
-def _label_free(context: Context, name: str, encoder: Encoder) -> Measured:
+def _label_free(context: Context, point: Point, encoder: Encoder) -> Measured:
     """An encoder's label-free measures on test images, whose features are left for the map."""
-    p, images = context.parameters, _sets(context, _dataset(context))["test"]
+    p, images = context.parameters, context.splits(_dataset(context))["test"]
     features = features_of(encoder, images)
     mapped = stratified(images.labels, min(MAPPED, len(images)), 0)  # of all classes, however the set is sorted
-    context.memory.setdefault("mapped", {})[name] = features[mapped]
+    context.memory.setdefault("mapped", {})[point] = features[mapped]
     if "views" not in context.memory:
         view = colour_view(p.crop_scale, p.flip, p.jitter_strength)
         context.memory["views"] = drawn_views(at_most(images, p.view_images).images, view, p.views)
     measured = label_free(features, views_of(encoder, context.memory["views"]))
     for measure, reason in measured.undefined.items():
-        context.note(f"{name}: no {MEASURES[measure].label}: {reason}")
+        context.note(f"{point.name}: no {MEASURES[measure].label}: {reason}")
     return measured
 
 
@@ -144,25 +151,25 @@ def checkpoints(context: Context) -> xr.Dataset:
     own = {o: pool.steps(o, seed) for o, seed in context.names if seed == 0 and o in pool.scale.variants}
     shared = [step for step in next(iter(own.values()), ()) if all(step in steps for steps in own.values())]
     expect(bool(shared), "pool", "runs of which encoders were kept at the same steps", f"none in {context.plan.name}")
-    untrained = _with_probe(context, "untrained", pool.encoder(UNTRAINED, 0))
+    untrained = _with_probe(context, Point(UNTRAINED), pool.encoder(UNTRAINED, 0))
     rows = {(objective, 0): untrained for objective in own}
     for objective, step in tqdm([*itertools.product(own, shared)], desc="checkpoints", unit="encoder"):
         kept = None if step == own[objective][-1] else step
-        measured = _with_probe(context, f"{objective}, step {step}", pool.encoder(objective, 0, step=kept))
+        measured = _with_probe(context, Point(objective, step=step), pool.encoder(objective, 0, step=kept))
         losses = pool.entry(f"{objective}/0" + (f"@{kept}" if kept else "")).history["loss"]
         loss = next((value for value in reversed(losses) if value is not None), np.nan)
         rows[objective, step] = joined(measured, Measured({"loss": loss}, {}))
     return _filled({"objective": list(own), "step": [0, *shared]}, ("objective", "step"), rows)
 
 
-def _with_probe(context: Context, name: str, encoder: Encoder) -> Measured:
+def _with_probe(context: Context, point: Point, encoder: Encoder) -> Measured:
     """What no study measures of checkpoints: label-free measures, accuracy, transfer, effective accuracy."""
     p = context.parameters
-    own = Sets.of(encoder, _sets(context, _dataset(context)))
+    own = Sets.of(encoder, context.splits(_dataset(context)))
     here = with_labels(own, Probed.of(own, epochs=p.probe_epochs))
-    elsewhere = [Probed.of(Sets.of(encoder, _sets(context, o)), epochs=p.probe_epochs).accuracy for o in p.others]
+    elsewhere = [Probed.of(Sets.of(encoder, context.splits(o)), epochs=p.probe_epochs).accuracy for o in p.others]
     transfer = Measured({"transfer": float(np.mean(elsewhere)) if elsewhere else np.nan}, {})
-    return joined(_label_free(context, name, encoder), here, transfer)
+    return joined(_label_free(context, point, encoder), here, transfer)
 
 
 def matrix(context: Context) -> xr.Dataset:
@@ -310,21 +317,21 @@ def embedding(context: Context) -> xr.Dataset:
     1 − CKA is half the squared distance between normalised Gram matrices, so the plane is that of their first two
     principal coordinates.
     """
-    features: dict[str, Tensor] = context.memory["mapped"]
-    names = list(features)
-    distances = torch.zeros(len(names), len(names), dtype=torch.double)
-    for (i, a), (j, b) in tqdm([*itertools.combinations(enumerate(names), 2)], desc="map", leave=False, delay=1):
+    features: dict[Point, Tensor] = context.memory["mapped"]
+    distances = torch.zeros(len(features), len(features), dtype=torch.double)
+    for (i, a), (j, b) in tqdm([*itertools.combinations(enumerate(features), 2)], desc="map", leave=False, delay=1):
         distances[i, j] = distances[j, i] = 1 - linear_cka(features[a], features[b]).double()
     plane = inpca(distances.clamp(min=0), 2)
-    objective, _, place = zip(*(name.partition(", ") for name in names), strict=True)
-    steps = [int(p.removeprefix("step ")) if p.startswith("step ") else -1 for p in place]
     explained = plane.eigenvalues[:2] / plane.eigenvalues.clamp(min=0).sum()
     return xr.Dataset(
         {
             "coordinate": (("point", "axis"), plane.coordinates.numpy()),
-            "step": ("point", steps),  # −1: the end of a run
+            "step": ("point", [-1 if point.step is None else point.step for point in features]),  # −1: the end of a run
             "explained": ("axis", explained.numpy()),
         },
-        {"point": names, "objective": ("point", list(objective))},
+        {
+            "point": [point.name for point in features],
+            "objective": ("point", [point.objective for point in features]),
+        },
         {"images": len(next(iter(features.values())))},
     )
