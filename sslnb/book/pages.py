@@ -114,7 +114,11 @@ def data_table() -> Markdown:
         rows.append(
             [f"[`{name}`]({description.homepage})", f"{description.classes:,}", counts, side, description.terms]
         )
-    return table(("set", "classes", "train / val / test", "side", "terms"), rows)
+    return table(
+        ("set", "classes", "train / val / test", "side", "terms"),
+        rows,
+        "Every set that has a name, with its official splits.",
+    )
 
 
 # --- status -----------------------------------------------------------------------------------------------------------
@@ -127,7 +131,9 @@ def execution_table(root: Path | None = None) -> Markdown:
     rows = [row for path in paths if (row := _execution(path, folder))]
     if not rows:
         return Markdown("No executed notebook was found.")
-    return table(("notebook", "code cells", "time", "finished (UTC)"), rows)
+    return table(
+        ("notebook", "code cells", "time", "finished (UTC)"), rows, "How long each notebook of this build took."
+    )
 
 
 def _execution(path: Path, folder: Path) -> list[object] | None:
@@ -151,7 +157,13 @@ def encoders_table(folder: Path | None = None) -> Markdown:
         hours, commit = f"{entry.seconds / 3600:.2f}", f"`{entry.provenance['commit']}`"
         rows.append((f"`{name}`", entry.data["name"], seen, *accuracy, hours, commit, entry.reason or ""))
     head = ("encoder", "images", "epochs", "linear, %", "kNN, %", "hours", "commit", "ended early")
-    return table(head, rows) if rows else Markdown("No encoders ship with this copy.")
+    return (
+        table(head, rows)
+        if rows
+        else Markdown(
+            "No encoders ship with this copy.", "Every encoder that ships, with its accuracy on validation images."
+        )
+    )
 
 
 def pilots_table(path: Path | None = None) -> Markdown:
@@ -163,7 +175,11 @@ def pilots_table(path: Path | None = None) -> Markdown:
     for pilot in json.loads(path.read_text()):
         accuracy = f"{100 * pilot['linear']:.1f}" if pilot["linear"] is not None else "–"
         rows.append((label(pilot["objective"]), pilot["settings"], pilot["epochs"], accuracy, pilot["reason"] or ""))
-    return table(("objective", "settings", "epochs", "linear, %", "ended early"), rows)
+    return table(
+        ("objective", "settings", "epochs", "linear, %", "ended early"),
+        rows,
+        "Pilots, which chose the settings of every objective on validation images.",
+    )
 
 
 def energy(folder: Path | None = None) -> Markdown:
@@ -182,13 +198,21 @@ def _shipped(folder: Path | None) -> dict[str, Entry]:
 
 def versions_table() -> Markdown:
     """Versions of Python and of the packages that decide what the numbers and pages are."""
-    return table(("package", "version"), [*provenance.versions().items(), *((p, version(p)) for p in BOOK_PACKAGES)])
+    return table(
+        ("package", "version"),
+        [*provenance.versions().items(), *((p, version(p)) for p in BOOK_PACKAGES)],
+        "Versions of what decides the numbers.",
+    )
 
 
 def hardware_table() -> Markdown:
     """The machine that executes this, in the words of a result's provenance, and its operating system."""
     facts = {name.replace("_gib", " (GiB)").replace("_", " "): fact for name, fact in device.describe().items()}
-    return table(("", "this machine"), [*facts.items(), ("system", f"{platform.system()} {platform.machine()}")])
+    return table(
+        ("", "this machine"),
+        [*facts.items(), ("system", f"{platform.system()} {platform.machine()}")],
+        "The machine that built this copy.",
+    )
 
 
 def benchmark_table(path: Path | None = None) -> Markdown:
@@ -197,7 +221,11 @@ def benchmark_table(path: Path | None = None) -> Markdown:
     if not path.is_file():
         return Markdown("No benchmark is recorded in this copy: `benchmarks/results.json` does not exist.")
     rows = [_benchmark(record) for record in json.loads(path.read_text())]
-    return table(("benchmark", "unit", "ours", "peer", "ratio", "target", "met", "measured"), rows)
+    return table(
+        ("benchmark", "unit", "ours", "peer", "ratio", "target", "met", "measured"),
+        rows,
+        "Every promised speed, measured beside a peer in the same run.",
+    )
 
 
 def growth_figure(path: Path | None = None) -> Figure:

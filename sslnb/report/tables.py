@@ -1,19 +1,34 @@
 """Tables and sentences of the book: recorded numbers in, Markdown out. No number in the prose is typed by hand."""
 
+import html
 import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from IPython.display import Markdown
+from markdown_it import MarkdownIt
 from myst_nb import glue
 
 from sslnb.core.result import Result
 
 
-def table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> Markdown:
-    """A Markdown table; bars in cells are escaped."""
+class Table(Markdown):
+    """A table that pages number and caption (as MyST's directive), and that JupyterLab and mail show as HTML."""
+
+    def __init__(self, lines: str, caption: str) -> None:
+        super().__init__(f":::{{table}} {caption}\n\n{lines}\n:::")
+        self.lines, self.caption = lines, caption
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        rendered = MarkdownIt("gfm-like", {"linkify": False}).render(self.lines)
+        caption = f"<caption>{html.escape(self.caption)}</caption>"
+        return {"text/markdown": self.data, "text/html": rendered.replace("<table>", f"<table>\n{caption}", 1)}
+
+
+def table(head: Sequence[str], rows: Iterable[Iterable[object]], caption: str) -> Table:
+    """A Markdown table with its caption; bars in cells are escaped."""
     lines = [[str(cell).replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
-    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return Table("\n".join(f"| {' | '.join(line)} |" for line in lines), caption)
 
 
 def percent(value: float) -> str:

@@ -22,7 +22,11 @@ def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
         units = f"{verdict['units']} {claim.unit}s"
         cells = (claim.statement, claim.effect, estimate(verdict), f"{claim.sei:.3g}", units)
         rows.append((claim.id, f"**{verdict['kind']}**{note}", *cells))  # the verdict first: a telephone shows little
-    return table(("", "verdict", "claim", "effect", "estimate [95 % interval]", "smallest of interest", "n"), rows)
+    return table(
+        ("", "verdict", "claim", "effect", "estimate [95 % interval]", "smallest of interest", "n"),
+        rows,
+        "Claims and verdicts: the comparison, its 95 % interval, and the smallest effect that counts.",
+    )
 
 
 def answer(result: Result, claims: Mapping[str, Claim], *, paper: str) -> HTML:
@@ -56,7 +60,11 @@ def parts(result: Result, claim: str) -> Markdown:
         rows.append(("control", name, estimate({"estimate": value, "low": low, "high": high})))
     if not rows:
         return Markdown(f"{claim} has neither parts nor controls here: {verdict['note']}.")
-    return table(("", claim, "estimate [interval]"), rows)
+    return table(
+        ("", claim, "estimate [interval]"),
+        rows,
+        f"{claim} in parts, with intervals corrected by Holm's method, and against its controls.",
+    )
 
 
 def glue_verdicts(result: Result) -> None:
@@ -81,7 +89,11 @@ def learned(result: Result) -> Markdown:
             rows.append((label(name), seeds, *cells, f"{hours:.2f}" if hours else "–", "yes" if own.learned else "no"))
     rows.append(("Raw pixels", "", percent(float(data.pixels_accuracy)), "", "", ""))
     rows.append(("Untrained, best of its seeds", "", percent(float(data.untrained_accuracy)), "", "", ""))
-    return table(("encoder", "seeds", "linear, %", "kNN, %", "hours", "learned"), rows)
+    return table(
+        ("encoder", "seeds", "linear, %", "kNN, %", "hours", "learned"),
+        rows,
+        "Validation accuracy of every encoder on the set that it was trained on; hours of one core.",
+    )
 
 
 def notes(result: Result) -> Markdown | None:
@@ -93,7 +105,7 @@ def notes(result: Result) -> Markdown | None:
 def ran(result: Result) -> Markdown:
     """The parameters that a result was made with, by their names."""
     rows = [(f"`{name}`", _value(value)) for name, value in result.facts["parameters"].items()]
-    return table(("parameter", "value"), rows)
+    return table(("parameter", "value"), rows, "The parameters that this page was made with.")
 
 
 def _value(value: object) -> str:
@@ -126,4 +138,8 @@ def origin(result: Result) -> Markdown:
         ("machine", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in p["hardware"].items())),
         ("seconds per step", ", ".join(f"{name} {seconds:.0f}" for name, seconds in p["seconds"].items())),
     ]
-    return table(("", ""), [*rows, *(("note", note) for note in result.facts.get("notes", []))])
+    return table(
+        ("", ""),
+        [*rows, *(("note", note) for note in result.facts.get("notes", []))],
+        "Where the numbers of this page come from.",
+    )

@@ -24,7 +24,7 @@ def panels_in_numbers(result: Result) -> Markdown:
                 cells += [_mean(part[:, same]) if corresponding else "–", _mean(part[:, ~same])]
             rows.append((label(method), kind, *cells, _mean(maps[:, odd[:, None], even].reshape(len(maps), -1))))
     head = ("network", "", "odd, same layer", "odd, others", "even, same layer", "even, others", "odd with even")
-    return table(head, rows)
+    return table(head, rows, "CKA by kind of layer, means and deviations over networks or pairs of them.")
 
 
 def checkerboard(result: Result) -> Markdown:
@@ -35,7 +35,11 @@ def checkerboard(result: Result) -> Markdown:
         contrast = matched_checkerboard(own(data.cka.values, m), which)
         spread_of = f"\u00a0±\u00a0{contrast.std(ddof=1):.3f}" if len(contrast) > 1 else ""
         rows.append((label(method), f"{contrast.mean():+.3f}{spread_of}"))
-    return table(("network", "CKA two layers apart, minus one and three apart"), rows)
+    return table(
+        ("network", "CKA two layers apart, minus one and three apart"),
+        rows,
+        "The checkerboard at equal distance between layers.",
+    )
 
 
 def _mean(values: np.ndarray) -> str:
@@ -56,4 +60,8 @@ def closeness(result: Result) -> Markdown:
         (f"{n:,}", *(f"{part[i].max():.4f} ({part[i].mean():.4f})" for part in error[::-1]))
         for i, n in enumerate(data["size"].values[:-1])
     ]
-    return table(("images per minibatch", "unbiased: greatest (mean) distance", "biased"), rows)
+    return table(
+        ("images per minibatch", "unbiased: greatest (mean) distance", "biased"),
+        rows,
+        "How close the estimate from minibatches comes to the exact value, over all pairs of layers.",
+    )

@@ -27,7 +27,11 @@ def spectra(result: Result) -> Markdown:
             shares = [f"{100 * value / np.abs(values).sum():+.1f}" for value in values[:5]]
             shares += ["–"] * (5 - len(shares))
             rows.append((f"{name}, {SPLIT_LABELS[split]}", *shares, f"{(values < 0).sum()} of {len(values)}"))
-    return table(("embedding", "1st, %", "2nd, %", "3rd, %", "4th, %", "5th, %", "negative"), rows)
+    return table(
+        ("embedding", "1st, %", "2nd, %", "3rd, %", "4th, %", "5th, %", "negative"),
+        rows,
+        "Greatest eigenvalues of every embedding, as signed shares of the sum of their sizes.",
+    )
 
 
 def flat(result: Result) -> Markdown:
@@ -39,7 +43,7 @@ def flat(result: Result) -> Markdown:
         settled = values["residual"] <= 0.1 * np.abs(values["eigenvalue"])
         rows.append((label(method), *cells, f"{settled.sum()} of {len(settled)}"))
     head = ("method", "loss", "rise", "sharpness", "eigenvalue", "trace", "within 10 %")
-    return table(head, rows)
+    return table(head, rows, "Flatness at the end of fine-tuning on the last task, means over seeds.")
 
 
 def gaps(result: Result) -> Markdown:
@@ -91,7 +95,11 @@ def accuracies(result: Result) -> Markdown:
             rows.append((label(method), "train", *_by_task(end.sel(split="train"), method)))
         if data.standardized_accuracy.notnull().any():
             rows.append((label(method), "validation, standardized", *_by_task(data.standardized_accuracy, method)))
-    return table(_numbered(result, "method", "images", unit=f", %{' (paper)' if printed else ''}"), rows)
+    return table(
+        _numbered(result, "method", "images", unit=f", %{' (paper)' if printed else ''}"),
+        rows,
+        "Validation accuracy at the end of fine-tuning, by task, the paper's in brackets.",
+    )
 
 
 def _printed(task: str, method: str) -> str:
@@ -109,7 +117,7 @@ def tasks(result: Result) -> Markdown:
         for t, name in enumerate(data.task.values)
     ]
     images = f"{int(data.train_images[0]):,} training, {int(data.validation_images[0]):,} validation images"
-    return table(("task", "classes", f"names ({images} in the first)"), rows)
+    return table(("task", "classes", f"names ({images} in the first)"), rows, "The classes of every task.")
 
 
 def ends(result: Result) -> Markdown:
@@ -130,7 +138,7 @@ def ends(result: Result) -> Markdown:
             shown = method in compared_methods(result) or name == "√p, validation"
             if shown and values.notnull().any():
                 rows.append((label(method), name, *_by_task(values, method, _plain)))
-    return table(_numbered(result, "method", "$t_w$ by"), rows)
+    return table(_numbered(result, "method", "$t_w$ by"), rows, "Progress at the end of fine-tuning, by task.")
 
 
 def areas(result: Result) -> Markdown:
@@ -148,7 +156,11 @@ def areas(result: Result) -> Markdown:
     for method in all_methods(result):
         shown = kinds if method in compared_methods(result) else ("FGSM", "PGD")
         rows += [(label(method), kind, *_by_task(kinds[kind], method)) for kind in shown]
-    return table(_numbered(result, "method", "attack", unit=", %"), rows)
+    return table(
+        _numbered(result, "method", "attack", unit=", %"),
+        rows,
+        "Mean accuracy over the budgets of every attack, by task.",
+    )
 
 
 def distances_between_runs(result: Result) -> Markdown:
@@ -163,7 +175,11 @@ def distances_between_runs(result: Result) -> Markdown:
                 pairs = block[cells_of][~np.eye(len(names), dtype=bool)[cells_of]]
                 cells.append(f"{np.mean(pairs):.4f}" if pairs.size else "–")
             rows.append((label(method), SPLIT_LABELS[split], *cells))
-    return table(("distance of", "on", *(f"to {label(m)}" for m in methods)), rows)
+    return table(
+        ("distance of", "on", *(f"to {label(m)}" for m in methods)),
+        rows,
+        "Mean distance between runs after equally many epochs, over tasks.",
+    )
 
 
 def scale(result: Result) -> Markdown:

@@ -18,7 +18,7 @@ def equations() -> Markdown:
         cited = f" {{cite}}`{kind.reference}`" if kind.reference else ""
         lines = [f"${line}$" for line in kind.equation.split(r",\quad ")]  # each on its own, so that none is cut off
         rows.append((kind.label + cited, "<br>".join((kind.compares + ":", *lines))))
-    return table(("method", "compares, and its loss"), rows)
+    return table(("method", "compares, and its loss"), rows, "The objectives: what each compares, and its loss.")
 
 
 def accuracies(result: Result) -> Markdown:
@@ -38,7 +38,11 @@ def accuracies(result: Result) -> Markdown:
             mean = float(trained.hours.sel(objective=name).mean())
             hours = f"{60 * mean:.1f}" if np.isfinite(mean) else "–"
         rows.append((labels.label(name), *cells, epochs, hours))
-    return table(("method", "kNN, %", "linear probe, %", "effective rank", "epochs", "minutes of training"), rows)
+    return table(
+        ("method", "kNN, %", "linear probe, %", "effective rank", "epochs", "minutes of training"),
+        rows,
+        "Test accuracy of every objective, best neighbours first.",
+    )
 
 
 def settings(result: Result) -> Markdown:
@@ -52,7 +56,7 @@ def settings(result: Result) -> Markdown:
         run = int(used.epochs), int(used.batch_size), str(used.optimizer.item())
         rows.append((labels.label(name), *run, *rates, text))
     head = ("method", "epochs", "batch", "optimizer", "learning rate per 256", "weight decay", "options")
-    return table(head, rows)
+    return table(head, rows, "What every objective was trained with, where it differs from the defaults.")
 
 
 def costs(result: Result) -> Markdown:
@@ -63,7 +67,11 @@ def costs(result: Result) -> Markdown:
         seconds, views, memory = (float(own[part]) for part in ("seconds", "views", "memory"))
         rate = f"{int(own.batch_size) / seconds:.0f}"
         rows.append((labels.label(name), f"{1e3 * seconds:.0f}", rate, f"{100 * views / seconds:.1f}", _mib(memory)))
-    return table(("method", "ms per step", "images/s", "of it for views, %", "memory, MiB"), rows)
+    return table(
+        ("method", "ms per step", "images/s", "of it for views, %", "memory, MiB"),
+        rows,
+        "Time and memory of a training step, cheapest first.",
+    )
 
 
 def _mib(size: float) -> str:

@@ -115,7 +115,7 @@ def by_score(result: Result) -> Markdown:
         return Markdown(NONE_LEARNED)
     answered = [f"error at {100 * share:.0f} %" for share in data.answered.values]
     head = ("data set", "score", "area", "excess", "% of a random order's", "excess − the confidence's", *answered)
-    return table(head, rows)
+    return table(head, rows, "Failure prediction by every score, over the objectives that learned.")
 
 
 def _interval(values: xr.DataArray) -> str:
@@ -134,4 +134,8 @@ def by_encoder(result: Result) -> Markdown:
         own = data.sel(dataset=dataset, objective=method)
         cells = [with_interval(own.sel(predictor=name), "excess") for name in DRAWN]
         rows.append((f"`{dataset}`", label(method), spread(own.area.sel(predictor="random").values), *cells))
-    return table(("data set", "encoder", "error, %", *(PREDICTOR_LABELS[name] for name in DRAWN)), rows)
+    return table(
+        ("data set", "encoder", "error, %", *(PREDICTOR_LABELS[name] for name in DRAWN)),
+        rows,
+        "Excess area under risk and coverage for every encoder, in percent.",
+    )

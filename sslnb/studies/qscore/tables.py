@@ -40,7 +40,11 @@ def representations(result: Result) -> Markdown:
         kurtosis = own.kurtosis.values[np.isfinite(own.kurtosis.values)]
         tails = f"{kurtosis.mean():.1f}" if len(kurtosis) else "–"
         rows.append((f"`{dataset}`", label(method), spread(own.accuracy.values), spread(own.near_zero.values), tails))
-    return table(("data set", "encoder", "linear, %", "near zero, %", "excess kurtosis"), rows)
+    return table(
+        ("data set", "encoder", "linear, %", "near zero, %", "excess kurtosis"),
+        rows,
+        "Accuracy, share of activations near zero, and excess kurtosis of every encoder.",
+    )
 
 
 def threshold(result: Result) -> Markdown:
@@ -55,7 +59,11 @@ def information(result: Result) -> Markdown:
         # Percents of ten bits are millibits.
         values = 10 * data.sel(dataset=dataset, objective=method)
         rows.append((f"`{dataset}`", label(method), *(spread(values.sel(band=b).values) for b in data.band.values)))
-    return table(("data set", "encoder", *(f"{band}, millibits" for band in data.band.values)), rows)
+    return table(
+        ("data set", "encoder", *(f"{band}, millibits" for band in data.band.values)),
+        rows,
+        "Information about the class in features below, within and above the band.",
+    )
 
 
 def prediction(result: Result, area: str) -> Markdown:
@@ -68,7 +76,11 @@ def prediction(result: Result, area: str) -> Markdown:
         base = [spread(own.base_rate.values)] if area == "auprc" else []
         rows.append((f"`{dataset}`", label(method), *cells, *base))
     extra = ["base rate"] if area == "auprc" else []
-    return table(("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *extra), rows)
+    return table(
+        ("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *extra),
+        rows,
+        f"{area.upper()} of every score for images that the probe gets right, in percent, with intervals over images.",
+    )
 
 
 def with_interval(data: xr.Dataset, area: str) -> str:
@@ -85,7 +97,7 @@ def paper_prediction() -> Markdown:
     """The areas that the paper prints, of figure 4 and the section on regularization."""
     areas = [r for r in references(PAPER) if r.metric in ("auroc", "auprc")]
     rows = [(r.dataset, r.method, r.metric.upper(), f"{r.value:.1f}") for r in areas]
-    return table(("data set", "encoder", "", "paper, %"), rows)
+    return table(("data set", "encoder", "", "paper, %"), rows, "The areas that the paper prints.")
 
 
 def paper_regularized() -> Markdown:
@@ -107,7 +119,7 @@ def _paper_table(start: str, metrics: tuple[str, ...], head: tuple[str, ...]) ->
     for method in methods:
         cells = ([printed.get((dataset, method, metric), math.nan) for metric in metrics] for dataset in sets)
         rows.append((method, *(" / ".join(percent(value / 100) for value in cell) for cell in cells)))
-    return table((" / ".join(head), *sets), rows)
+    return table((" / ".join(head), *sets), rows, f"The paper's {start[0].lower()}{start[1:]}: accuracy in percent.")
 
 
 def undefined(result: Result) -> Markdown:
@@ -115,7 +127,11 @@ def undefined(result: Result) -> Markdown:
     notes = result.facts["notes"]
     if not notes:
         return Markdown("Every score is defined.")
-    return table(("what is missing, or smaller than asked for",), [(note,) for note in notes])
+    return table(
+        ("what is missing, or smaller than asked for",),
+        [(note,) for note in notes],
+        "What was not measured, or on less than was asked for.",
+    )
 
 
 def outcomes(result: Result) -> Markdown:
@@ -128,7 +144,11 @@ def outcomes(result: Result) -> Markdown:
         gap = gap[np.isfinite(gap)]
         error = f" ± {gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
         rows.append((f"`{dataset}`", label(method), *cells, f"{gap.mean():+.3f}{error}" if len(gap) else "–"))
-    return table(("data set", "encoder", "right", "wrong", "difference"), rows)
+    return table(
+        ("data set", "encoder", "right", "wrong", "difference"),
+        rows,
+        "Mean Q-Score of test images that the probe gets right and wrong.",
+    )
 
 
 def regularized(result: Result) -> Markdown:
@@ -149,7 +169,11 @@ def regularized(result: Result) -> Markdown:
             paper = " / ".join(percent(value) for value in printed) if math.isfinite(printed[0]) else "–"
             rows.append((f"`{dataset}`", label(method), f"{rate:g}", *cells, signed(gain), paper))
     head = ("data set", "encoder", "rate", "before", "plain", "lasso", "Q-Score", "Q-Score − plain", "paper")
-    return table(head if known else head[:-1], rows if known else [row[:-1] for row in rows])
+    return table(
+        head if known else head[:-1],
+        rows if known else [row[:-1] for row in rows],
+        "Accuracy before and after training on, by kind of training.",
+    )
 
 
 def signed(values: np.ndarray) -> str:
@@ -168,7 +192,11 @@ def transfer(result: Result) -> Markdown:
                 cells = (spread(own.sel(stage=stage).values) for stage in data.stage.values)
                 gain = (own.sel(stage="qscore") - own.sel(stage="plain")).values
                 rows.append((label(method), f"`{target}`", *cells, signed(gain)))
-    return table(("encoder", "other set", "before, %", "plain, %", "Q-Score, %", "Q-Score − plain"), rows)
+    return table(
+        ("encoder", "other set", "before, %", "plain, %", "Q-Score, %", "Q-Score − plain"),
+        rows,
+        "Accuracy on other sets, before and after training on.",
+    )
 
 
 def overlaps(result: Result) -> Markdown:
@@ -192,7 +220,7 @@ def overlaps(result: Result) -> Markdown:
         "object's area",
         "core − spurious, corrected",
     )
-    return table(("data set", "encoder", "", *head), rows)
+    return table(("data set", "encoder", "", *head), rows, "Overlap of heatmaps with the object and with the rest.")
 
 
 def shifted(result: Result) -> Markdown:
@@ -208,4 +236,8 @@ def shifted(result: Result) -> Markdown:
                     cells = (spread(values.sel(measure=name).values) for name in ("accuracy", "auroc"))
                     accuracy, auroc = cells
                     rows.append((f"`{brief(own)}`", f"`{brief(other)}`", label(method), accuracy, text, auroc))
-    return table(("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"), rows)
+    return table(
+        ("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"),
+        rows,
+        "Encoders and probes of one set on another's test images.",
+    )

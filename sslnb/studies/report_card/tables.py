@@ -31,7 +31,11 @@ def summary(result: Result) -> Markdown:
         ends = [_written(name, value) for value in (np.quantile(known, [0, 0.5, 1]) if len(known) else [math.nan] * 3)]
         rows.append((_label(name), *cells, f"{ends[0]} – {ends[1]} – {ends[2]}",
                      *(_written(name, at.value.sel(encoder=floor)) for floor in floors)))  # fmt: skip
-    return table(("measure", *map(shown, given), "pool: least – median – greatest", *map(shown, floors)), rows)
+    return table(
+        ("measure", *map(shown, given), "pool: least – median – greatest", *map(shown, floors)),
+        rows,
+        "Every measure of the given encoder, beside the pool's encoders on the same images.",
+    )
 
 
 def _label(name: str) -> str:
@@ -64,4 +68,4 @@ def identity(result: Result) -> Markdown:
         (f"`{name}`", int(mine.features.sel(encoder=name)), f"`{str(mine.checksum.sel(encoder=name).values)[:16]}`")
         for name in mine.encoder.values
     ]
-    return table(("encoder", "features", "weights"), rows)
+    return table(("encoder", "features", "weights"), rows, "The encoders that were given.")

@@ -34,7 +34,11 @@ def variance(result: Result) -> Markdown:
             cells = (size, *_shares(own.share), choices, *_shares(own.choice_share))
             rows.append((f"`{name}`", NORM_LABELS[norm], *cells))
     parts = ("encoder, %", "probe, %", "both, %")
-    return table(("data set", "norm", "encoders × decays × rates", *parts, "admissible", *parts), rows)
+    return table(
+        ("data set", "norm", "encoders × decays × rates", *parts, "admissible", *parts),
+        rows,
+        "Shares of the variance of log mean margins, in percent: all probes, then those as good as the best.",
+    )
 
 
 def _shares(share: xr.DataArray) -> tuple[str, ...]:
@@ -55,7 +59,11 @@ def claims(result: Result) -> Markdown:
         admissible, every = own.estimate.where(own.admissible == 1), own.estimate
         rows.append((claim, *by_rule, _range(admissible), _range(every), f"±{CLAIMS[claim].sei:.3f}"))
     heads = (*RULE_LABELS.values(), "within one point of the best", "whole grid", "of no interest")
-    return table(("", *heads), rows)
+    return table(
+        ("", *heads),
+        rows,
+        "S1 to S3 by the rule that picks the probe, and their range over probes that validation cannot tell apart.",
+    )
 
 
 def _interval(data: xr.Dataset, prefix: str) -> str:
@@ -84,7 +92,11 @@ def edges(result: Result) -> Markdown:
         shares = (own[name].sel(edge=names).values for name in ("edge_chosen", "edge_ahead"))
         cells = (f"{_whole(chosen)} ({_whole(ahead)})" for chosen, ahead in zip(*shares, strict=True))
         rows.append((f"`{name}`", *cells))
-    return table(("data set", *(f"{edge}, %" for edge in names)), rows)
+    return table(
+        ("data set", *(f"{edge}, %" for edge in names)),
+        rows,
+        "Share of encoders whose best probe lies at an edge of the grid, and does so by more than a point.",
+    )
 
 
 def _whole(share: float) -> str:

@@ -31,7 +31,11 @@ def probes(result: Result) -> Markdown:
             tried, converged = (int(np.isfinite(values).sum()) for values in reversed(cells))
             texts = spread(cells[0]) + kind, spread(cells[1])
             rows.append((f"`{name}`", labels.label(objective), *texts, f"{converged} of {tried}"))
-    return table(("data set", "encoder", "linear probe, %", "kNN, %", "converged"), rows)
+    return table(
+        ("data set", "encoder", "linear probe, %", "kNN, %", "converged"),
+        rows,
+        "Test accuracy of linear probes and nearest neighbours; how many probes converged.",
+    )
 
 
 def effective(result: Result, *, scale: str | None = None) -> Markdown:
@@ -53,7 +57,11 @@ def effective(result: Result, *, scale: str | None = None) -> Markdown:
             paper = [_paper_cell(printed, PAPER_NAMES.get(name, ""), m, norm) for m in beside]
             rows.append((f"`{name}`", NORM_LABELS[norm], *ours, *paper))
     heads = [labels.label(name) for name in values.objective.values]
-    return table(("data set", "norm", *heads, *(f"paper: {m}" for m in beside)), rows)
+    return table(
+        ("data set", "norm", *heads, *(f"paper: {m}" for m in beside)),
+        rows,
+        "Effective accuracy (benign accuracy in brackets), beside the paper's, in percent.",
+    )
 
 
 def _paper_cell(printed: dict, dataset: str, method: str, norm: str) -> str:
@@ -69,7 +77,11 @@ def paper_effective(norm: str) -> Markdown:
     printed = {(r.dataset, r.method, r.metric): r.value for r in references(PAPER)}
     methods, datasets = (list(dict.fromkeys(getattr(r, k) for r in numbers)) for k in ("method", "dataset"))
     rows = [(d, *(_paper_cell(printed, d, m, norm) for m in methods)) for d in datasets]
-    return table((f"{NORM_LABELS[norm]}", *methods), rows)
+    return table(
+        (f"{NORM_LABELS[norm]}", *methods),
+        rows,
+        f"The paper's table 1 for {NORM_LABELS[norm]}: effective accuracy (benign accuracy in brackets), in percent.",
+    )
 
 
 def bounds(result: Result) -> Markdown:
@@ -86,7 +98,7 @@ def bounds(result: Result) -> Markdown:
                 share = f"{float(auc.sel(objective=name).mean()):.3f}"
                 rows.append((SCALE_LABELS[scale], labels.label(name), *numbers, share))
     head = ("features have", "encoder", "mean margin", "largest margin", f"norm-AUC up to {budget:g}")
-    return table(head, rows)
+    return table(head, rows, "Margins by standardization, against the largest budget that the paper plots.")
 
 
 def decays(result: Result, *, scale: str | None = None) -> Markdown:
@@ -103,7 +115,11 @@ def decays(result: Result, *, scale: str | None = None) -> Markdown:
         shown = [text if math.isfinite(m) else "–" for m, text in zip(means, texts, strict=True)]
         rows.append((labels.label(name), *shown))
     heads = (f"weight decay {d:g}" + (" (compared)" if chosen == {d} else "") for d in margin.decay.values)
-    return table(("mean margin (accuracy, %)", *heads), rows)
+    return table(
+        ("mean margin (accuracy, %)", *heads),
+        rows,
+        "Mean margin, and accuracy in brackets, of probes with every weight decay, on the first set.",
+    )
 
 
 def glue_headlines(result: Result) -> None:

@@ -64,7 +64,11 @@ def fractions(result: Result) -> Markdown:
             printed = reference(PAPER, f"{source} {100 * fraction:g}%", label(method), metric)
             cells.append(spread(values) + _beside(printed))
         rows.append((f"{100 * fraction:g} %", label(method), *cells))
-    return table(("labels", "begun from", *(f"{name}, %{_paper(source)}" for name in wanted.values())), rows)
+    return table(
+        ("labels", "begun from", *(f"{name}, %{_paper(source)}" for name in wanted.values())),
+        rows,
+        "Fine-tuning on a share of the labels: scores on test images, the paper's in brackets.",
+    )
 
 
 def _beside(printed: float) -> str:
@@ -89,7 +93,11 @@ def strongest(result: Result) -> Markdown:
         beside = (spread(cell) + _beside(value) for cell, value in zip(cells, printed, strict=True))
         rows.append((f"{100 * fraction:g} %", label(method), *beside))
     names = ("no attack", *(ATTACK_LABELS[kind] for kind in data.attack.values))
-    return table(("labels", "begun from", *(f"{name}, %" for name in names)), rows)
+    return table(
+        ("labels", "begun from", *(f"{name}, %" for name in names)),
+        rows,
+        "Accuracy without attack and under the strongest ones, beside the report's.",
+    )
 
 
 def transfers(result: Result) -> Markdown:
@@ -106,7 +114,11 @@ def transfers(result: Result) -> Markdown:
             rows.append((" → ".join(f"`{brief(end)}`" for end in ends), label(method), *cells))
     paper = " (paper, at 96 px)" if set(sets) <= set(PAPER_SETS) else ""
     head = (f"{name}, %{paper}" for name in ("top-1", "top-2", "top-3", "AUC"))
-    return table(("transfer", "pretraining", *head), rows)
+    return table(
+        ("transfer", "pretraining", *head),
+        rows,
+        "Transfer at the last step, in percent; the report's legible numbers in brackets.",
+    )
 
 
 def transfer_batches(result: Result) -> Markdown:
@@ -120,7 +132,11 @@ def transfer_batches(result: Result) -> Markdown:
         ours = [spread(values.sel(side=side, batch=size).values) for side in data.side.values]
         rows.append((size, *ours, *([f"{100 * printed:.1f}" if math.isfinite(printed) else "–"] if known else [])))
     head = [f"top-1 at {side} px, %" for side in data.side.values]
-    return table(("batch size", *head, *(["paper (96 px)"] if known else [])), rows)
+    return table(
+        ("batch size", *head, *(["paper (96 px)"] if known else [])),
+        rows,
+        "Accuracy on the other set by the batch size of pretraining, in percent.",
+    )
 
 
 def architectures(result: Result) -> Markdown:
@@ -131,7 +147,11 @@ def architectures(result: Result) -> Markdown:
         seconds, views, memory = (float(own.cost.sel(quantity=k).median()) for k in ("seconds", "views", "memory"))
         cells = spread(top1(own.accuracy).values), f"{1e3 * seconds:.0f}", f"{100 * views / seconds:.0f}"
         rows.append((label(objective), f"ResNet-{depth}", *cells, f"{memory / 2**20:.0f}"))
-    return table(("objective", "network", "linear, %", "ms per step", "of it for views, %", "memory, MiB"), rows)
+    return table(
+        ("objective", "network", "linear, %", "ms per step", "of it for views, %", "memory, MiB"),
+        rows,
+        "Two objectives with two networks: accuracy, and what a step costs.",
+    )
 
 
 def variants(result: Result) -> Markdown:
@@ -145,7 +165,11 @@ def variants(result: Result) -> Markdown:
             cells += [spread(own), "" if name == "plain" else spread(own - without)]
         rows.append((VARIANT_LABELS[name], *cells))
     head = [text for o in data.objective.values for text in (f"{label(o)}, %", "change")]
-    return table(("what the code did", *head), rows)
+    return table(
+        ("what the code did", *head),
+        rows,
+        "What each departure of the published code does to linear accuracy, in points, paired by seed.",
+    )
 
 
 def initialised(result: Result) -> Markdown:
@@ -156,4 +180,8 @@ def initialised(result: Result) -> Markdown:
     for method in data.begun.values:
         name = "supervised weights alone" if method == "supervised" else f"then {label(method)}"
         rows.append((name, *(spread(data.sel(begun=method, fraction=f).values) for f in data.fraction.values)))
-    return table(("begun from", *(f"{100 * f:g} % of the labels" for f in data.fraction.values)), rows)
+    return table(
+        ("begun from", *(f"{100 * f:g} % of the labels" for f in data.fraction.values)),
+        rows,
+        "Accuracy, in percent, after fine-tuning from supervised weights, and from what was trained on from them.",
+    )

@@ -23,7 +23,9 @@ def matrix(result: Result) -> Markdown:
         scale = 100 if MEASURES[name].share else 1
         cells = [_mean(scale * data.sel(measure=name, objective=objective).values) for objective in objectives]
         rows.append((MEASURES[name].label + (", %" if scale == 100 else ""), *cells))
-    return table(("measure", *map(label, objectives)), rows)
+    return table(
+        ("measure", *map(label, objectives)), rows, "Every measure of every encoder: mean and deviation over seeds."
+    )
 
 
 def _mean(values: np.ndarray) -> str:
@@ -45,7 +47,11 @@ def strongest(result: Result) -> Markdown:
                 pairs.append((abs(raw[0]), MEASURES[a].label, MEASURES[b].label, _interval(raw), _interval(partial), n))
     pairs.sort(reverse=True)
     head = ("", "and", "ρ [95 % interval]", "with accuracy held fixed", "objectives")
-    return table(head, [row[1:] for row in pairs[:STRONGEST]])
+    return table(
+        head,
+        [row[1:] for row in pairs[:STRONGEST]],
+        "The strongest rank correlations between measures of different kinds, also at equal accuracy.",
+    )
 
 
 def _interval(values: np.ndarray) -> str:
@@ -83,7 +89,9 @@ def choices(result: Result) -> Markdown:
         "regret of chance",
         "of the last checkpoint",
     )
-    return table(head, rows)
+    return table(
+        head, rows, "For every target, the label-free number that would have chosen best, and what the choice costs."
+    )
 
 
 def _points(share: object) -> str:
@@ -106,7 +114,11 @@ def controls(result: Result) -> Markdown:
         rows.append((claim, _effect(estimate), *cells))
     if not rows:
         return Markdown("No comparison had one of these controls.")
-    return table(("claim", "effect [95 % interval]", *(f"against {name}" for name in data.control.values)), rows)
+    return table(
+        ("claim", "effect [95 % interval]", *(f"against {name}" for name in data.control.values)),
+        rows,
+        "Comparisons with supervised encoders, and the share of each effect that is left against the controls.",
+    )
 
 
 def probe_or_encoder(result: Result) -> Markdown:
@@ -119,7 +131,11 @@ def probe_or_encoder(result: Result) -> Markdown:
         (f"`{name}`", *(_whole(share.sel(probed=name, source=source)) for source in share.source.values))
         for name in share.probed.values
     ]
-    return table(("data set", *(f"{source}, %" for source in share.source.values)), rows)
+    return table(
+        ("data set", *(f"{source}, %" for source in share.source.values)),
+        rows,
+        "Shares of the variance of log margins by source, in percent, means over norms.",
+    )
 
 
 def failure(result: Result) -> Markdown:
@@ -135,7 +151,11 @@ def failure(result: Result) -> Markdown:
         if bool(share.sel(predictor=name, statistic="mean").notnull())
     ]
     head = ("score", "excess area, % of a random order's [95 %]")
-    return table(head, rows) if rows else Markdown("No encoder has learned.")
+    return (
+        table(head, rows)
+        if rows
+        else Markdown("No encoder has learned.", "Excess area under risk and coverage, in percent of a random order's.")
+    )
 
 
 def _percent(mean: float, low: float, high: float) -> str:
