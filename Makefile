@@ -35,7 +35,7 @@ $(LAB_SETTINGS): $(READY)
 	$(BIN)/jupytext-config --settings-file $@ set-default-viewer markdown
 
 lab: $(LAB_SETTINGS)   ## JupyterLab on the notebooks: a double click on a text notebook opens it as one
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/separability.md
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/START.md
 
 lint: $(TEST_READY)   ## ruff: rules and format; import-linter: layers
 	$(BIN)/ruff check .
