@@ -20,13 +20,21 @@ from sslnb.core import files
 ASSETS = (
     ("vega/LICENSE", "vega"),
     ("vega/build/vega.min.js", "vega"),
-    ("mathjax/LICENSE", "mathjax"),
-    ("mathjax/es5/tex-mml-chtml.js", "mathjax"),
-    ("mathjax/es5/output/chtml/fonts/woff-v2/*.woff", "mathjax/output/chtml/fonts/woff-v2"),
-    ("mathjax/es5/input/tex/extensions/*.js", "mathjax/input/tex/extensions"),
+    ("katex/LICENSE", "katex"),
+    ("katex/dist/katex.min.js", "katex"),  # which the build runs, and no page
+    ("katex/dist/katex.min.css", "katex"),
+    ("katex/dist/fonts/*.woff2", "katex/fonts"),
 )
 # A site built by other versions of these is another site.
-TOOLS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme", "sphinxcontrib-bibtex")
+TOOLS = (
+    "jupyter-book",
+    "sphinx",
+    "myst-nb",
+    "sphinx-book-theme",
+    "pydata-sphinx-theme",
+    "sphinxcontrib-bibtex",
+    "sphinxcontrib-katex",
+)
 # This interpreter's Jupyter Book, whatever is on the path; it colours its output even into a file unless told not to.
 JUPYTER_BOOK = "from sphinx.util.console import nocolor; nocolor(); from jupyter_book.cli.main import main; main()"
 STEPS = ("-W", "--keep-going", "-n", "--all")  # without them a page with an error in it is published with status 0
@@ -189,7 +197,8 @@ def _publish(pages: Path, site: Path, stamp: Path) -> None:
 def _inputs(root: Path) -> str:
     """One hash over everything that the site is made of: pages, settings, scripts, and the versions of the tools."""
     pages = (path for path in (root / "book").rglob("*") if not path.name.startswith("."))
-    tools = ":".join(f"{name} {version(name)}" for name in TOOLS)
+    extensions = (files.sha256(path) for path in sorted(Path(__file__).parent.glob("*.py")))
+    tools = ":".join([*(f"{name} {version(name)}" for name in TOOLS), *extensions])
     return _digest(root, [*(root / name for name in ROOT_FILES), *pages], f"{tools} {STEPS}")
 
 
