@@ -157,13 +157,9 @@ def encoders_table(folder: Path | None = None) -> Markdown:
         hours, commit = f"{entry.seconds / 3600:.2f}", f"`{entry.provenance['commit']}`"
         rows.append((f"`{name}`", entry.data["name"], seen, *accuracy, hours, commit, entry.reason or ""))
     head = ("encoder", "images", "epochs", "linear, %", "kNN, %", "hours", "commit", "ended early")
-    return (
-        table(head, rows)
-        if rows
-        else Markdown(
-            "No encoders ship with this copy.", "Every encoder that ships, with its accuracy on validation images."
-        )
-    )
+    if not rows:
+        return Markdown("No encoders ship with this copy.")
+    return table(head, rows, "Every encoder that ships, with its accuracy on validation images.")
 
 
 def pilots_table(path: Path | None = None) -> Markdown:

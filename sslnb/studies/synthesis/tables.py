@@ -151,11 +151,9 @@ def failure(result: Result) -> Markdown:
         if bool(share.sel(predictor=name, statistic="mean").notnull())
     ]
     head = ("score", "excess area, % of a random order's [95 %]")
-    return (
-        table(head, rows)
-        if rows
-        else Markdown("No encoder has learned.", "Excess area under risk and coverage, in percent of a random order's.")
-    )
+    if not rows:
+        return Markdown("No encoder has learned.")
+    return table(head, rows, "Excess area under risk and coverage, in percent of a random order's.")
 
 
 def _percent(mean: float, low: float, high: float) -> str:
