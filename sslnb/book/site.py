@@ -42,6 +42,7 @@ STEPS = ("-W", "--keep-going", "-n", "--all")  # without them a page with an err
 MENDED = (
     # 1.5 MB of icons, which its style sheets draw as well from a font that pages load anyway.
     (r"<script[^>]*fontawesome\.js[^>]*></script>|<link[^>]*fontawesome\.js[^>]*>", ""),
+    (r"<link[^>]*katex-math\.css[^>]*>", ""),  # page.css says how formulas stand on a page
     (r'<summary><span class="toctree-toggle"', '<summary aria-label="Pages below"><span class="toctree-toggle"'),
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),  # whose children are no list items
 )

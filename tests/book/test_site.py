@@ -263,7 +263,6 @@ SETTLED = """async () => {
     while (!("drawn" in explorer.dataset)) await new Promise((go) => setTimeout(go, 50));
   }
   scrollTo(0, 0);
-  await window.MathJax?.startup?.promise;
   await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
   await new Promise((go) => setTimeout(go, 300));
 }"""
@@ -437,12 +436,12 @@ def test_nothing_is_cut_off_on_a_telephone(browser: "Browser", pages: Path) -> N
 
 @pytest.mark.browser
 def test_pages_are_light(browser: "Browser", pages: Path, served: str) -> None:
-    """By what comes over http. The goal is 3 MB and 45 requests; MathJax alone is 1.2 MB, Vega half of one."""
+    """By what comes over http."""
     for address in _addresses(pages, served):
         seen: list[int] = []
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.on("response", lambda one, seen=seen: seen.append(len(one.body()) if one.ok else 0))
         page.goto(address, wait_until="load")
         page.evaluate(SETTLED)
-        assert sum(seen) < 4e6 and len(seen) < 50, f"{address}: {sum(seen) / 1e6:.2f} MB, {len(seen)} requests"
+        assert sum(seen) < 3e6 and len(seen) <= 45, f"{address}: {sum(seen) / 1e6:.2f} MB, {len(seen)} requests"
         page.context.close()
