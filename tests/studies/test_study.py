@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from pydantic import field_validator
 
+from sslnb import studies
 from sslnb.core.claims import Claim, decide
 from sslnb.core.result import Result
 from sslnb.studies import study as module
@@ -76,6 +77,14 @@ def test_a_notebooks_own_globals_are_no_parameters_but_injected_names_are() -> N
     injected = own | {"cuont": 4, "In": ["count = None", '# Parameters\ncuont = 4\nresult_path = "x"\n']}
     with pytest.raises(ValueError, match="got 'cuont'; did you mean 'count'"):
         Toy.from_notebook(injected)
+
+
+@pytest.mark.parametrize("name", studies.NAMES)
+def test_every_list_can_be_given_on_the_command_line(name: str) -> None:
+    given = studies.get(name).parameters.of("small")
+    lists = {field: value for field, value in given if isinstance(value, tuple)}
+    asked = {field: ",".join(map(str, value)) for field, value in lists.items() if value}
+    assert {field: getattr(given.of("small", **asked), field) for field in asked} == {f: lists[f] for f in asked}
 
 
 def first(context: Context) -> xr.Dataset:

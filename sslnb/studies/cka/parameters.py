@@ -2,14 +2,15 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from sslnb.metrics.cka import LEAST
-from sslnb.studies.presets import Names, Parameters, Preset, distinct
+from sslnb.studies.presets import Names, Parameters, Preset, distinct, listed
 
 SUPERVISED = "supervised"  # what every other objective is compared with
 BANK = 1000  # images among which the explorer's neighbours are looked for
 Batch = Annotated[int, Field(ge=LEAST)]
+Batches = Annotated[tuple[Batch, ...], BeforeValidator(listed)]
 
 # On two CPU cores; the paper's hardware changes a few of them.
 SMALL = {
@@ -38,7 +39,7 @@ class CkaParameters(Parameters):
     crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.6
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     gram_batch: Batch = 128  # images per minibatch of the streamed estimate
-    batch_sizes: tuple[Batch, ...] = (8, 16, 32, 64, 128, 256)  # at which estimates are compared with the exact value
+    batch_sizes: Batches = (8, 16, 32, 64, 128, 256)  # at which estimates are compared with the exact value
     estimate_images: Batch = 1024  # of that comparison: four minibatches of the largest size
     index_images: Batch = 500  # of the comparison of indices, more than any layer has channels
     permutations: Annotated[int, Field(ge=2)] = 40  # of the null: two of them lie above its 95th percentile
