@@ -53,3 +53,10 @@ addEventListener("DOMContentLoaded", () => {
   });
   document.head.append(script);
 });
+
+// What scrolls sideways can be scrolled by keyboard, too.
+function reachable() {
+  for (const wide of document.querySelectorAll(".bd-content :is(figure, .output, div.math)"))
+    wide.tabIndex = wide.scrollWidth > wide.clientWidth ? 0 : -1;
+}
+for (const moment of ["load", "resize"]) addEventListener(moment, reachable);
