@@ -115,6 +115,11 @@ def _value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def kinds(result: Result) -> dict[str, str]:
+    """The verdict on every claim, by its name."""
+    return {verdict["claim"]: str(verdict["kind"]) for verdict in result.facts["verdicts"]}
+
+
 def holds(statement: str, *conditions: bool) -> None:
     """Stop the build where the text says of a result what it does not support.
 
