@@ -51,7 +51,7 @@ class Pool:
         Of the steps at which encoders were kept, the one whose validation accuracy is nearest, at most 2 points off.
         """
         early, reference = (self.scale.variants.get(name) for name in MATCH)
-        known = early is not None and reference is not None and early.every_epoch > 0
+        known = early is not None and reference is not None and early.dense_epochs > 0
         steps = {seed: self._matched_step(seed) for seed in range(min(early.seeds, reference.seeds) if known else 0)}
         return {seed: step for seed, step in steps.items() if step is not None}
 

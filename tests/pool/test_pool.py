@@ -31,7 +31,7 @@ scales.SCALES["tiny"] = Scale(
     "tiny", "digit-scenes", shared, view_size=16, limit=100, halvings=1,
     variants={
         "simclr": Variant(2, options={"temperature": 0.2}),
-        "wide": Variant(1, "supervised", {"width": 4}, {"view_size": None}, every_epoch=1),
+        "wide": Variant(1, "supervised", {"width": 4}, {"view_size": None}, dense_epochs=1),
         "hopeless": Variant(1, "supervised", {"learning_rate": 1e30}),
     },
 )
@@ -78,11 +78,11 @@ def test_a_scale_names_its_members_and_what_each_changes() -> None:
         scale.member("simclr/11")
 
 
-def test_encoders_are_kept_at_halvings_of_the_first_seed_and_at_every_epoch_asked_for(places) -> None:
+def test_encoders_are_kept_at_halvings_of_the_first_seed_and_at_every_half_epoch_asked_for(places) -> None:
     scale = members.scale("tiny")
     assert scale.member("simclr/0").kept_steps(100) == (4, 9)  # of three epochs of three steps, a half rounded down
     assert scale.member("simclr/1").kept_steps(100) == (9,)
-    assert scale.member("wide/0").kept_steps(100) == (3, 4, 9)
+    assert scale.member("wide/0").kept_steps(100) == (2, 3, 4, 9)
 
 
 @pytest.mark.parametrize("name", sorted(scales.SCALES))
@@ -314,7 +314,7 @@ def test_ten_kills_at_random_moments_change_no_bit(places) -> None:
 def test_supervised_training_stops_where_it_is_as_accurate_as_simclr(places, monkeypatch) -> None:
     """Among the encoders that were kept, the nearest in validation accuracy; none where the nearest is far off."""
     monkeypatch.setenv("SSLNB_CACHE", str(places / "matched"))
-    variants = {"supervised": Variant(1, every_epoch=2), "simclr": Variant(1)}
+    variants = {"supervised": Variant(1, dense_epochs=1), "simclr": Variant(1)}
     shared = {"width": 4, "stem": "imagenet", "epochs": 3, "batch_size": 50, "flip": 0.0, "crop_scale": 0.5}
     plan = Scale("matched", "digit-scenes", shared, variants, limit=200, halvings=0)
     monkeypatch.setitem(scales.SCALES, "matched", plan)
@@ -323,23 +323,23 @@ def test_supervised_training_stops_where_it_is_as_accurate_as_simclr(places, mon
         pool.encoder("supervised_matched")
     for member in plan.members.values():
         runs.run(member)
-    places_of = {step: runs.find(plan.member("supervised/0"), step)[0] for step in (4, 8)}
+    places_of = {step: runs.find(plan.member("supervised/0"), step)[0] for step in (2, 4)}
     described = {step: runs._described(plan.member("supervised/0"), step) for step in places_of}
     goal = pool.entry("simclr/0").accuracy["linear"]
-    for step, gap in {4: 0.01, 8: -0.015}.items():
+    for step, gap in {2: 0.01, 4: -0.015}.items():
         entry = json.loads(described[step].read_text())
         entry["accuracy"]["linear"] = goal + gap
         described[step].write_text(json.dumps(entry))
-    assert pool.matched_steps() == {0: 4}
+    assert pool.matched_steps() == {0: 2}
     assert pool.members() == ("supervised/0", "simclr/0", "supervised_matched/0") and pool.seeds(
         "supervised_matched"
     ) == (0,)
-    same = weights_checksum(pool.encoder("supervised_matched")), weights_checksum(pool.encoder("supervised", 0, step=4))
+    same = weights_checksum(pool.encoder("supervised_matched")), weights_checksum(pool.encoder("supervised", 0, step=2))
     assert same[0] == same[1]
     exported = train.export("matched", folder=places / "exported")
-    assert set(exported.entries) == {"supervised/0", "supervised/0@4", "simclr/0"}
-    assert Pool("matched", folder=places / "exported").matched_steps() == {0: 4}
-    entry = json.loads(described[4].read_text()) | {"accuracy": {"knn": 0.0, "linear": goal + 0.021}}
+    assert set(exported.entries) == {"supervised/0", "supervised/0@2", "simclr/0"}
+    assert Pool("matched", folder=places / "exported").matched_steps() == {0: 2}
+    entry = json.loads(described[2].read_text()) | {"accuracy": {"knn": 0.0, "linear": goal + 0.021}}
     described[4].write_text(json.dumps(entry))
-    described[8].write_text(json.dumps(entry))
+    described[2].write_text(json.dumps(entry))
     assert pool.matched_steps() == {} and pool.members() == ("supervised/0", "simclr/0")

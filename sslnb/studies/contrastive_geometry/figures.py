@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report import styles
-from sslnb.report.panels import COLOURS, PAGE, annotated, legend, mean_spread, panels
+from sslnb.report.panels import COLOURS, PAGE, annotated, legend, mean_spread, panels, sentence
 from sslnb.studies.contrastive_geometry.claims import area
 
 SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
@@ -193,6 +193,8 @@ def relief(ax: Axes, result: Result, height: np.ndarray) -> None:
     ticks = np.arange(math.ceil(low), math.floor(high) + 1)
     ax.set_zticks(ticks, [f"$10^{{{tick}}}$" for tick in ticks])
     ax.set_zlim(low, high)
+    ax.set_xticks([-1, 0, 1])
+    ax.set_yticks([-1, 0, 1])
     ax.tick_params(labelsize=6, pad=-2)
     ax.set_box_aspect((1, 1, 0.8), zoom=0.85)
 
@@ -220,21 +222,18 @@ def robustness(result: Result) -> Figure:
 def along_pretraining(result: Result) -> Figure:
     """Trajectories of pretraining: progress on the pretraining set's classes, and their embedding."""
     data = result.data["along_pretraining"]
+    if "ends" not in data:
+        return sentence("The result is older than the way in which this is drawn.")
     figure, axes = panels(2, height=3.4)
-    at, points = np.arange(data.sizes["step"]), data.embedding.values
-    methods = data.objective.values
-    paths = points[:-2].reshape(len(methods), len(at), -1)
-    for method in dict.fromkeys(methods):
-        colour, marker = styles.colour(method), styles.marker(method)
-        mean, low, high = mean_spread(data.progress.values[methods == method])
-        axes[0, 0].plot(at, mean, color=colour, marker=marker, markersize=3.5, linewidth=1, label=label(method))
-        axes[0, 0].fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
-        for path in paths[methods == method]:
-            axes[0, 1].plot(path[:, 0], path[:, 1], color=colour, marker=marker, markersize=2.5, linewidth=0.8)
-    for point, (name, marker, colour) in zip(points[-2:], POINTS, strict=True):
+    for method in data.objective.values:
+        own = data.sel(objective=method).dropna("step")
+        look = {"color": styles.colour(method), "marker": styles.marker(method), "markersize": 3, "linewidth": 1}
+        axes[0, 0].plot(own.step, own.progress, label=label(method), **look)
+        axes[0, 1].plot(own.embedding.isel(component=0), own.embedding.isel(component=1), **look)
+    for point, (name, marker, colour) in zip(data.ends.values, POINTS, strict=True):
         axes[0, 1].plot(point[0], point[1], marker, color=colour, markersize=8, linestyle="none", label=name)
     axes[0, 1].legend(fontsize=8)
-    axes[0, 0].set_xticks(at, data.step.values, fontsize=7)
+    axes[0, 0].set_xscale("symlog", linthresh=100)
     axes[0, 0].set_xlabel("steps of pretraining")
     axes[0, 0].set_ylabel("$t_w$")
     axes[0, 1].set_xlabel("first component")

@@ -300,7 +300,7 @@ def _attacked(context: Context, t: int, split: str, on: torch.device) -> tuple[T
 def along_pretraining(context: Context) -> xr.Dataset:
     """Trajectories of the first seed's pretraining on its own classes, by the nearest class mean.
 
-    From untrained weights on, at the steps at which all objectives' encoders were kept.
+    From untrained weights on, at every step at which some objective's encoder was kept; NaN where another's was not.
     """
     p, pool, on = context.parameters, context.pool, device.best_device()
     bank, test = at_most(pool.images(), p.mean_images), pool.images("test")
@@ -308,25 +308,30 @@ def along_pretraining(context: Context) -> xr.Dataset:
     test = test.subset(torch.cat([(test.labels == k).nonzero()[:per_class, 0] for k in range(len(test.classes))]))
     planned = pool.scale.variants
     have = {name: pool.steps(name, seed) for name, seed in context.names if seed == 0 and name in planned}
-    steps = [step for step in next(iter(have.values()), ()) if all(step in own for own in have.values())]
-    models = []
-    for name, own in tqdm(have.items(), desc="trajectories of pretraining", unit="run"):
-        for step in (0, *steps):
+    steps = [0, *sorted({step for own in have.values() for step in own})]
+    models, cells = [], []
+    for m, (name, own) in enumerate(tqdm(have.items(), desc="trajectories of pretraining", unit="run")):
+        for step in (0, *own):
             at = None if step == own[-1] else step
             encoder = pool.encoder(name, 0, step=at) if step else pool.encoder(UNTRAINED, 0)
             features = [extract(encoder, images, device=on) for images in (bank, test)]
             models.append(nearest_class_mean(features[0], bank.labels, features[1]))
+            cells.append((m, steps.index(step)))
     models = torch.stack(models)
     _, embedding = embedded(models, test.labels)
-    shape = (len(have), 1 + len(steps))
-    right = (models.argmax(2) == test.labels).double().mean(1)
+    along = {
+        "progress": trajectory.progress(models, test.labels),
+        "accuracy": (models.argmax(2) == test.labels).double().mean(1),
+        "embedding": embedding.coordinates[:-2],
+    }
+    filled = {name: np.full((len(have), len(steps), *values.shape[1:]), np.nan) for name, values in along.items()}
+    for name, values in along.items():
+        filled[name][tuple(np.transpose(cells))] = values.numpy()
+    dims = ("objective", "step", "component")
     return xr.Dataset(
-        {
-            "progress": (("objective", "step"), trajectory.progress(models, test.labels).view(shape).numpy()),
-            "accuracy": (("objective", "step"), right.view(shape).numpy()),
-            "embedding": (("point", "component"), embedding.coordinates.numpy().astype(np.float32)),
-        },
-        {"objective": list(have), "step": [0, *steps]},
+        {name: (dims[: values.ndim], values) for name, values in filled.items()}
+        | {"ends": (("end", "component"), embedding.coordinates[-2:].numpy())},
+        {"objective": list(have), "step": steps},
         {"bank_images": len(bank), "test_images": len(test)},
     )
 
