@@ -26,7 +26,7 @@ class Variant:
     split: str = "train"  # of it, that is learned from
     initial: str = ""  # another variant, with whose encoder of the same seed it begins
     label: str = ""  # as figures and tables write it; the objective's unless given
-    dense_epochs: int = 0  # encoders are kept after every half of the first so many epochs, of all seeds
+    dense_epochs: int = 0  # encoders are kept after every quarter of the first so many epochs, of all seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Scale(Plan):
         fields = dict(self.shared) | dict(variant.changes)
         config = PretrainConfig(variant.objective or name, seed=seed, options=options, **fields)
         epochs = [config.epochs / 2**k for k in range(1, self.halvings + 1)] if seed == 0 else []
-        epochs += [half / 2 for half in range(1, 2 * variant.dense_epochs + 1)]
+        epochs += [quarter / 4 for quarter in range(1, 4 * variant.dense_epochs + 1)]
         initial = self._member(variant.initial, self.variants[variant.initial], seed) if variant.initial else None
         source = variant.dataset or self.dataset, self.size, self.limit
         return Member(f"{name}/{seed}", config, *source, tuple(epochs), self.steps, variant.split, initial)

@@ -11,7 +11,7 @@ PAPER = Scale(
     dataset="cifar10",
     shared={"width": 64, "batch_size": 512, "crop_scale": 0.2, "flip": 0.5, "epochs": 200},
     variants={
-        "supervised": Variant(4, dense_epochs=40),  # to find SimCLR's accuracy among them
+        "supervised": Variant(4, dense_epochs=20),  # to find SimCLR's accuracy among them
         "supervised_simclr_views": Variant(
             3, "supervised", options={"simclr_views": True}, label="Supervised, SimCLR's views"
         ),

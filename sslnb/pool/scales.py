@@ -61,7 +61,7 @@ SMALL = Scale(
             4,
             changes={"learning_rate": 0.2, "crop_scale": 0.5},
             options={"view_size": None},
-            dense_epochs=12,  # to find SimCLR's accuracy among them
+            dense_epochs=6,  # to find SimCLR's accuracy among them
         ),
         # SimCLR's crops, colours and view size, supervised's learning rate.
         "supervised_simclr_views": Variant(
