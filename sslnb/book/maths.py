@@ -23,6 +23,9 @@ MACROS = {
 
 def setup(app: Sphinx) -> dict[str, bool]:
     katex.NODEJS_BINARY = _node()
+    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0  # seconds: other work may have the cores
+    # By a port, which is tried until the process answers: the other way may come before it listens, and fails.
+    katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
     katex.KATEX_DEFAULT_OPTIONS = {"throwOnError": True, "macros": MACROS}
     katex.setup(app)
     app.connect("config-inited", _configure)

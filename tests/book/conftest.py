@@ -45,6 +45,10 @@ controls = charts.choice("kind", "kind", [0, 1]), charts.slider("height", "heigh
 bars = alt.Chart(charts.table("bars", frame)).transform_filter("datum.kind == kind && datum.height == height")
 x = alt.X("length:Q", scale=alt.Scale(domain=[-1, 6]))
 charts.Explorer(bars.mark_point().encode(x=x).add_params(*controls), "A point whose place is chosen.")"""
+TABLE = """\
+from sslnb.report import table
+
+table(("n", "a, b"), [(i, f"${i}^2$") for i in range(12)], "Twelve squares.")"""
 FIGURE = {"mystnb": {"figure": {"caption": "Two bars.", "name": "fig-bars"}, "image": {"alt": "Two bars."}}}
 
 
@@ -65,9 +69,11 @@ def _executed() -> Callable[..., nbformat.NotebookNode]:
 
 @pytest.fixture(scope="session")
 def chapter() -> nbformat.NotebookNode:
-    """One executed notebook with a figure and an explorer."""
+    """One executed notebook with a figure, an explorer and a long table."""
     bars = "import matplotlib.pyplot as plt\nplt.bar([0, 1], [2, 4]);"
-    return execute((bars, FIGURE), (CHART, {"mystnb": {"figure": {"caption": "A point at eight places."}}}))
+    return execute(
+        (bars, FIGURE), (CHART, {"mystnb": {"figure": {"caption": "A point at eight places."}}}), (TABLE, {})
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """The site is built whole or not at all, and works from disk, from a server, without a network, in both themes."""
 
 import contextlib
+import csv
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
 import sslnb.book.pages
 from sslnb import data
@@ -432,6 +435,42 @@ def test_nothing_is_cut_off_on_a_telephone(browser: "Browser", pages: Path) -> N
         with _Visit(browser, address, width=390) as visit:
             wide = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
             assert visit.page.evaluate(wide) <= 0, address
+
+
+@pytest.mark.browser
+def test_a_long_table_shows_eight_rows_until_asked_and_is_there_as_csv(browser: "Browser", miniature: Path) -> None:
+    with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html") as visit:
+        rows, box = visit.page.locator("table.table tbody tr:visible"), visit.page.get_by_label("all 12 rows")
+        assert rows.count() == 8
+        box.focus()
+        visit.page.keyboard.press("Space")
+        assert rows.count() == 12
+        assert "Table 1 Twelve squares." in " ".join(visit.page.locator("caption").inner_text().split())
+        text = unquote(visit.page.get_by_role("link", name="CSV", exact=True).get_attribute("href").partition(",")[2])
+        assert list(csv.reader(io.StringIO(text)))[:2] == [["n", "a, b"], ["0", "0^2"]]
+
+
+@pytest.mark.browser
+def test_a_dark_page_has_dark_figures(browser: "Browser", miniature: Path) -> None:
+    with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html", "dark") as visit:
+        picture = visit.page.locator("figure img").first.screenshot()
+        corner = Image.open(io.BytesIO(picture)).convert("L").getpixel((3, 3))
+        assert corner < 64
+
+
+@pytest.mark.browser
+def test_the_search_finds_words_in_their_chapter_first(browser: "Browser") -> None:
+    pages = ROOT / "_build" / "html"
+    if not (pages / "search.html").is_file():
+        pytest.skip("no _build/html: run `make book` first")
+    for word, chapter in {"margin": "separability", "checkerboard": "cka", "PGD": "separability"}.items():
+        page = browser.new_page()
+        page.goto(f"file://{pages}/search.html?q={word}")
+        page.wait_for_selector("#search-results li a")
+        page.wait_for_function("document.querySelector('#search-results p').textContent.includes('finished')")
+        first = page.locator("#search-results li a").first.get_attribute("href")
+        assert f"/published/{chapter}.html" in first, word
+        page.close()
 
 
 @pytest.mark.browser
