@@ -2,11 +2,24 @@
 
 from sslnb.report.mosaic import mosaic, photograph
 from sslnb.report.tables import table
-from sslnb.report.verdicts import answer, glue_verdicts, holds, kinds, learned, notes, origin, parts, ran, verdicts
+from sslnb.report.verdicts import (
+    answer,
+    glue_verdicts,
+    hold,
+    holds,
+    kinds,
+    learned,
+    notes,
+    origin,
+    parts,
+    ran,
+    verdicts,
+)
 
 __all__ = [
     "answer",
     "glue_verdicts",
+    "hold",
     "holds",
     "kinds",
     "learned",

@@ -129,6 +129,12 @@ def holds(statement: str, *conditions: bool) -> None:
     expect(bool(conditions) and not failed, "statement", repr(statement), f"a result against it (condition {failed})")
 
 
+def hold(statements: Mapping[str, bool]) -> None:
+    """The same for every statement of a chapter."""
+    for statement, truth in statements.items():
+        holds(statement, truth)
+
+
 def origin(result: Result) -> Markdown:
     """Where a result comes from: command, commit, encoders, data, versions, hardware, time, notes."""
     p, parameters = result.facts["provenance"], result.facts["parameters"]

@@ -76,6 +76,10 @@ class Context:
         twins = [(UNTRAINED, seed) for seed in sorted({seed for _, seed in chosen})]
         return (*chosen, *twins, *([(OWN, 0)] if self.own else []))
 
+    def seeds(self, name: str) -> set[int]:
+        """Seeds of a variant that are measured."""
+        return {seed for seed in self.pool.seeds(name) if not self.only or f"{name}/{seed}" in self.only}
+
     def encoder(self, objective: str, seed: int) -> Encoder:
         return self.own if objective == OWN else self.pool.encoder(objective, seed)
 

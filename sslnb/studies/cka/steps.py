@@ -40,7 +40,7 @@ class Networks:
 
     def __init__(self, context: Context) -> None:
         p, pool = context.parameters, context.pool
-        have = {name: set(pool.seeds(name)) for name in (SUPERVISED, *p.compared, *CONTROLS)}
+        have = {name: context.seeds(name) for name in (SUPERVISED, *p.compared, *CONTROLS)}
         for name in (SUPERVISED, *p.compared):
             expect(bool(have[name]), "compared", f"members of the pool {p.pool!r}", name)
         self.seeds = sorted(set.intersection(*(have[name] for name in (SUPERVISED, *p.compared))))
