@@ -14,6 +14,17 @@ def test_a_statement_that_its_result_does_not_support_stops_the_build() -> None:
         report.holds("nothing is checked")
 
 
+def test_every_statement_of_a_chapter_is_checked() -> None:
+    report.hold({"margins are smaller": True, "probes converge": True})
+    with pytest.raises(ValueError, match="'probes converge'"):
+        report.hold({"margins are smaller": True, "probes converge": False})
+
+
+def test_verdicts_are_found_by_the_claim() -> None:
+    facts = {"verdicts": [{"claim": "S1", "kind": "replicated"}, {"claim": "S2", "kind": "undecided"}]}
+    assert report.kinds(Result("separability", {}, facts)) == {"S1": "replicated", "S2": "undecided"}
+
+
 def test_the_parameters_that_ran_are_listed_as_the_command_line_takes_them() -> None:
     facts = {"parameters": {"profile": "small", "datasets": ["cifar10", "stl10"], "encoder": None, "probe_epochs": 30}}
     said = report.ran(Result("separability", {}, facts)).data
