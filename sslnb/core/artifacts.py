@@ -5,10 +5,13 @@ import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from sslnb.core.files import cache_root
+import numpy as np
+
+from sslnb.core.files import atomic, cache_root
 
 
 def code_version(*modules: str) -> str:
@@ -100,3 +103,24 @@ def key(**determinants: object) -> str:
 def path(kind: str, name: str, **determinants: object) -> Path:
     """Where the artifact with these determinants lives, whether or not it exists yet."""
     return cache_root() / kind / f"{name}-{key(**determinants)}.pt"
+
+
+def once(
+    name: str, compute: Callable[[], Mapping[str, object]], *, code: tuple[str, ...], **determinants: object
+) -> dict[str, np.ndarray]:
+    """The arrays that ``compute`` gives, kept: measured once for these determinants and the code of these modules.
+
+    So a measurement of hours can be interrupted, and one more encoder costs its own share alone. A damaged file is
+    measured again.
+    """
+    target = path("measured", name, code=code_version(*code), **determinants).with_suffix(".npz")
+    if target.is_file():
+        try:
+            with np.load(target, allow_pickle=False) as kept:
+                return dict(kept)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            target.unlink()
+    values = {key: np.asarray(value) for key, value in compute().items()}
+    with atomic(target) as partial, partial.open("wb") as file:
+        np.savez(file, **values)
+    return values

@@ -199,7 +199,7 @@ def test_the_shipped_encoders_are_listed_with_their_hours(tmp_path: Path) -> Non
     hours = sum(entry["seconds"] for name, entry in manifest.items() if "@" not in name) / 3600
     assert f"{hours:.1f} hours" in sslnb.book.pages.energy().data
     pilots = json.loads((ROOT / "book/encoders/pilots.json").read_text())
-    table = sslnb.book.pages.pilots_table().data
+    table = sslnb.book.pages.pilots_table().lines
     assert table.count("\n") == len(pilots) + 1 and "stopped being finite" in table
     assert "No pilots" in sslnb.book.pages.pilots_table(tmp_path / "none.json").data
     assert "No encoders" in sslnb.book.pages.encoders_table(tmp_path).data

@@ -1,15 +1,17 @@
 """The runs of the study of contrastive geometry: encoders, tasks, and what fine-tuning makes of them."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from sslnb.core import device
 from sslnb.core.checks import NonFiniteError, expect
 from sslnb.data.images import ImageSet, at_most
-from sslnb.encoders.encoder import Encoder
+from sslnb.encoders.encoder import Encoder, weights_checksum
 from sslnb.features.extract import as_float, extract
 from sslnb.features.heads import Heads, stacked, train_heads
 from sslnb.features.standardize import Standardizer
@@ -84,6 +86,20 @@ class Runs:
             "seed": ("run", [run.seed for run in runs]),
             "task": [task.name for task in self.tasks],
         }
+
+    def determinants(self, r: int, t: int) -> dict[str, object]:
+        """What decides the classifier of a run on a task, and the images that it is tested on."""
+        p, task, on = self.parameters, self.tasks[t], device.best_device()
+        return {
+            "encoder": self._checksum(r),
+            "task": [task.train.checksum(), task.validation.checksum()],
+            "tuning": [p.tuning, p.epochs, p.head_rate, p.head_batch, self.runs[r].seed, t],
+            "device": [on.type, device.best_precision(on)],
+        }
+
+    @functools.cache  # noqa: B019 - runs live as long as their study
+    def _checksum(self, r: int) -> str:
+        return weights_checksum(self.runs[r].encoder)
 
     def fine_tune(self) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
         """Class probabilities [R,E+1,N,K] of every run after each epoch, by split, a list over tasks.

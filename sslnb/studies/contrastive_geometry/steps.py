@@ -4,6 +4,7 @@ Most datasets have the dimensions split, run (with coordinates objective and see
 start first. Surfaces and flatness are of the last task, as in the paper.
 """
 
+import functools
 import warnings
 
 import numpy as np
@@ -13,25 +14,30 @@ from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sslnb.core import device
+from sslnb.core import artifacts, device
 from sslnb.core.claims import bootstrap_weights
 from sslnb.data.images import at_most
 from sslnb.features.extract import extract
 from sslnb.features.nearest import nearest_class_mean
 from sslnb.features.scores import top1
-from sslnb.metrics import attacks, trajectory
+from sslnb.metrics import trajectory
 from sslnb.metrics.curvature import Flatness, flatness
 from sslnb.metrics.margins import margins
 from sslnb.metrics.surface import loss_surface
-from sslnb.studies.contrastive_geometry.claims import area, kept
+from sslnb.studies.contrastive_geometry.attacked import under_attack
+from sslnb.studies.contrastive_geometry.claims import area
 from sslnb.studies.contrastive_geometry.runs import SPLITS, Runs
 from sslnb.studies.study import OWN, UNTRAINED, Context
+from sslnb.training.finetune import Classifier
 
 COMPONENTS = 3  # of an embedding
 EIGENVALUES = 20  # that are kept
 SPAN = 1.0  # half side of a loss surface: every filter moves by its own length
 RADIUS = 0.25  # of the rise and sharpness, in lengths of the filters: where losses still differ between methods
 JOINT = "all tasks"
+# What numbers of a classifier depend on, besides its encoder, the images and the parameters.
+FLAT_CODE = ("sslnb.metrics.curvature", "sslnb.features.heads", "sslnb.training.finetune")
+ATTACK_CODE = ("sslnb.studies.contrastive_geometry.attacked", "sslnb.features.heads", "sslnb.training.finetune")
 
 
 def _runs(context: Context) -> Runs:
@@ -227,10 +233,15 @@ def flat(context: Context) -> xr.Dataset:
     x, y = runs.first(last, "train", p.surface_images)
     settings = {"radius": RADIUS, "directions": p.flat_directions}
     settings |= {"iterations": p.curvature_steps, "probes": p.probes}
+
+    def measured(r: int) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(0)
+        return _numbers(flatness(runs.models[r, last].to(on), x, y, **settings, generator=generator))
+
     rows = []
     for r in tqdm(range(len(runs.runs)), desc="flatness", unit="run"):
-        generator = torch.Generator().manual_seed(0)
-        rows.append(_numbers(flatness(runs.models[r, last].to(on), x, y, **settings, generator=generator)))
+        key = settings | {"images": len(x)} | runs.determinants(r, last)
+        rows.append(artifacts.once("flat", functools.partial(measured, r), code=FLAT_CODE, **key))
     return xr.Dataset({name: ("run", [row[name] for row in rows]) for name in rows[0]}, runs.coordinates())
 
 
@@ -251,42 +262,44 @@ def _numbers(values: Flatness) -> dict[str, float]:
 
 def robustness(context: Context) -> xr.Dataset:
     """FGSM in pixels, cut to their range, and as the paper's code had it; PGD in pixels (figure 2b)."""
-    p, runs, on = context.parameters, _runs(context), device.best_device()
+    p, runs = context.parameters, _runs(context)
     pixels = context.images(p.target, "train").images
     std = torch.stack([pixels[:, c].double().std() / 255 for c in range(pixels.shape[1])]).float()
     budgets, strong = ((0, *values) for values in (p.budgets, p.pgd_budgets))
     shape = (len(runs.runs), len(runs.tasks))
-    fgsm = np.full((len(SPLITS), *shape, len(budgets)), np.nan)
-    normalised, pgd = np.full((*shape, len(budgets)), np.nan), np.full((*shape, len(strong)), np.nan)
-    drawn = np.full((*shape, p.rounds), np.nan, np.float32)
+    results = {
+        "fgsm": np.full((*shape, len(SPLITS), len(budgets)), np.nan),
+        "fgsm_normalised": np.full((*shape, len(budgets)), np.nan),
+        "kept_drawn": np.full((*shape, p.rounds), np.nan, np.float32),
+        "pgd": np.full((*shape, len(strong)), np.nan),
+    }
+    key = {"budgets": budgets, "strong": strong, "steps": p.attack_steps, "limit": p.attack_limit, "rounds": p.rounds}
     for (r, t), model in tqdm(runs.models.items(), desc="attacks", unit="model"):
-        model.to(on)
         if not model.encoder.differentiable:
             context.note(f"{runs.runs[r].objective}: not attacked, its conversion of colours has no gradient")
             continue
-        with device.autocast(on, device.best_precision(on)):
-            for i, split in enumerate(SPLITS):
-                x, y = _attacked(context, t, split, on)
-                right = attacks.fgsm_correct(model, x, y, [b / 255 for b in budgets])
-                fgsm[i, r, t] = right.double().mean(1)
-            weights = bootstrap_weights(len(y), rounds=p.rounds, seed=t)  # of validation images, the last split
-            redrawn = right.double().numpy() @ weights.T / len(y)
-            drawn[r, t] = kept(xr.DataArray(redrawn, {"budget": list(budgets)}, ("budget", "round")))
-            # A budget in units of normalised images is that many deviations of the set's channels, without bounds.
-            settings = {"std": 1 / std.to(on), "bounds": None}
-            normalised[r, t] = attacks.fgsm_accuracy(model, x, y, [b / 255 for b in budgets], **settings)
-            settings = {"steps": p.attack_steps, "generator": torch.Generator(on).manual_seed(0)}
-            pgd[r, t] = attacks.pgd_accuracy(model, x, y, [b / 255 for b in strong], **settings)
+        attack = functools.partial(_attack, context, t, model, std)
+        key |= {"std": std.tolist()} | runs.determinants(r, t)
+        for name, values in artifacts.once("attacked", attack, code=ATTACK_CODE, **key).items():
+            results[name][r, t] = values
+    dims = {
+        "fgsm": ("split", "budget"),
+        "fgsm_normalised": ("budget",),
+        "kept_drawn": ("round",),
+        "pgd": ("pgd_budget",),
+    }
     return xr.Dataset(
-        {
-            "fgsm": (("split", "run", "task", "budget"), fgsm),
-            "fgsm_normalised": (("run", "task", "budget"), normalised),
-            "kept_drawn": (("run", "task", "round"), drawn),
-            "pgd": (("run", "task", "pgd_budget"), pgd),
-            "std": ("channel", std.numpy()),
-        },
+        {name: (("run", "task", *dims[name]), values) for name, values in results.items()}
+        | {"std": ("channel", std.numpy())},
         runs.coordinates() | {"split": list(SPLITS), "budget": list(budgets), "pgd_budget": list(strong)},
     )
+
+
+def _attack(context: Context, t: int, model: Classifier, std: Tensor) -> dict[str, np.ndarray]:
+    p, on = context.parameters, device.best_device()
+    images = {split: _attacked(context, t, split, on) for split in SPLITS}
+    settings = {"steps": p.attack_steps, "rounds": p.rounds, "seed": t}
+    return under_attack(model.to(on), images, std.to(on), (0, *p.budgets), (0, *p.pgd_budgets), **settings)
 
 
 def _attacked(context: Context, t: int, split: str, on: torch.device) -> tuple[Tensor, Tensor]:

@@ -98,7 +98,7 @@ def accuracies(result: Result) -> Markdown:
     return table(
         _numbered(result, "method", "images", unit=f", %{' (paper)' if printed else ''}"),
         rows,
-        "Validation accuracy at the end of fine-tuning, by task, the paper's in brackets.",
+        f"Accuracy at the end of fine-tuning, by task{', the paper’s in brackets' if printed else ''}.",
     )
 
 

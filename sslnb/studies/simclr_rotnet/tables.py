@@ -67,7 +67,7 @@ def fractions(result: Result) -> Markdown:
     return table(
         ("labels", "begun from", *(f"{name}, %{_paper(source)}" for name in wanted.values())),
         rows,
-        "Fine-tuning on a share of the labels: scores on test images, the paper's in brackets.",
+        "Fine-tuning on a share of the labels: scores on test images; in brackets what the report printed.",
     )
 
 

@@ -21,7 +21,7 @@ SHARED = {"width": 2, "stem": "imagenet", "epochs": 2, "batch_size": 32, "flip":
 
 
 def cells(markdown: str) -> list[list[str]]:
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in markdown.splitlines()]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in markdown.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 

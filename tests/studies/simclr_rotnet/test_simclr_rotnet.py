@@ -300,7 +300,7 @@ def with_papers_names(study: Run) -> Result:
 
 def test_the_papers_numbers_stand_only_beside_its_own_data(study: Run) -> None:
     def rows(markdown: object) -> int:
-        return len(markdown.data.splitlines()) - 2
+        return len(markdown.lines.splitlines()) - 2
 
     result = study.result
     assert rows(tables.fractions(result)) == 2 * 4 and rows(tables.transfers(result)) == 2 * 2
