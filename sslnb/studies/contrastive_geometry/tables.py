@@ -9,8 +9,8 @@ from IPython.display import Markdown
 from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
-from sslnb.report.tables import say, spread, table
-from sslnb.studies.contrastive_geometry.claims import PAPER, area, kept
+from sslnb.report.tables import spread, table
+from sslnb.studies.contrastive_geometry.claims import PAPER, area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
 
 PAPER_METHODS = {"simclr": "SimCLR", "supcon": "SupCon", "supervised": "SupCE"}
@@ -197,26 +197,3 @@ def units(result: Result) -> Markdown:
     largest = int(data.budget.max())
     pixels = largest * float(data["std"].mean())
     return Markdown(f"A budget of {largest}/255 in normalised units is {pixels:.1f}/255 in pixels here.")
-
-
-def glue_headlines(result: Result) -> None:
-    """Make numbers of every method available to the prose, such as ``simclr_accuracy``: means over tasks and seeds."""
-    data = result.data
-    accuracy = data["fine_tuning"].accuracy.sel(split="validation").isel(epoch=-1)
-    along = data["trajectories"].progress.sel(split="validation")
-    numbers = {
-        "accuracy": (accuracy, spread),
-        "scaled_accuracy": (data["fine_tuning"].standardized_accuracy, spread),
-        "progress": (along.isel(epoch=-1), _plain),
-        "scaled_progress": (data["trajectories"].standardized_progress, _plain),
-        "first_progress": (along.isel(epoch=1), _plain),
-        "kept": (kept(data["robustness"].fgsm.sel(split="validation")), spread),
-        "pgd": (data["robustness"].pgd.sel(pgd_budget=1), spread),
-        "fgsm": (data["robustness"].fgsm.sel(split="validation", budget=1), spread),
-        "rise": (data["flat"].rise, _plain),
-        "eigenvalue": (data["flat"].eigenvalue, _plain),
-    }
-    for method in all_methods(result):
-        for name, (values, written) in numbers.items():
-            mean = values.mean("task") if "task" in values.dims else values
-            say(f"{method}_{name}", written(of_method(mean, method)))
