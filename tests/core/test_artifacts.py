@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 
 from sslnb.core import artifacts
@@ -70,3 +71,28 @@ def test_an_artifact_lives_in_the_cache_under_its_kind_name_and_key(monkeypatch,
     path = artifacts.path("encoders", "simclr", seed=1)
     assert path == tmp_path / "encoders" / f"simclr-{artifacts.key(seed=1)}.pt"
     assert not path.exists()
+
+
+def test_a_measurement_is_made_once_for_what_determines_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
+    calls = []
+
+    def measure() -> dict[str, object]:
+        calls.append(1)
+        return {"rise": 0.5, "curve": np.arange(3)}
+
+    code = ("sslnb.core.checks",)
+    first = artifacts.once("flat", measure, code=code, encoder="a")
+    again = artifacts.once("flat", measure, code=code, encoder="a")
+    assert len(calls) == 1 and float(again["rise"]) == 0.5 and list(again["curve"]) == list(first["curve"])
+    artifacts.once("flat", measure, code=code, encoder="b")
+    artifacts.once("flat", measure, code=("sslnb.core.files",), encoder="a")
+    assert len(calls) == 3
+
+
+def test_a_damaged_measurement_is_made_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SSLNB_CACHE", str(tmp_path))
+    artifacts.once("flat", lambda: {"rise": 1.0}, code=("sslnb.core.checks",))
+    (kept,) = (tmp_path / "measured").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-20])
+    assert float(artifacts.once("flat", lambda: {"rise": 2.0}, code=("sslnb.core.checks",))["rise"]) == 2.0
