@@ -274,7 +274,7 @@ def indices(result: Result) -> Figure | Markdown:
                 linewidth=1,
                 label=name,
             )
-        ax.set_title(f"supervised against {'another seed' if pair == SUPERVISED else label(pair)}")
+        ax.set_title(f"supervised\nagainst {'another seed' if pair == SUPERVISED else label(pair)}")
         ax.set_xticks(range(len(layers)), [n.removeprefix("layer") for n in layers], fontsize=7)
         ax.set_xlabel("block (stage.index)")
         ax.set_ylim(-0.02, 1.02)

@@ -5,8 +5,10 @@ from IPython.display import Markdown
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
-from sslnb.report.tables import table
-from sslnb.studies.cka.maps import across, between_seeds, matched_checkerboard, own, parities
+from sslnb.report.tables import say, table
+from sslnb.report.verdicts import estimate
+from sslnb.studies.cka.findings import checkerboards, controls, shared
+from sslnb.studies.cka.maps import across, between_seeds, own, parities
 
 
 def panels_in_numbers(result: Result) -> Markdown:
@@ -29,10 +31,8 @@ def panels_in_numbers(result: Result) -> Markdown:
 
 def checkerboard(result: Result) -> Markdown:
     """The checkerboard at equal distance between layers, network by network."""
-    data, rows = result.data["layer_similarity"], []
-    which = np.sort(np.concatenate(parities(list(data.layer.values))))
-    for m, method in enumerate(data.objective.values):
-        contrast = matched_checkerboard(own(data.cka.values, m), which)
+    rows = []
+    for method, contrast in checkerboards(result).items():
         spread_of = f"\u00a0±\u00a0{contrast.std(ddof=1):.3f}" if len(contrast) > 1 else ""
         rows.append((label(method), f"{contrast.mean():+.3f}{spread_of}"))
     return table(
@@ -65,3 +65,18 @@ def closeness(result: Result) -> Markdown:
         rows,
         "How close the estimate from minibatches comes to the exact value, over all pairs of layers.",
     )
+
+
+def glue_headlines(result: Result) -> None:
+    """Make numbers available to the prose, such as ``simclr_checkerboard``, ``C7_control`` and ``moco_to_simclr``."""
+    for method, contrast in checkerboards(result).items():
+        say(f"{method}_checkerboard", f"{contrast.mean():.3f}")
+    for claim, (value, low, high) in controls(result).items():
+        say(f"{claim}_control", estimate({"estimate": value, "low": low, "high": high}))
+    for method, (odd, even) in shared(result).items():
+        say(f"{method}_odd", f"{odd:.2f}")
+        say(f"{method}_even", f"{even:.2f}")
+    near = result.data["objectives_map"]["map"]
+    for a in near.network.values:
+        for b in near.network_b.values:
+            say(f"{a}_to_{b}", f"{float(near.sel(network=a, network_b=b)):.2f}")

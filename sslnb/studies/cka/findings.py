@@ -1,0 +1,60 @@
+"""What the chapter's text says of its recorded result, and whether the result bears it out."""
+
+import numpy as np
+
+from sslnb.core.result import Result
+from sslnb.report import kinds
+from sslnb.studies.cka.maps import across, matched_checkerboard, own, parities
+
+SSL, SL, MATCHED = "simclr", "supervised", "supervised_matched"
+
+
+def checkerboards(result: Result) -> dict[str, np.ndarray]:
+    """CKA of layers of the same parity minus that of others at equal distance, for each network of each objective."""
+    data = result.data["layer_similarity"]
+    which = np.sort(np.concatenate(parities(list(data.layer.values))))
+    return {
+        str(name): matched_checkerboard(own(data.cka.values, m), which) for m, name in enumerate(data.objective.values)
+    }
+
+
+def shared(result: Result) -> dict[str, tuple[float, float]]:
+    """Mean CKA of corresponding odd and even layers of each other objective's networks with supervised ones."""
+    data = result.data["layer_similarity"]
+    both = parities(list(data.layer.values))
+    names = enumerate(map(str, data.objective.values))
+    return {name: tuple(float(across(data.cka.values, m)[:, i, i].mean()) for i in both) for m, name in names if m}
+
+
+def controls(result: Result) -> dict[str, tuple[float, float, float]]:
+    """Estimate and interval of every claim's comparison with a supervised encoder as accurate as SimCLR."""
+    verdicts = result.facts["verdicts"]
+    return {v["claim"]: next(iter(v["controls"].values())) for v in verdicts if v["controls"]}
+
+
+def statements(result: Result) -> dict[str, bool]:
+    """Every statement of the published text with its truth; the build stops at one that is false."""
+    verdict, beside, board = kinds(result), controls(result), checkerboards(result)
+    estimate = {v["claim"]: v["estimate"] for v in result.facts["verdicts"]}
+    near, odd_even = result.data["objectives_map"]["map"], shared(result)
+
+    def similarity(a: str, b: str) -> float:
+        return float(near.sel(network=a, network_b=b))
+
+    return {
+        "layers correspond between seeds": verdict["C2"] == "replicated",
+        "the checkerboard is in supervised networks and not in SimCLR's": verdict["C1"] == "absent"
+        and float(board[SL].min()) > 0.02 > float(board[SSL].max()),
+        "residual branches are not shared": verdict["C3"] == "replicated" and beside["C3"][1] > 0,
+        "residual branches of supervised networks that were stopped early are hardly more alike": abs(
+            odd_even[MATCHED][0] - odd_even[SSL][0]
+        )
+        < 0.1,
+        "sums are shared most in early layers": verdict["C4"] == "replicated" and beside["C4"][1] > 0,
+        "SimCLR does not lag": verdict["C5"] == "reversed",
+        "SimCLR is the more invariant at equal accuracy": verdict["C6"] == "replicated",
+        "four fifths of the class simplex go with accuracy": verdict["C7"] == "replicated"
+        and 0.15 < beside["C7"][0] / estimate["C7"] < 0.25,
+        "MoCo's features are nearest to SimCLR's, SupCon's to supervised ones": similarity("moco", SSL) > 0.8
+        and similarity("supcon", SL) == max(similarity(n, SL) for n in ("moco", SSL, "rotnet", "supcon", MATCHED)),
+    }
