@@ -15,7 +15,7 @@ from sslnb.encoders.resnet import untrained
 from sslnb.features.layers import channel_means
 from sslnb.metrics.cka import centred_gram, cka_matrix, linear_cka
 from sslnb.pool.members import Scale, Variant
-from sslnb.studies.cka import STUDY, explorers, figures, tables
+from sslnb.studies.cka import STUDY, explorers, figures, findings, tables
 from sslnb.studies.cka.claims import CLAIMS, effect, per_seed, verdicts
 from sslnb.studies.cka.maps import (
     across,
@@ -362,8 +362,10 @@ def test_a_recorded_result_is_one_of_the_study() -> None:
     published = STUDY.start(STUDY.parameters.of("published"))
     result = published.claims()
     assert [verdict["claim"] for verdict in result.facts["verdicts"]] == list(CLAIMS)
-    assert result.data["objectives_map"].sizes["network"] == 14 + 2  # an untrained network and the labels
+    trained = map(str, result.data["pretraining"].objective.values)
+    assert set(result.data["objectives_map"].network.values) == {*trained, "labels"}
     for name in FIGURES:
         assert getattr(figures, name)(result).axes
     for name in TABLES:
         assert getattr(tables, name)(result).data
+    assert all(findings.statements(result).values())
