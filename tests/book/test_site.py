@@ -360,9 +360,9 @@ def test_every_figure_has_its_picture(visits: list[_Visit]) -> None:
 @pytest.mark.browser
 def test_mathematics_is_typeset(visits: list[_Visit]) -> None:
     for visit in visits:
-        left = "[...document.querySelectorAll('.math')].filter((e) => !e.querySelector('mjx-container')).length"
+        left = "[...document.querySelectorAll('.math')].filter((e) => !e.querySelector('.katex')).length"
         assert visit.page.evaluate(left) == 0, visit.page.url
-        assert visit.page.locator("mjx-merror").count() == 0, visit.page.url
+        assert visit.page.locator(".katex-error").count() == 0, visit.page.url
 
 
 @pytest.mark.browser

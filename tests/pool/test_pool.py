@@ -103,7 +103,7 @@ def test_encoders_come_by_name_rounded_as_the_shipped_files_are(places) -> None:
     train.export("tiny")
     assert weights_checksum(Pool("tiny").encoder("simclr", 0)) == from_cache
     assert weights_checksum(load_encoder("pool:tiny/simclr/0")) == from_cache
-    assert pool.steps("simclr") == (4, 9) and pool.steps("wide") == (3, 4, 9)
+    assert pool.steps("simclr") == (4, 9) and pool.steps("wide") == (1, 2, 3, 4, 9)
     early = weights_checksum(load_encoder("pool:tiny/simclr/0@4"))
     assert early != from_cache and weights_checksum(pool.encoder("simclr", step=4)) == early
     assert pool.encoder("wide").spec["width"] == 4
@@ -126,7 +126,7 @@ def test_what_ships_stays_valid_without_the_cache_and_says_where_it_comes_from(p
     (places / "empty" / "encoders").mkdir(parents=True)  # of other objectives, and of other sets
     for other in ("moco-digit-scenes-00.pt", "simclr-cifar10-00-9.json", "simclr-digit-scenes2-00.json"):
         (places / "empty" / "encoders" / other).write_text("")
-    assert Pool("tiny").members() == ("wide/0",) and Pool("tiny").steps("wide") == (3, 4, 9)
+    assert Pool("tiny").members() == ("wide/0",) and Pool("tiny").steps("wide") == (1, 2, 3, 4, 9)
     assert load_encoder("pool:tiny/wide/0@4").spec["width"] == 4
 
     def gone(*_: object) -> None:
@@ -307,7 +307,7 @@ def test_ten_kills_at_random_moments_change_no_bit(places) -> None:
             os.killpg(process.pid, signal.SIGKILL)  # the whole family, as when a machine is lost
         process.wait()
     assert start(places, "killed").wait() == 0
-    assert len(weights(places, "whole")) == 6
+    assert len(weights(places, "whole")) == 8
     assert weights(places, "killed") == weights(places, "whole")
 
 
