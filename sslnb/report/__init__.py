@@ -3,9 +3,9 @@
 from sslnb.report.mosaic import mosaic, photograph
 from sslnb.report.tables import table
 from sslnb.report.verdicts import (
+    all_hold,
     answer,
     glue_verdicts,
-    hold,
     holds,
     kinds,
     learned,
@@ -17,9 +17,9 @@ from sslnb.report.verdicts import (
 )
 
 __all__ = [
+    "all_hold",
     "answer",
     "glue_verdicts",
-    "hold",
     "holds",
     "kinds",
     "learned",

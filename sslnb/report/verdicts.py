@@ -129,8 +129,8 @@ def holds(statement: str, *conditions: bool) -> None:
     expect(bool(conditions) and not failed, "statement", repr(statement), f"a result against it (condition {failed})")
 
 
-def hold(statements: Mapping[str, bool]) -> None:
-    """The same for every statement of a chapter."""
+def all_hold(statements: Mapping[str, bool]) -> None:
+    """Stop the build unless every statement of a chapter holds."""
     for statement, truth in statements.items():
         holds(statement, truth)
 

@@ -15,9 +15,9 @@ def test_a_statement_that_its_result_does_not_support_stops_the_build() -> None:
 
 
 def test_every_statement_of_a_chapter_is_checked() -> None:
-    report.hold({"margins are smaller": True, "probes converge": True})
+    report.all_hold({"margins are smaller": True, "probes converge": True})
     with pytest.raises(ValueError, match="'probes converge'"):
-        report.hold({"margins are smaller": True, "probes converge": False})
+        report.all_hold({"margins are smaller": True, "probes converge": False})
 
 
 def test_verdicts_are_found_by_the_claim() -> None:

@@ -2,11 +2,14 @@
 
 import numpy as np
 
+from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
 from sslnb.report import kinds
-from sslnb.studies.cka.maps import across, matched_checkerboard, own, parities
+from sslnb.studies.cka.claims import MATCHED
+from sslnb.studies.cka.maps import across, between_seeds, matched_checkerboard, own, parities
+from sslnb.studies.cka.parameters import SUPERVISED
 
-SSL, SL, MATCHED = "simclr", "supervised", "supervised_matched"
+SSL, SL = "simclr", SUPERVISED
 
 
 def checkerboards(result: Result) -> dict[str, np.ndarray]:
@@ -29,7 +32,8 @@ def shared(result: Result) -> dict[str, tuple[float, float]]:
 def controls(result: Result) -> dict[str, tuple[float, float, float]]:
     """Estimate and interval of every claim's comparison with a supervised encoder as accurate as SimCLR."""
     verdicts = result.facts["verdicts"]
-    return {v["claim"]: next(iter(v["controls"].values())) for v in verdicts if v["controls"]}
+    name = CONTROLS[MATCHED]
+    return {v["claim"]: tuple(v["controls"][name]) for v in verdicts if name in v["controls"]}
 
 
 def statements(result: Result) -> dict[str, bool]:
@@ -41,6 +45,14 @@ def statements(result: Result) -> dict[str, bool]:
     def similarity(a: str, b: str) -> float:
         return float(near.sel(network=a, network_b=b))
 
+    similarities = result.data["layer_similarity"]
+    odd, _ = parities(list(similarities.layer.values))
+    seeds_odd = float(between_seeds(similarities.cka.values, 0)[:, odd, odd].mean())
+    deep = similarities.untrained.isel(layer=slice(5, None), layer_b=slice(5, None))  # from the second stage on
+    views = result.data["invariance"].views.isel(group=-1).mean("seed")
+    along = result.data["training"]
+    parted = along.to_supervised.sel(objective=SSL)
+    ends = [along.own.sel(objective=name).isel(step_b=-1, step=1) for name in (SL, SSL)]
     return {
         "layers correspond between seeds": verdict["C2"] == "replicated",
         "the checkerboard is in supervised networks and not in SimCLR's": verdict["C1"] == "absent"
@@ -50,6 +62,20 @@ def statements(result: Result) -> dict[str, bool]:
             odd_even[MATCHED][0] - odd_even[SSL][0]
         )
         < 0.1,
+        "most of what residual branches do not share goes with that": seeds_odd - odd_even[MATCHED][0]
+        > (seeds_odd - odd_even[SSL][0]) / 2,
+        "the finished supervised network is as invariant as SimCLR's": float(
+            abs(views.sel(objective=SL) - views.sel(objective=SSL))
+        )
+        < 0.02,
+        "beyond the first stage trained networks are unlike untrained ones": float(deep.max()) < 0.35,
+        "the stem settles before the deep layers": all(
+            float(end.sel(group="stem")) > float(end.sel(group="pool")) + 0.1 for end in ends
+        ),
+        "deep layers part first and come nearer again": float(parted.sel(group="pool").isel(step=2))
+        < float(parted.sel(group="pool").isel(step=-1))
+        < float(parted.sel(group="stem").isel(step=-1)),
+        "RotNet is unlike all others": max(similarity("rotnet", n) for n in ("moco", SSL, SL, "supcon", MATCHED)) < 0.5,
         "sums are shared most in early layers": verdict["C4"] == "replicated" and beside["C4"][1] > 0,
         "SimCLR does not lag": verdict["C5"] == "reversed",
         "SimCLR is the more invariant at equal accuracy": verdict["C6"] == "replicated",

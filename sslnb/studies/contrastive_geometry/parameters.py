@@ -16,10 +16,10 @@ SMALL = {
     "task_limit": None,
     "head_batch": 256,  # as in pretraining, the paper's too
     "samples": 500,  # all validation images of a task
-    "surface_points": 21,  # the loss changes little between points; 51 take an hour more
+    "surface_points": 21,  # a sixth of the losses that 51 would take
     "surface_images": 512,
     "flat_directions": 10,  # their mean's error is a third of one direction's
-    "curvature_steps": 20,  # by which the greatest eigenvalue is within 10 % for most runs; the table says for which
+    "curvature_steps": 20,  # the table says in how many runs the eigenvalue has settled
     "probes": 10,  # as many: the trace's error falls with their root
     "pgd_budgets": (1, 2, 4, 8, 15),  # up to the largest of FGSM
     "attack_steps": 10,
@@ -61,6 +61,7 @@ class GeometryParameters(Parameters):
     IMAGES = "target"
     PRESETS: ClassVar[dict[str, Preset]] = {
         "quick": Preset(1.2, "two CPU cores", "every step, on encoders that have learned little", {}),
+        # Nobody has run it whole yet: minutes are expected from its parts.
         "small": Preset(
             90,
             "two CPU cores",

@@ -273,13 +273,14 @@ def robustness(context: Context) -> xr.Dataset:
         "kept_drawn": np.full((*shape, p.rounds), np.nan, np.float32),
         "pgd": np.full((*shape, len(strong)), np.nan),
     }
-    key = {"budgets": budgets, "strong": strong, "steps": p.attack_steps, "limit": p.attack_limit, "rounds": p.rounds}
+    shared = {"budgets": budgets, "strong": strong, "steps": p.attack_steps, "limit": p.attack_limit}
+    shared |= {"rounds": p.rounds, "std": std.tolist()}
     for (r, t), model in tqdm(runs.models.items(), desc="attacks", unit="model"):
         if not model.encoder.differentiable:
             context.note(f"{runs.runs[r].objective}: not attacked, its conversion of colours has no gradient")
             continue
         attack = functools.partial(_attack, context, t, model, std)
-        key |= {"std": std.tolist()} | runs.determinants(r, t)
+        key = shared | runs.determinants(r, t)
         for name, values in artifacts.once("attacked", attack, code=ATTACK_CODE, **key).items():
             results[name][r, t] = values
     dims = {
