@@ -124,8 +124,14 @@ PILOTS = Scale(
         **{f"dino-lr{v}": Variant(1, "dino", {"learning_rate": v}, {"momentum": 0.98}) for v in (0.1, 0.2, 0.4)},
         **{f"simsiam-lr{v}": Variant(1, "simsiam", {"learning_rate": v}) for v in (0.03, 0.06, 0.12)},
         **{f"infomin-lr{v}": Variant(1, "infomin", {"learning_rate": v}) for v in (0.06, 0.12)},
+        # Of ImageNet's strengths little is left to see in a crop of 20 px.
+        **{
+            f"infomin-m{v}": Variant(1, "infomin", {"learning_rate": 0.12}, {"magnitude": v, "jitter_strength": 0.5})
+            for v in (3, 5)
+        },
         **{f"cmc-lr{v}": Variant(1, "cmc", {"learning_rate": v}) for v in (0.03, 0.06, 0.12)},
-        **{f"pirl-lr{v}": Variant(1, "pirl", {"learning_rate": v}) for v in (0.03, 0.06)},
+        **{f"pirl-lr{v}": Variant(1, "pirl", {"learning_rate": v}) for v in (0.06, 0.12)},
+        "pirl-28px": Variant(1, "pirl", {"learning_rate": 0.12}, {"view_size": 28}),  # patches of 9 px instead of 6
         **{f"lejepa-lr{v}": Variant(1, "lejepa", {"learning_rate": v}) for v in (0.1, 0.2, 0.4)},
         "supervised_simclr_views": Variant(1, "supervised", {}, {"simclr_views": True}),
     },
