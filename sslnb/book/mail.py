@@ -56,6 +56,9 @@ def one_file(notebook: Path, target: Path) -> Path:
     for cell in document.cells:
         if cell.cell_type == "markdown":
             cell.source = ROLE.sub(lambda match: _plain(match, numbers), cell.source)
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", ()):  # which every mail program shows
+                output.data.pop("image/svg+xml", None)
         rendered, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
         parts.append(_captioned(rendered, _figure(cell), numbers))
     heading = next((c.source for c in document.cells if c.cell_type == "markdown"), notebook.stem)

@@ -35,7 +35,7 @@ TOOLS = (
     "sphinxcontrib-bibtex",
     "sphinxcontrib-katex",
 )
-EXTENSIONS = ("sslnb.book.maths", "sslnb.book.tables")  # ours
+EXTENSIONS = ("sslnb.book.figures", "sslnb.book.maths", "sslnb.book.tables")  # ours
 # This interpreter's Jupyter Book, whatever is on the path; it colours its output even into a file unless told not to.
 JUPYTER_BOOK = "from sphinx.util.console import nocolor; nocolor(); from jupyter_book.cli.main import main; main()"
 STEPS = ("-W", "--keep-going", "-n", "--all")  # without them a page with an error in it is published with status 0

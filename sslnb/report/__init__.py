@@ -1,6 +1,7 @@
 """What figures, tables and explorers of all studies share."""
 
 from sslnb.report.mosaic import mosaic, photograph
+from sslnb.report.shown import numbers
 from sslnb.report.tables import table
 from sslnb.report.verdicts import (
     all_hold,
@@ -25,6 +26,7 @@ __all__ = [
     "learned",
     "mosaic",
     "notes",
+    "numbers",
     "origin",
     "parts",
     "photograph",

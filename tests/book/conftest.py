@@ -70,7 +70,7 @@ def _executed() -> Callable[..., nbformat.NotebookNode]:
 @pytest.fixture(scope="session")
 def chapter() -> nbformat.NotebookNode:
     """One executed notebook with a figure, an explorer and a long table."""
-    bars = "import matplotlib.pyplot as plt\nplt.bar([0, 1], [2, 4]);"
+    bars = "import matplotlib.pyplot as plt\nimport sslnb.report\nplt.bar([0, 1], [2, 4]);"
     return execute(
         (bars, FIGURE), (CHART, {"mystnb": {"figure": {"caption": "A point at eight places."}}}), (TABLE, {})
     )

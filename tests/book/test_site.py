@@ -451,6 +451,15 @@ def test_a_long_table_shows_eight_rows_until_asked_and_is_there_as_csv(browser: 
 
 
 @pytest.mark.browser
+def test_a_figure_is_sharp_and_its_numbers_are_there_as_csv(browser: "Browser", miniature: Path) -> None:
+    with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html") as visit:
+        assert visit.page.locator("figure img").first.get_attribute("src").endswith(".svg")
+        link = visit.page.get_by_role("link", name="CSV of the figure")
+        path = Path(unquote(urlsplit(link.evaluate("link => link.href")).path))
+        assert path.read_text() == "panel,x,y\n1,0,2\n1,1,4\n"
+
+
+@pytest.mark.browser
 def test_a_dark_page_has_dark_figures(browser: "Browser", miniature: Path) -> None:
     with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html", "dark") as visit:
         picture = visit.page.locator("figure img").first.screenshot()
