@@ -37,7 +37,7 @@ class BarlowTwins(TwoViews):
     """Two views, a projector, the cross-correlation matrix."""
 
     name, label = "barlow_twins", "Barlow Twins"
-    colour = "#44AA99"
+    colour, marker = "#44AA99", "h"
     reference = "zbontar2021barlow"
     compares = "each dimension across two views with itself, against all other dimensions"
     equation = r"\sum_j(1-C_{jj})^2+\lambda\sum_j\sum_{k\neq j}C_{jk}^2"

@@ -23,7 +23,7 @@ class BYOL(TwoViews):
     """Online encoder, projector and predictor; a momentum copy of the first two as target."""
 
     name, label = "byol", "BYOL"
-    colour = "#E69F00"
+    colour, marker = "#E69F00", "P"
     reference = "grill2020byol"
     compares = "the prediction from one view with a slower encoder's other view, and nothing else"
     equation = (

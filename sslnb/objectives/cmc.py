@@ -27,7 +27,7 @@ class CMC(Objective):
     """One view, two encoders of its colour channels, each contrasted with the other one's memory bank."""
 
     name, label = "cmc", "CMC"
-    colour = "#AA4499"
+    colour, marker = "#AA4499", "p"
     reference = "tian2020cmc"
     compares = "the lightness of an image with its colours, against those of other images"
     equation = (

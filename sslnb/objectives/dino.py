@@ -66,7 +66,7 @@ class DINO(MultiCropViews):
     """A student, a teacher that follows it, and a centre of the teacher's outputs."""
 
     name, label = "dino", "DINO"
-    colour = "#332288"
+    colour, marker = "#332288", "3"
     reference = "caron2021dino"
     compares = "the soft cluster of one view with a slower encoder's, centred and sharpened, of another"
     equation = (

@@ -21,7 +21,7 @@ class InfoMin(MoCo):
     """MoCo v2 on views of less mutual information."""
 
     name, label = "infomin", "InfoMin"
-    colour = "#661100"
+    colour, marker = "#661100", ">"
     reference = "tian2020infomin"
     compares = "what MoCo v2 compares, on views so different that they share little but the object"
 
@@ -45,7 +45,7 @@ class InfoMinColor(CMC):
     """CMC between luma and colour differences."""
 
     name, label = "infomin_color", "InfoMin (colour)"
-    colour = "#9B6A3B"
+    colour, marker = "#9B6A3B", "|"
     reference = "tian2020infomin"
     compares = "the luma of an image with its colour differences, against those of other images"
 

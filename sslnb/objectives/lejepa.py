@@ -69,7 +69,7 @@ class LeJEPA(MultiCropViews):
     """Views, a projector, and directions that are the same on every rank and new at every step."""
 
     name, label = "lejepa", "LeJEPA"
-    colour = "#6A8CFF"
+    colour, marker = "#6A8CFF", "d"
     reference = "balestriero2025lejepa"
     compares = (
         "views of an image with their mean, while embeddings follow an isotropic Gaussian along random directions"

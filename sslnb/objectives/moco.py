@@ -46,7 +46,7 @@ class MoCo(ContrastiveViews):
     """A query, a key of the momentum encoder, a queue of earlier keys, InfoNCE."""
 
     name, label = "moco", "MoCo v2"
-    colour = "#56B4E9"
+    colour, marker = "#56B4E9", "v"
     reference = "he2020moco,chen2020mocov2"
     compares = "a view with a slower encoder's view of the same image, against a queue of earlier images"
     equation = (

@@ -24,7 +24,8 @@ class Objective(nn.Module):
 
     name: ClassVar[str]
     label: ClassVar[str]  # as figures and tables write it
-    colour: ClassVar[str] = "#4D4D4D"  # in all figures
+    colour: ClassVar[str] = "#4D4D4D"  # in all figures, as its marker (matplotlib's) is
+    marker: ClassVar[str] = "."
     reference: ClassVar[str] = ""  # keys of its papers in book/references.bib, separated by commas
     compares: ClassVar[str]  # what the loss pulls together and what it pushes apart, in a few words
     equation: ClassVar[str]  # LaTeX

@@ -54,7 +54,7 @@ class PIRL(TwoViews):
     """A view, the jigsaw of another one, and the image's remembered representation, which both should match."""
 
     name, label = "pirl", "PIRL"
-    colour = "#C8B400"
+    colour, marker = "#C8B400", "<"
     reference = "misra2020pirl"
     compares = "an image and its shuffled patches with its remembered representation, against other images'"
     equation = (

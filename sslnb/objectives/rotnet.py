@@ -21,7 +21,7 @@ class RotNet(Objective):
     """One view in four rotations, a linear classifier of the rotation."""
 
     name, label = "rotnet", "RotNet"
-    colour = "#CC79A7"
+    colour, marker = "#CC79A7", "D"
     reference = "gidaris2018"
     compares = "an image turned by 0, 90, 180 or 270°, with the weight vector of that rotation"
     equation = (

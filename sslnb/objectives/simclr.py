@@ -41,7 +41,7 @@ class SimCLR(ContrastiveViews):
     """Two views, a projection head, NT-Xent."""
 
     name, label = "simclr", "SimCLR"
-    colour = "#0072B2"
+    colour, marker = "#0072B2", "o"
     reference = "chen2020simclr"
     compares = "two views of an image, against all other images of the batch"
     equation = r"-\log\frac{\exp(z_i^\top z_{i'}/\tau)}{\sum_{k\neq i}\exp(z_i^\top z_k/\tau)}"

@@ -37,7 +37,7 @@ class SimSiam(TwoViews):
     """Two views, projector and predictor, negative cosine in both directions."""
 
     name, label = "simsiam", "SimSiam"
-    colour = "#117733"
+    colour, marker = "#117733", "4"
     reference = "chen2021simsiam"
     compares = "the prediction from one view with the other view, and nothing else"
     equation = r"-\tfrac12\cos\bigl(p_i,\mathrm{stop}(z_{i'})\bigr)-\tfrac12\cos\bigl(p_{i'},\mathrm{stop}(z_i)\bigr)"

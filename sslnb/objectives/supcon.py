@@ -47,7 +47,7 @@ class SupCon(ContrastiveViews):
     """Two views, a projection head, the supervised contrastive loss."""
 
     name, label = "supcon", "SupCon"
-    colour = "#009E73"
+    colour, marker = "#009E73", "^"
     reference = "khosla2020supcon"
     compares = "all views of a class, against the views of other classes"
     equation = (

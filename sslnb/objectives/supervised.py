@@ -23,7 +23,7 @@ class Supervised(Objective):
     """One view, a linear classifier, cross-entropy with the labels."""
 
     name, label = "supervised", "Supervised"
-    colour = "#D55E00"
+    colour, marker = "#D55E00", "s"
     reference = "he2016"
     compares = "an image with the weight vector of its class, against those of the other classes"
     equation = r"-\log\frac{\exp(w_{y_i}^\top h_i)}{\sum_k\exp(w_k^\top h_i)}"

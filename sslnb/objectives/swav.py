@@ -62,7 +62,7 @@ class SwAV(MultiCropViews):
     """Two or more views, a projector, prototypes of unit length, swapped prediction of their codes."""
 
     name, label = "swav", "SwAV"
-    colour = "#999933"
+    colour, marker = "#999933", "2"
     reference = "caron2020swav"
     compares = "the cluster of one view with the prediction from another, clusters being equally large"
     equation = (

@@ -44,7 +44,7 @@ class VICReg(TwoViews):
     """Two views, an expander, the three terms."""
 
     name, label = "vicreg", "VICReg"
-    colour = "#882255"
+    colour, marker = "#882255", "X"
     reference = "bardes2022vicreg"
     compares = "two views of an image, while every dimension varies and no two vary together"
     equation = (

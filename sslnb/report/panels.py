@@ -12,8 +12,8 @@ from scipy.optimize import isotonic_regression
 
 matplotlib.style.use(Path(__file__).with_name("sslnb.mplstyle"))
 
-# Okabe and Ito's colours, told apart by colour-blind readers too, and four of Tol's muted ones behind them: a pool's
-# objectives, the untrained twin and a given encoder are ten. The markers, as many, repeat the distinction.
+# For what is no objective (report.styles has those): Okabe and Ito's colours, told apart by colour-blind readers too,
+# and four of Tol's muted ones. The markers, as many, repeat the distinction.
 COLOURS = (
     *("#0072B2", "#D55E00", "#767676", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
     *("#882255", "#44AA99", "#999933", "#332288"),
