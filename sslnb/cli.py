@@ -26,7 +26,6 @@ from sslnb.encoders import description
 from sslnb.objectives import registry
 from sslnb.pool import train as pool_training
 from sslnb.pool.scales import SCALES
-from sslnb.report import history
 from sslnb.studies.presets import listed
 from sslnb.training.loop import PretrainConfig, pretrain
 
@@ -250,6 +249,8 @@ def _train(
     config: PretrainConfig, images: data.ImageSet, held_out: data.ImageSet | None, out: Path, on: torch.device | None
 ) -> None:
     """Train with validation images to monitor; report on the first process."""
+    from sslnb.report import history
+
     log, curves = out.with_suffix(".jsonl"), out.with_suffix(".png")
     training = pretrain(config, images, held_out=held_out, checkpoint=out, log=log, on=on)
     if distributed.rank():

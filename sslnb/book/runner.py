@@ -19,7 +19,6 @@ from sslnb.core.provenance import command
 from sslnb.data import catalogue
 from sslnb.pool import train as pool_training
 from sslnb.pool.scales import QUICK_POOLS
-from sslnb.report.pictures import light
 
 EDITIONS = {"published": "published", "quick": "quick"}  # edition of the book → profile that draws it
 # The book's own pages with code in them, executed last: they report on the rest.
@@ -112,6 +111,8 @@ def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
 
     Nor widgets: they are live in JupyterLab, answer nobody elsewhere, and a state of progress bars weighs megabytes.
     """
+    from sslnb.report.pictures import light  # of a package with all that draws, which a command line can do without
+
     public = ("start_time", "end_time", "duration", "parameters")
     record = notebook.metadata.get("papermill", {})
     notebook.metadata["papermill"] = {key: record[key] for key in public if key in record}

@@ -6,11 +6,12 @@ import json
 import shutil
 import socket
 import tempfile
+import typing
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
-from torchvision import datasets
 
 from sslnb.core import files
 from sslnb.core.checks import expect, nearest
@@ -73,29 +74,37 @@ def _parameters(text: str) -> dict[str, int | float]:
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """torchvision's name for each of our splits, and how to make its data set from (folder, split, download)."""
+    """torchvision's name for each of our splits, and how to make its data set.
+
+    ``build`` gets torchvision.datasets, a folder, torchvision's name of a split, and whether to download.
+    """
 
     splits: dict[str, str]
-    build: Callable[[Path, str, bool], datasets.VisionDataset]
+    build: Callable[[ModuleType, Path, str, bool], object]
+
+    def dataset(self, at: Path, split: str, *, download: bool = False) -> typing.Any:
+        from torchvision import datasets  # as long an import as torch's own, and a prepared file needs none
+
+        return self.build(datasets, at, split, download)
 
 
 _OFFICIAL = {"train": "train", "val": "val", "test": "test"}
 _TWO = {"train": "train", "test": "test"}
 # ``loader=str`` makes torchvision list paths and labels without decoding: only what is asked for gets decoded.
 _RECIPES = {
-    "cifar10": _Recipe(_TWO, lambda at, split, get: datasets.CIFAR10(at, split == "train", download=get)),
-    "cifar100": _Recipe(_TWO, lambda at, split, get: datasets.CIFAR100(at, split == "train", download=get)),
+    "cifar10": _Recipe(_TWO, lambda sets, at, split, get: sets.CIFAR10(at, split == "train", download=get)),
+    "cifar100": _Recipe(_TWO, lambda sets, at, split, get: sets.CIFAR100(at, split == "train", download=get)),
     "stl10": _Recipe(
-        {**_TWO, "unlabeled": "unlabeled"}, lambda at, split, get: datasets.STL10(at, split, download=get)
+        {**_TWO, "unlabeled": "unlabeled"}, lambda sets, at, split, get: sets.STL10(at, split, download=get)
     ),
-    "flowers102": _Recipe(_OFFICIAL, lambda at, split, get: datasets.Flowers102(at, split, download=get, loader=str)),
-    "aircraft": _Recipe(_OFFICIAL, lambda at, split, get: datasets.FGVCAircraft(at, split, download=get, loader=str)),
-    "caltech101": _Recipe({}, lambda at, split, get: datasets.Caltech101(at, download=get)),
-    "cars": _Recipe(_TWO, lambda at, split, get: datasets.StanfordCars(at, split, loader=str)),
-    "food101": _Recipe(_TWO, lambda at, split, get: datasets.Food101(at, split, download=get, loader=str)),
-    "dtd": _Recipe(_OFFICIAL, lambda at, split, get: datasets.DTD(at, split, download=get, loader=str)),
+    "flowers102": _Recipe(_OFFICIAL, lambda sets, at, split, get: sets.Flowers102(at, split, download=get, loader=str)),
+    "aircraft": _Recipe(_OFFICIAL, lambda sets, at, split, get: sets.FGVCAircraft(at, split, download=get, loader=str)),
+    "caltech101": _Recipe({}, lambda sets, at, split, get: sets.Caltech101(at, download=get)),
+    "cars": _Recipe(_TWO, lambda sets, at, split, get: sets.StanfordCars(at, split, loader=str)),
+    "food101": _Recipe(_TWO, lambda sets, at, split, get: sets.Food101(at, split, download=get, loader=str)),
+    "dtd": _Recipe(_OFFICIAL, lambda sets, at, split, get: sets.DTD(at, split, download=get, loader=str)),
     "pets": _Recipe(
-        {**_TWO, "train": "trainval"}, lambda at, split, get: datasets.OxfordIIITPet(at, split, download=get)
+        {**_TWO, "train": "trainval"}, lambda sets, at, split, get: sets.OxfordIIITPet(at, split, download=get)
     ),
 }
 _BY_HAND = {  # cannot be downloaded: what to put where, relative to <root>/<name>
@@ -131,7 +140,7 @@ def _caltech101(tree: Path, root: Path, size: int | None) -> Source:
 def _torchvision_split(name: str, at: Path, split: str, root: Path, size: int | None) -> Split:
     recipe = _RECIPES[name]
     try:
-        dataset = recipe.build(at, recipe.splits[split], False)
+        dataset = recipe.dataset(at, recipe.splits[split])
     except Exception as error:  # whatever torchvision makes of files that are missing or damaged
         wanted = f"{name} as torchvision lays it out (remove the folder to have it downloaded again)"
         raise ValueError(f"{at}: expected {wanted}, got {error}") from error
@@ -174,7 +183,7 @@ def _download(name: str, at: Path) -> None:
     partial, before = Path(tempfile.mkdtemp(prefix=f".download-{name}-", dir=at.parent)), socket.getdefaulttimeout()
     try:
         socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)  # torchvision sets none: a silent server would hang forever
-        _RECIPES[name].build(partial, next(iter(_RECIPES[name].splits.values()), ""), True)
+        _RECIPES[name].dataset(partial, next(iter(_RECIPES[name].splits.values()), ""), download=True)
         for archive in (p for p in partial.rglob("*") if p.suffix in (".gz", ".tgz", ".tar", ".zip")):
             archive.unlink()  # unpacked and verified; it would double the space taken
         partial.chmod(0o755)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
 import torch.nn.functional as F
-from scipy import optimize
 from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_one_device, expect_real, expect_shape
@@ -154,5 +154,5 @@ def _minimum(
         return float(value), slope.numpy().ravel()
 
     settings = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20, "gtol": gradient, "ftol": 0.0}
-    result = optimize.minimize(flat, start.numpy().ravel(), jac=True, method="L-BFGS-B", options=settings)
+    result = scipy.optimize.minimize(flat, start.numpy().ravel(), jac=True, method="L-BFGS-B", options=settings)
     return torch.from_numpy(result.x).view_as(start)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 from torch import Tensor
 
 from sslnb.core.checks import expect, expect_tensor, one_line
@@ -49,18 +48,22 @@ def predicts(score: ArrayLike, right: ArrayLike, *, rounds: int = 200, seed: int
 
 def auroc(score: ArrayLike, right: ArrayLike) -> float:
     """Area under the ROC curve of a score alone; NaN where all samples are right, or none is (scikit-learn)."""
+    from sklearn import metrics  # a second of import, which most of what imports this can do without
+
     score, right = _checked(score, right)
-    return float(roc_auc_score(right, score)) if 0 < right.mean() < 1 else math.nan
+    return float(metrics.roc_auc_score(right, score)) if 0 < right.mean() < 1 else math.nan
 
 
 def curves(score: ArrayLike, right: ArrayLike) -> dict[str, np.ndarray]:
     """ROC curve (``fpr``, ``tpr``) and precision-recall curve (``recall``, ``precision``) of a score (scikit-learn)."""
+    from sklearn import metrics
+
     score, right = _checked(score, right)
     expect(
         0 < right.mean() < 1, "right", "samples that are right and others that are wrong", f"{right.mean():.0%} right"
     )
-    fpr, tpr, _ = roc_curve(right, score)
-    precision, recall, _ = precision_recall_curve(right, score)
+    fpr, tpr, _ = metrics.roc_curve(right, score)
+    precision, recall, _ = metrics.precision_recall_curve(right, score)
     return {"fpr": fpr, "tpr": tpr, "recall": recall, "precision": precision}
 
 
@@ -77,7 +80,9 @@ def _resampled(
 
 
 def _areas(score: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    return float(roc_auc_score(right, score)), float(average_precision_score(right, score))
+    from sklearn import metrics
+
+    return float(metrics.roc_auc_score(right, score)), float(metrics.average_precision_score(right, score))
 
 
 def _checked(score: ArrayLike, right: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_labels, expect_one_device, expect_real, expect_shape
@@ -45,6 +44,8 @@ def auc(logits: Tensor, labels: Tensor) -> float:
 
     Of the softmax of logits [N,K] with labels [N], both with all K classes present; ``ValueError`` otherwise.
     """
+    from sklearn.metrics import roc_auc_score  # a second of import, which most of what imports this can do without
+
     labels = _checked(logits, labels)
     present = len(labels.unique())
     expect(present == logits.shape[1] >= 2, "labels", f"all {logits.shape[1]} classes, at least 2", f"{present}")

@@ -5,9 +5,9 @@ Kalibhat et al. 2024 (Q-Score), and the simple scores that it should be compared
 
 import math
 
+import scipy
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import Tensor
 
 from sslnb.core.checks import (
@@ -40,7 +40,7 @@ def excess_kurtosis(h: Tensor) -> float:
     scaled_rows = rows_scaled(h.detach().double())[0]
     spread = scaled_rows.amax(1) - scaled_rows.amin(1)
     varied = scaled_rows[spread > rounding(h.dtype) * scaled_rows.abs().amax(1)]  # a constant sample has no shape
-    return float(stats.kurtosis(varied.numpy(force=True), axis=1).mean()) if len(varied) else math.nan
+    return float(scipy.stats.kurtosis(varied.numpy(force=True), axis=1).mean()) if len(varied) else math.nan
 
 
 def class_rates(h: Tensor, labels: Tensor, classes: int, epsilon: float = 4.0) -> Tensor:

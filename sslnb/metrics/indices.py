@@ -7,8 +7,8 @@ tell apart, near 0 for unrelated ones, 0 where one of the two does not vary, and
 import math
 from collections.abc import Callable
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from sslnb.core.checks import expect, expect_finite, expect_real, expect_shape
@@ -120,7 +120,7 @@ def rsa(x: Tensor, y: Tensor) -> Tensor:
     ranked = [(values / (EPSILON * values.max())).round().numpy(force=True) for values in distances]
     if any(values.max() == values.min() for values in ranked):
         return torch.tensor(torch.nan)
-    return torch.tensor(stats.spearmanr(*ranked).statistic, dtype=torch.float32)
+    return torch.tensor(scipy.stats.spearmanr(*ranked).statistic, dtype=torch.float32)
 
 
 INDICES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -354,7 +354,7 @@ def test_what_a_killed_download_left_is_cleared_by_the_next(tmp_path, cifar_serv
     root = tmp_path / "root"
     kill_when_ready(
         "import pathlib, time\nfrom sslnb.data import sources\n"
-        "def build(at, split, get):\n"
+        "def build(sets, at, split, get):\n"
         f"    (at / 'half').write_bytes(b'half'); pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)\n"
         "sources._RECIPES['cifar10'] = sources._Recipe({'train': 'train'}, build)\n"
         f"sources.fetch('cifar10', pathlib.Path({str(root)!r}))",
@@ -368,7 +368,7 @@ def test_what_a_killed_download_left_is_cleared_by_the_next(tmp_path, cifar_serv
 def test_two_at_once_download_once(tmp_path, monkeypatch):
     calls = []
 
-    def build(at, split, get):
+    def build(sets, at, split, get):
         calls.append(at)
         time.sleep(0.2)
         (at / "done").touch()
