@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sslnb.core.checks import expect
 
@@ -19,6 +20,21 @@ def best_precision(device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     capable = torch.cpu.get_capabilities()
     return "bf16" if capable.get("avx512_bf16") or capable.get("amx_bf16") else "float32"
+
+
+def training_layout(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Memory format in which a network's weights are learned fastest: channels last, where that is sound.
+
+    On a CPU the backward pass of a strided pointwise convolution with fewer input channels than a vector register has
+    numbers writes past its workspace (oneDNN 3.13, issue 6035): wrong gradients, or a crash.
+    """
+    register = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
+    narrow = any(
+        module.kernel_size == (1, 1) and max(module.stride) > 1 and module.in_channels // module.groups < register
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d)
+    )
+    return torch.contiguous_format if device.type == "cpu" and narrow else torch.channels_last
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -110,7 +110,8 @@ def fine_tune(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Classifier(copy.deepcopy(encoder), nn.Linear(encoder.feature_dim, len(images.classes)))
-    model.requires_grad_(True).to(on, memory_format=torch.channels_last).train()
+    layout = device.training_layout(model, on)
+    model.requires_grad_(True).to(on, memory_format=layout).train()
     batch_size = min(batch_size, len(images))
     rate = learning_rate * batch_size / 256
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True)
@@ -119,7 +120,7 @@ def fine_tune(
     steps = itertools.count()
 
     def loss_of(index: Tensor) -> Tensor:
-        x = view(pixels[index], seeded(seed, next(steps), on)).contiguous(memory_format=torch.channels_last)
+        x = view(pixels[index], seeded(seed, next(steps), on)).contiguous(memory_format=layout)
         with device.autocast(on, precision):
             return F.cross_entropy(model(x), labels[index])
 

@@ -102,7 +102,9 @@ class TrainingRun:
         self.config, self.device = config, on
         self.facts = {"data": images.checksum(), "initial": initial_checksum(initial)}
         self.facts |= {"penalty": penalty and penalty.facts(), "processes": distributed.world()}
-        self.objective = objective_from(config, images, initial).to(on, memory_format=torch.channels_last)
+        self.objective = objective_from(config, images, initial)
+        self.layout = device.training_layout(self.objective, on)
+        self.objective.to(on, memory_format=self.layout)
         self.images, self.labels = images.images.to(on), images.labels.to(on)
         self.batch_size = min(config.batch_size, len(images))
         ranks = distributed.world()
@@ -140,7 +142,7 @@ class TrainingRun:
         generator = seeded(config.seed, self.step, self.device, distributed.rank())
         torch.manual_seed(generator.initial_seed())  # for an objective that draws without a generator, as dropout does
         views = self.objective.views(self.images[index], generator)
-        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        views = [view.contiguous(memory_format=self.layout) for view in views]
         with device.autocast(self.device, config.precision):
             loss = self.model(views, self.labels[index], index)
         self.optimizer.zero_grad(set_to_none=True)

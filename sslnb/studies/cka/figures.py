@@ -12,8 +12,8 @@ from scipy.cluster import hierarchy
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
-from sslnb.report import styles
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, panels
+from sslnb.report import lines, styles
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, panels
 from sslnb.studies.cka.maps import across, between_seeds, lag, own, parities, stage
 from sslnb.studies.cka.parameters import SUPERVISED
 
@@ -92,10 +92,7 @@ def between(result: Result) -> Figure:
 
 def _band(ax: Axes, x: Sequence, values: np.ndarray, method: str) -> None:
     """Mean over the first axis of values [P,n], and their range, in the look of a method."""
-    mean, low, high = mean_spread(values)
-    colour = styles.colour(method)
-    ax.plot(x, mean, color=colour, marker=styles.marker(method), markersize=4, label=label(method))
-    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    lines.band(ax, x, values, styles.colour(method), label(method), marker=styles.marker(method))
 
 
 def lags(result: Result) -> Figure:
@@ -158,7 +155,7 @@ def groups(result: Result) -> Figure:
         ax.tick_params(axis="x", labelsize=7)
     axes[0, 0].set_ylabel("CKA")
     axes[0, 0].set_ylim(-0.02, 1.02)
-    legend(figure, axes[0, 0], 4)
+    lines.named(axes[0, 1])
     return figure
 
 

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
-from sslnb.report import styles
-from sslnb.report.panels import COLOURS, PAGE, annotated, legend, mean_spread, panels, sentence
+from sslnb.report import lines, styles
+from sslnb.report.panels import COLOURS, PAGE, annotated, legend, panels, sentence
 from sslnb.studies.contrastive_geometry.claims import area
 
 SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
@@ -51,10 +51,7 @@ def of_method(values: xr.DataArray, method: str) -> np.ndarray:
 def _bands(ax: Axes, result: Result, x: object, values: xr.DataArray, scale: float = 1.0) -> None:
     """Mean and range over seeds of values over runs and one more dimension, a line per compared method."""
     for method in compared_methods(result):
-        colour = styles.colour(method)
-        mean, low, high = (scale * part for part in mean_spread(of_method(values, method)))
-        ax.plot(x, mean, color=colour, label=label(method), linewidth=1.3)
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        lines.band(ax, x, scale * of_method(values, method), styles.colour(method), label(method))
 
 
 def progress(result: Result) -> Figure:
@@ -67,7 +64,7 @@ def progress(result: Result) -> Figure:
             axes[0, t].set_title(name.replace(": ", "\n"), fontsize=8)
             axes[-1, t].set_xlabel("epoch")
         axes[i, 0].set_ylabel(f"$t_w$, {SPLIT_LABELS[split]}", fontsize=8)
-    legend(figure, axes[0, 0], 4)
+        lines.named(axes[i, -1])
     return figure
 
 
@@ -225,9 +222,11 @@ def along_pretraining(result: Result) -> Figure:
     if "ends" not in data:
         return sentence("The result is older than the way in which this is drawn.")
     figure, axes = panels(2, height=3.4)
+    shown = lines.coloured(data.objective.values)
     for method in data.objective.values:
-        own = data.sel(objective=method).dropna("step")
-        look = {"color": styles.colour(method), "marker": styles.marker(method), "markersize": 3, "linewidth": 1}
+        own, look = data.sel(objective=method).dropna("step"), lines.OTHERS
+        if method in shown:
+            look = {"color": styles.colour(method), "marker": styles.marker(method), "markersize": 3, "linewidth": 1}
         axes[0, 0].plot(own.step, own.progress, label=label(method), **look)
         axes[0, 1].plot(own.embedding.isel(component=0), own.embedding.isel(component=1), **look)
     for point, (name, marker, colour) in zip(data.ends.values, POINTS, strict=True):
@@ -238,7 +237,7 @@ def along_pretraining(result: Result) -> Figure:
     axes[0, 0].set_ylabel("$t_w$")
     axes[0, 1].set_xlabel("first component")
     axes[0, 1].set_ylabel("second component")
-    legend(figure, axes[0, 0], 5)
+    lines.named(axes[0, 0])
     return figure
 
 

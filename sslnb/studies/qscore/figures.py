@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sslnb.core.labels import label, short
 from sslnb.core.result import Result
-from sslnb.report import styles
+from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, nothing, panels, sentence
 
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
@@ -191,10 +191,8 @@ def subsets(result: Result, *, dataset: int = 0) -> Figure:
     for ax, (_, method) in zip(axes.flat, methods, strict=False):
         for i, name in enumerate(accuracy.subset.values):
             own = accuracy.sel(objective=method, subset=name).values
-            mean, low, high = (100 * part for part in mean_spread(own))
-            shares = 100 * accuracy.share.values
-            ax.plot(shares, mean, color=COLOURS[i], marker=MARKERS[i], markersize=3, label=SUBSET_LABELS[name])
-            ax.fill_between(shares, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
+            look = {"marker": MARKERS[i], "markersize": 3}
+            lines.band(ax, 100 * accuracy.share.values, 100 * own, COLOURS[i], SUBSET_LABELS[name], **look)
         ax.set_title(label(method))
     figure.supxlabel("share of the features kept, %")
     figure.supylabel("accuracy in %")
@@ -240,17 +238,16 @@ def outcomes(result: Result) -> Figure:
 def curves(result: Result) -> Figure:
     """ROC and precision-recall curves of the Q-Score, a line per method (first set, mean over seeds)."""
     figure, axes = panels(2, height=3.2)
-    lines = first_set(result, "predict", "curves")
-    x = lines.x.values
-    for _, method in measured(lines):
-        for ax, kind in zip(axes[0], lines.curve.values, strict=True):
-            style = look(method) | {"marker": None, "label": label(method)}
-            ax.plot(x[1:], mean_spread(lines.sel(objective=method, curve=kind).values)[0][1:], linewidth=1.2, **style)
+    drawn = first_set(result, "predict", "curves")
+    methods = [method for _, method in measured(drawn)]
+    for ax, kind in zip(axes[0], drawn.curve.values, strict=True):
+        values = {m: drawn.sel(objective=m, curve=kind).transpose("seed", ...).values[:, 1:] for m in methods}
+        lines.of_objectives(ax, drawn.x.values[1:], values)
     axes[0, 0].plot((0, 1), (0, 1), color="0.6", linestyle=":", linewidth=1)
     axes[0, 0].set(xlabel="false positive rate", ylabel="true positive rate")
     axes[0, 1].set(xlabel="recall", ylabel="precision", ylim=(0, 1))
-    if measured(lines):
-        legend(figure, axes[0, 0], 4)
+    if methods:
+        legend(figure, axes[0, 0], 6)
     return figure
 
 

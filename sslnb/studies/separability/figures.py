@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from sslnb.core.labels import NORM_LABELS, label, short
 from sslnb.core.result import Result
-from sslnb.report import styles
+from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels, sentence
 from sslnb.studies.separability.claims import compared
 
@@ -110,10 +110,13 @@ def margin_distributions(result: Result) -> Figure:
         values = margins.sel(norm=norm)
         top = float(values.quantile(0.995)) if bool(values.notnull().any()) else 1.0
         edges = np.linspace(0, top, 61)
+        shown = lines.coloured(values.objective.values)
         for objective, text, colour, _ in _objectives(result):
             finite = values.sel(objective=objective).values
             finite = finite[np.isfinite(finite)]
-            if len(finite):
+            if len(finite) and objective not in shown:
+                ax.hist(finite, edges, density=True, histtype="step", **lines.OTHERS)
+            elif len(finite):
                 ax.hist(finite, edges, density=True, histtype="stepfilled", color=colour, alpha=0.25)
                 ax.hist(finite, edges, density=True, histtype="step", color=colour, linewidth=1.4, label=text)
                 ax.axvline(finite.mean(), color=colour, linestyle="--", linewidth=1)
@@ -149,11 +152,11 @@ def accuracy_against_budget(result: Result, *, scale: str | None = None) -> Figu
     curves = data.curve.isel(dataset=0).sel(scale=scale or result.data["probes"].attrs["primary"])
     figure, axes = panels(attacked.sizes["attacked"], height=3.3, sharey=True)
     for ax, norm in zip(axes[0], attacked.attacked.values, strict=True):
-        _lines(ax, result, data.budget.sel(attacked=norm), curves.sel(attacked=norm, drop=True), "exact")
-        for name, text, colour, marker in _objectives(result):
+        _lines(ax, data.budget.sel(attacked=norm), curves.sel(attacked=norm, drop=True))
+        for name in lines.coloured(attacked.objective.values):
             mean = 100 * attacked.pgd.sel(objective=name, attacked=norm).mean("seed")
-            budgets = attacked.dot_budget.sel(attacked=norm)
-            ax.plot(budgets, mean, marker, color=colour, markersize=4, label=f"{text} (PGD)")
+            look = {"color": styles.colour(name), "markersize": 4, "label": f"{label(name)} (PGD)"}
+            ax.plot(attacked.dot_budget.sel(attacked=norm), mean, styles.marker(name), **look)
         ax.set_xlabel(f"budget in {NORM_LABELS[norm]}")
     return _finished(figure, axes)
 
@@ -164,26 +167,25 @@ def multilayer_against_budget(result: Result) -> Figure:
     figure, axes = panels(data.sizes["attacked"], height=3.3, sharey=True)
     for ax, norm in zip(axes[0], data.attacked.values, strict=True):
         at = {"attacked": norm, "drop": True}
-        _lines(ax, result, data.dot_budget.sel(**at), data.multilayer.sel(**at), "PGD")
+        _lines(ax, data.dot_budget.sel(**at), data.multilayer.sel(**at))
         ax.set_xlabel(f"budget in {NORM_LABELS[norm]}")
     return _finished(figure, axes)
 
 
-def _lines(ax: Axes, result: Result, budgets: xr.DataArray, curves: xr.DataArray, what: str) -> None:
+def _lines(ax: Axes, budgets: xr.DataArray, curves: xr.DataArray) -> None:
     """A line for each objective, mean over seeds, and a band of their range; up to where the last one ends."""
-    top = 0.0
-    for name, text, colour, _ in _objectives(result):
-        mean, low, high = mean_spread(curves.sel(objective=name).transpose("seed", "step").values)
-        top = max(top, budgets.values[np.nan_to_num(high) > 0.005].max(initial=0))
-        ax.plot(budgets, 100 * mean, color=colour, label=f"{text} ({what})")
-        ax.fill_between(budgets, 100 * low, 100 * high, color=colour, alpha=0.2, linewidth=0)
+    curves = 100 * curves.transpose("objective", "seed", "step")
+    values = dict(zip(curves.objective.values, curves.values, strict=True))
+    lines.of_objectives(ax, budgets.values, values)
+    ends = [budgets.values[np.nan_to_num(mean_spread(own)[2]) > 0.5].max(initial=0) for own in values.values()]
     # Where every curve has come down to nothing, there is nothing to see.
-    ax.set(xlim=(0, min(1.25 * top, float(budgets[-1])) or float(budgets[-1])), ylim=(0, 100))
+    ax.set(xlim=(0, min(1.25 * max(ends), float(budgets[-1])) or float(budgets[-1])), ylim=(0, 100))
 
 
 def _finished(figure: Figure, axes: np.ndarray) -> Figure:
     axes[0, 0].set_ylabel("accuracy in %")
-    legend(figure, axes[0, 0], 3)
+    handles = [line for line in axes[0, 0].get_legend_handles_labels()[0] if line.get_linestyle() != "None"]
+    figure.legend(handles=handles, loc="outside upper center", ncols=6)
     return figure
 
 

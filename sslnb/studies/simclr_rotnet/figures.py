@@ -8,7 +8,7 @@ from matplotlib.ticker import NullLocator
 
 from sslnb.core.labels import brief, label
 from sslnb.core.result import Result
-from sslnb.report import styles
+from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}
@@ -23,11 +23,9 @@ def top1(values: xr.DataArray) -> xr.DataArray:
     return values.sel(score="top1", drop=True)
 
 
-def _band(ax: Axes, x: object, values: xr.DataArray, colour: object, style: str, marker: str, text: str) -> None:
+def _band(ax: Axes, x: object, values: xr.DataArray, colour: str, style: str, marker: str, text: str) -> None:
     """Mean over seeds of values over seeds and one more dimension in percent, and their range."""
-    mean, low, high = (100 * part for part in mean_spread(values.transpose("seed", ...).values))
-    ax.plot(x, mean, style, color=colour, marker=marker, markersize=4, label=text)
-    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    lines.band(ax, x, 100 * values.transpose("seed", ...).values, colour, text, marker=marker, style=style)
 
 
 def _look(method: str, line: int = 0) -> tuple[str, str, str]:

@@ -1,0 +1,56 @@
+"""Curves over an axis: a mean with its range, each objective in its look, five in colour at most."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from sslnb.core.labels import label
+from sslnb.report import styles
+from sslnb.report.panels import beside, mean_spread
+
+MOST = 5  # curves in colour in one panel
+FIRST = ("encoder", "supervised", "simclr", "untrained")  # what a reader looks for
+OTHERS = {"color": "0.8", "linewidth": 0.8, "zorder": 1}
+
+
+def coloured(names: Iterable[str]) -> list[str]:
+    """The names of at most five curves in colour: what a reader looks for, then the others in their order."""
+    names = list(map(str, names))
+    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))[:MOST]
+
+
+def band(
+    ax: Axes,
+    x: Sequence,
+    values: np.ndarray,
+    colour: str,
+    text: str,
+    *,
+    marker: str = "",
+    style: str = "-",
+    markersize: float = 4,
+) -> None:
+    """Mean over the first axis of values [S,n], and their range; NaN is left out."""
+    mean, low, high = mean_spread(np.asarray(values))
+    ax.plot(x, mean, style, color=colour, marker=marker, markersize=markersize, linewidth=1.3, label=text)
+    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def of_objectives(ax: Axes, x: Sequence, values: Mapping[str, np.ndarray], *, markers: bool = False) -> None:
+    """A band for each objective's values [S,n]; those that are not in colour are grey lines behind the others."""
+    shown = coloured(values)
+    for name, own in values.items():
+        if name in shown:
+            band(ax, x, own, styles.colour(name), label(name), marker=styles.marker(name) if markers else "")
+        else:
+            known = ax.get_legend_handles_labels()[1]
+            ax.plot(x, mean_spread(np.asarray(own))[0], label=None if "others" in known else "others", **OTHERS)
+
+
+def named(ax: Axes) -> None:
+    """Write the name of each curve of a panel where it ends, in place of a legend."""
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+    ends = [np.asarray(line.get_ydata(), float) for line in lines]
+    ends = [values[np.isfinite(values)][-1] for values in ends]
+    beside(ax, ends, [line.get_label() for line in lines], [line.get_color() for line in lines])
