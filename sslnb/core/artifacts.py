@@ -8,6 +8,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,6 +46,7 @@ def import_closure(*modules: str) -> set[str]:
     return closure
 
 
+@functools.cache
 def _source(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
@@ -52,24 +54,11 @@ def _source(name: str) -> Path:
     return Path(spec.origin)
 
 
-@functools.cache
-def _parsed(path: Path, modified: int) -> ast.Module:
-    return ast.parse(path.read_bytes())
-
-
-def _tree(path: Path) -> ast.Module:
-    return _parsed(path, path.stat().st_mtime_ns)  # parsed again once the file has changed
-
-
 def _imported(path: Path, package: str) -> Iterator[str]:
     """Names of the package's modules that a file imports; ``from a import b`` is a.b where that is a module, else a."""
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == package)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == package:
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if _is_module(inner) else node.module
+    for name, alias in _read(path, path.stat().st_mtime_ns).imports:
+        if name.partition(".")[0] == package:
+            yield f"{name}.{alias}" if alias and _is_module(f"{name}.{alias}") else name
 
 
 def _is_module(name: str) -> bool:
@@ -81,17 +70,29 @@ def _is_module(name: str) -> bool:
 
 def _code(path: Path) -> bytes:
     """A file's syntax tree without its docstrings, as text."""
-    tree = ast.parse(path.read_bytes())
+    return _read(path, path.stat().st_mtime_ns).code
+
+
+class _Read(NamedTuple):
+    """What a file says: modules that it imports, with what it takes from each, and its code."""
+
+    imports: tuple[tuple[str, str], ...]
+    code: bytes
+
+
+@functools.cache  # a command asks for the code of dozens of objectives, most of which they share
+def _read(path: Path, modified: int) -> _Read:  # read again once the file has changed
+    tree, imports = ast.parse(path.read_bytes()), []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imports += [(node.module, alias.name) for alias in node.names]
         body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            body[0].value.value = ""
-    return ast.dump(tree).encode()
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            first.value.value = ""
+    return _Read(tuple(imports), ast.dump(tree).encode())
 
 
 def key(**determinants: object) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sslnb.core import artifacts
 from sslnb.core.checks import expect
 from sslnb.data import ImageSet
 from sslnb.encoders.encoder import Encoder
@@ -159,8 +160,18 @@ class Pool:
             if name.rpartition("/")[0] not in own:
                 self._expect_data(name, images)
         seeds = sorted({int(name.rpartition("/")[2]) for name in self})
-        twins = [runs.accuracies(self.encoder(UNTRAINED, seed), images, held_out)["linear"] for seed in seeds]
-        return {"pixels": runs.accuracies(self.encoder(PIXELS), images, held_out)["linear"], "untrained": twins}
+
+        def linear(variant: str, seed: int = 0) -> float:
+            return runs.accuracies(self.encoder(variant, seed), images, held_out)["linear"]
+
+        def measured() -> dict[str, object]:
+            return {"pixels": linear(PIXELS), "untrained": [linear(UNTRAINED, seed) for seed in seeds]}
+
+        config = next(iter(self.scale.members.values())).config
+        facts = {"config": dataclasses.asdict(config), "seeds": seeds}
+        facts |= {"data": images.checksum(), "held_out": held_out.checksum()}
+        floor = artifacts.once("floor", measured, code=(runs.__name__, objective_from.__module__), **facts)
+        return {"pixels": float(floor["pixels"]), "untrained": floor["untrained"].tolist()}
 
     def _expect_data(self, name: str, images: ImageSet) -> None:
         data, checksum = self.entry(name).data, images.checksum()
