@@ -146,9 +146,10 @@ def evaluation_copy(
     expect(
         batch_size is None or (isinstance(batch_size, int) and batch_size >= 1), "batch_size", "at least 1", batch_size
     )
-    model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     on = next(model.parameters()).device
-    x = as_input(images, model, on)
+    layout = device.training_layout(model, on)  # curvatures have gradients in the weights
+    model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=layout)
+    x = as_input(images, model, on).contiguous(memory_format=layout)
     x = x.clone() if x.is_inference() else x  # which could not be differentiated through
     shape, largest = _tried(model, x[:1])
     expect(len(shape) == 2 and shape[0] == 1, "model", "logits of shape [N, K]", f"{shape} for N = 1")

@@ -40,7 +40,7 @@ class CkaParameters(Parameters):
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     gram_batch: Batch = 128  # images per minibatch of the streamed estimate
     batch_sizes: Batches = (8, 16, 32, 64, 128, 256)  # at which estimates are compared with the exact value
-    estimate_images: Batch = 1024  # of that comparison: four minibatches of the largest size
+    estimate_images: Batch = 512  # of that comparison: two minibatches of the largest size
     index_images: Batch = 500  # of the comparison of indices, more than any layer has channels
     permutations: Annotated[int, Field(ge=2)] = 40  # of the null: two of them lie above its 95th percentile
     rounds: Annotated[int, Field(ge=2)] = 100  # of the bootstrap over minibatches, whose deviation is known to 7 %

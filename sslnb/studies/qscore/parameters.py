@@ -61,7 +61,7 @@ class QScoreParameters(Parameters):
     weights: Grid = (10.0,)  # λ₁ of the ablation, ascending: a hundred thousand times the paper's
     norm_weights: Grid = (0.0, 1e-3)  # λ₂ of the ablation: none, and ten times the paper's
     heatmap_layer: str = "layer2"  # whose maps become heatmaps: the last with 4 × 4 pixels, of the imagenet stem
-    heatmap_images: Count = 500  # test images whose heatmaps are compared with masks
+    heatmap_images: Count = 200  # test images whose heatmaps are compared with masks
     views: Annotated[int, Field(ge=2)] = 2  # of each test image, whose agreement is a score
     neighbours: Count = 20  # k: density is the similarity to the k-th nearest training image
     rounds: Annotated[int, Field(ge=2)] = 50  # of the bootstrap, whose deviation is then known to 10 %

@@ -14,7 +14,7 @@ class SeparabilityParameters(Parameters):
     probe_limit: Count | None = 2000  # training images per probe; None takes all
     test_limit: Count | None = None
     probe_epochs: Count = 15  # by which the probes' validation accuracy has settled
-    attack_limit: Count = 500  # test features that PGD attacks
+    attack_limit: Count = 200  # test features that PGD attacks, of each class twenty
     attack_steps: Count = 50  # with which PGD comes within 1 point of the exact accuracy
 
     IMAGES = "datasets"
