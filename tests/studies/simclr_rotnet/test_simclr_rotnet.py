@@ -325,7 +325,8 @@ def test_the_explorers_show_another_picture_for_another_choice(study: Run, table
     data = study.result.data["attack"]
     tables = tables_of(explorers.browse_attack(study.result))
     attacked = tables["pictures"].query("part == 'attacked'")
-    assert len(attacked) == data.sizes["sample"] * data.sizes["budget"] and attacked.png.nunique() > len(attacked) / 2
+    assert len(attacked) == data.sizes["sample"] * data.sizes["budget"]
+    assert attacked.png.nunique() > data.sizes["sample"]  # a larger budget finds another picture, of some at least
     chosen = tables["believed"].query("image.str.startswith('1:') and when == 'after'")
     believed = 100 * data.example_believed.values[-1, 0]
     assert chosen.probability.values.reshape(believed.shape) == pytest.approx(believed, rel=1e-3, abs=1e-3)
