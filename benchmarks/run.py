@@ -23,6 +23,7 @@ import alignment
 import growth
 import labelfree
 import numpy as np
+import pages
 import perturbation
 import probes
 import representation
@@ -202,7 +203,17 @@ def book() -> list[dict]:
     return [row("sslnb book --force with an empty cache", "min", took, "under 6 min", took < 6)]
 
 
-FUNCTIONS = (scenes, margins, probe_grid, robust_accuracy, augmentation, simclr, book, perturbation.pixel_attacks)
+FUNCTIONS = (
+    scenes,
+    margins,
+    probe_grid,
+    robust_accuracy,
+    augmentation,
+    simclr,
+    book,
+    pages.pages,
+    perturbation.pixel_attacks,
+)
 REPRESENTATION = (
     representation.qscore_stream,
     representation.heatmaps,
@@ -212,9 +223,10 @@ REPRESENTATION = (
     growth.imagenet,
     probes.probe_audit,
 )
+BOOK = (book, pages.pages)
 GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
 TRAINING = (training.simclr_step, training.pool, training.against_lightly, training.looking, training.epoch_on_gpu)
-BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *REPRESENTATION, *GEOMETRY, *TRAINING)}
+BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *BOOK, *REPRESENTATION, *GEOMETRY, *TRAINING)}
 
 
 def main() -> None:
