@@ -24,6 +24,7 @@ import growth
 import labelfree
 import numpy as np
 import pages
+import peers
 import perturbation
 import probes
 import representation
@@ -226,7 +227,10 @@ REPRESENTATION = (
 BOOK = (book, pages.pages)
 GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
 TRAINING = (training.simclr_step, training.pool, training.against_lightly, training.looking, training.epoch_on_gpu)
-BENCHMARKS = {function.__name__: function for function in (*FUNCTIONS, *BOOK, *REPRESENTATION, *GEOMETRY, *TRAINING)}
+PEERS = (peers.against_stable_pretraining,)
+BENCHMARKS = {
+    function.__name__: function for function in (*FUNCTIONS, *BOOK, *REPRESENTATION, *GEOMETRY, *TRAINING, *PEERS)
+}
 
 
 def main() -> None:
