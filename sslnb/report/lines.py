@@ -11,7 +11,7 @@ from sslnb.report.panels import beside, mean_spread
 
 MOST = 5  # curves in colour in one panel
 FIRST = ("encoder", "supervised", "simclr", "untrained")  # what a reader looks for
-OTHERS = {"color": "0.8", "linewidth": 0.8, "zorder": 1}
+OTHERS = {"color": "0.7", "linewidth": 0.8, "zorder": 1}
 
 
 def coloured(names: Iterable[str]) -> list[str]:

@@ -64,13 +64,11 @@ def magnitudes(result: Result) -> Figure:
     figure, axes = panels(1, height=3.2)
     density = result.data["representations"].magnitudes
     centres = (np.arange(density.sizes["bin"]) + 0.5) / density.sizes["bin"]
-    for m, method in measured(density):
-        style = look(method) | {"marker": None, "label": label(method)}
-        axes[0, 0].plot(centres, 100 * density.values[m], linewidth=1.4, **style)
+    lines.of_objectives(axes[0, 0], centres, {name: 100 * density.values[m, None] for m, name in measured(density)})
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_xlabel("activation / greatest of its sample")
     axes[0, 0].set_ylabel("share of activations in %")
-    legend(figure, axes[0, 0], 4)
+    legend(figure, axes[0, 0], 6)
     return figure
 
 
@@ -79,15 +77,13 @@ def rates(result: Result) -> Figure:
     figure, axes = panels(1, height=3.2)
     ax, attrs = axes[0, 0], result.data["representations"].attrs
     values = first_set(result, "features", "rate").isel(seed=0)
-    for m, method in measured(values):
-        rate = np.sort(values.values[m])
-        rate = rate[np.isfinite(rate)]
-        style = look(method) | {"marker": None, "label": label(method)}
-        ax.plot(np.linspace(0, 100, len(rate)), rate, linewidth=1.4, **style)
-    ax.axvspan(attrs["low"], attrs["high"], color="0.85", zorder=0)
+    share = np.linspace(0, 1, 101)  # encoders differ in how many features they have
+    ascending = {name: np.nanquantile(values.values[m], share)[None] for m, name in measured(values)}
+    lines.of_objectives(ax, 100 * share, ascending)
+    ax.axvspan(attrs["low"], attrs["high"], color="0.93", zorder=0)
     ax.set_xlabel("features in ascending order of their rate, percentile")
     ax.set_ylabel("samples activated, %")
-    legend(figure, ax, 4)
+    legend(figure, ax, 6)
     return figure
 
 
