@@ -468,6 +468,15 @@ def test_a_dark_page_has_dark_figures(browser: "Browser", miniature: Path) -> No
 
 
 @pytest.mark.browser
+def test_a_dark_page_prints_white_figures(browser: "Browser", miniature: Path) -> None:
+    with _Visit(browser, f"file://{miniature}/_build/html/book/chapter.html", "dark") as visit:
+        visit.page.emulate_media(media="print")
+        picture = visit.page.locator("figure img").first.screenshot()
+        printed = Image.open(io.BytesIO(picture)).convert("L")
+        assert printed.getpixel((3, 3)) > 250 and printed.getextrema()[0] < 10  # letters are black
+
+
+@pytest.mark.browser
 def test_the_search_finds_words_in_their_chapter_first(browser: "Browser") -> None:
     pages = ROOT / "_build" / "html"
     if not (pages / "search.html").is_file():
