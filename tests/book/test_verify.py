@@ -11,9 +11,10 @@ from sslnb.pool import runs, scales
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies import get
 
-SHARED = {"width": 4, "stem": "imagenet", "epochs": 1, "batch_size": 50, "flip": 0.0, "crop_scale": 0.5}
+SHARED = {"width": 8, "stem": "imagenet", "epochs": 1, "batch_size": 50, "flip": 0.0, "crop_scale": 0.5}
 PLAN = Scale("tiny", "digit-scenes", SHARED, {"supervised": Variant(2), "simclr": Variant(2)}, limit=200, halvings=1)
-FEW = {"probe_limit": 150, "test_limit": 60, "probe_epochs": 3, "attack_limit": 20, "attack_steps": 2}
+# Enough for probes that beat chance, without which there are no margins to compare.
+FEW = {"probe_limit": 200, "test_limit": 60, "probe_epochs": 15, "attack_limit": 20, "attack_steps": 2}
 
 
 @pytest.fixture(scope="module")
