@@ -4,17 +4,14 @@ import importlib.util
 import time
 
 import torch
+import training
 from PIL import Image
 from rows import row
 
 from sslnb import data
-from sslnb.core import device
 from sslnb.data import ImageSet
-from sslnb.training.config import PretrainConfig
-from sslnb.training.loop import TrainingRun
 
-BATCH, WIDTH, TEMPERATURE, WORKERS = 256, 16, 0.5, 2
-SIMCLR = PretrainConfig("simclr", width=WIDTH, batch_size=BATCH, epochs=100)
+WIDTH, TEMPERATURE, WORKERS = 16, 0.5, 2
 
 
 def against_stable_pretraining() -> list[dict]:
@@ -23,24 +20,12 @@ def against_stable_pretraining() -> list[dict]:
         print("stable-pretraining is not installed: nothing to compare with")
         return []
     images = data.load("cifar10")
-    ours, theirs = _our_epoch(images), _their_epoch(images)
-    name = f"SimCLR epoch of CIFAR-10, ResNet-18 of width {WIDTH}, batch {BATCH}"
+    run = training.started_run(images, WIDTH)
+    ours, theirs = (
+        run.per_epoch * each for each in (training.seconds_per_step(run, images), _their_seconds_per_step(images))
+    )
+    name = f"SimCLR epoch of CIFAR-10, ResNet-18 of width {WIDTH}, batch {training.BATCH}"
     return [row(name, "s", ours, "faster than the peer", ours < theirs, theirs, "stable-pretraining on Lightning")]
-
-
-def _run(images: ImageSet) -> TrainingRun:
-    on = device.best_device()
-    return TrainingRun(SIMCLR.resolved(on), images, None, on)
-
-
-def _our_epoch(images: ImageSet) -> float:
-    run = _run(images)
-    order = torch.randperm(len(images))[: run.per_epoch * BATCH].view(-1, BATCH).to(run.device)
-    run.train_step(order[0])  # not counted, as the peer's first is not
-    started = time.perf_counter()
-    for index in order[1:]:
-        run.train_step(index)
-    return (time.perf_counter() - started) / (len(order) - 1) * len(order)
 
 
 class _Pictures(torch.utils.data.Dataset):
@@ -56,13 +41,13 @@ class _Pictures(torch.utils.data.Dataset):
         return Image.fromarray(self.images[index]), self.labels[index]
 
 
-def _their_epoch(images: ImageSet) -> float:
+def _their_seconds_per_step(images: ImageSet) -> float:
     import lightning as pl
     import stable_pretraining as spt
     from stable_pretraining.data import transforms
     from stable_pretraining.forward import simclr
 
-    run = _run(images)  # for its network, head and precision
+    run = training.started_run(images, WIDTH)  # for its network, head and precision
     config, encoder = run.config, run.objective.encoder
     view = transforms.Compose(
         transforms.RGB(),
@@ -74,7 +59,7 @@ def _their_epoch(images: ImageSet) -> float:
     )
     both = transforms.MultiViewTransform([view, view])
     dataset = spt.data.FromTorchDataset(_Pictures(images), names=["image", "label"], transform=both)
-    loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=WORKERS)
+    loader = torch.utils.data.DataLoader(dataset, training.BATCH, shuffle=True, drop_last=True, num_workers=WORKERS)
     optimizer = {"type": "SGD", "lr": run.peak, "momentum": 0.9, "weight_decay": config.weight_decay}
     module = spt.Module(
         backbone=encoder,
@@ -83,30 +68,14 @@ def _their_epoch(images: ImageSet) -> float:
         simclr_loss=spt.losses.NTXEntLoss(temperature=TEMPERATURE),
         optim={"optimizer": optimizer},
     )
-    clock = _clock()()
+    ends: list[float] = []
     trainer = pl.Trainer(
         max_epochs=1,
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
-        callbacks=[clock],
+        callbacks=[pl.pytorch.callbacks.LambdaCallback(on_train_batch_end=lambda *_: ends.append(time.perf_counter()))],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
     )
     trainer.fit(module, spt.data.DataModule(train=loader))
-    return clock.seconds_per_step * len(loader)
-
-
-def _clock() -> type:
-    import lightning as pl
-
-    class Clock(pl.Callback):
-        """Time between the ends of the first and the last batch: the workers' start is not counted."""
-
-        def on_train_batch_end(self, *_: object) -> None:
-            self.ends = [*getattr(self, "ends", ()), time.perf_counter()]
-
-        @property
-        def seconds_per_step(self) -> float:
-            return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
-
-    return Clock
+    return (ends[-1] - ends[0]) / (len(ends) - 1)  # the first batch waits for the workers to start: it is not counted

@@ -211,8 +211,6 @@ FUNCTIONS = (
     robust_accuracy,
     augmentation,
     simclr,
-    book,
-    pages.pages,
     perturbation.pixel_attacks,
 )
 REPRESENTATION = (

@@ -18,7 +18,7 @@ from sslnb.training.loop import PretrainConfig, TrainingRun, pretrain
 BATCH = 256
 
 
-def _run(images: ImageSet, width: int, precision: str = "auto", **options: object) -> TrainingRun:
+def started_run(images: ImageSet, width: int, precision: str = "auto", **options: object) -> TrainingRun:
     shared = {"batch_size": BATCH, "epochs": 100, "flip": 0.0}
     config = PretrainConfig("simclr", width=width, precision=precision, options=options, **shared)
     on = device.best_device()
@@ -44,7 +44,7 @@ def _median_times(sides: dict[str, Callable[[], object]], repeats: int = 12) -> 
 def simclr_step() -> list[dict]:
     """The loop's step against the model alone on ready views, against its parts, and float32 against bf16."""
     images = data.load("digit-scenes", limit=4 * BATCH)
-    run, plain = _run(images, 16), _run(images, 16, "float32")
+    run, plain = started_run(images, 16), started_run(images, 16, "float32")
     index = torch.arange(BATCH, device=run.device)
     sides = {"loop": lambda: run.train_step(index), "alone": _model_alone(run, index)}
     sides |= {"views": lambda: run.objective.views(run.images[index], None), "float32": lambda: plain.train_step(index)}
@@ -100,7 +100,7 @@ def _at_once(processes: int, side: int) -> list[tuple[float, float]]:
 def _rates(side: int) -> tuple[float, float]:
     torch.set_num_threads(1)
     images = data.load("digit-scenes", limit=4 * BATCH)
-    run = _run(images, 16, view_size=side)
+    run = started_run(images, 16, view_size=side)
     index = torch.arange(BATCH)
     took = _median_times({"loop": lambda: run.train_step(index), "alone": _model_alone(run, index)})
     return BATCH / took["loop"], BATCH / took["alone"]
@@ -111,14 +111,14 @@ def against_lightly() -> list[dict]:
     images = data.load("digit-scenes", limit=32 * BATCH)
     rows = []
     for width, target in ((16, 1.4), (8, 2.0)):
-        ours, theirs = _seconds_per_step(_run(images, width), images), _lightly_seconds_per_step(images, width)
+        ours, theirs = seconds_per_step(started_run(images, width), images), _lightly_seconds_per_step(images, width)
         name = f"SimCLR step with data, width {width}, batch {BATCH}"
         rows.append(row(name, "s", ours, f"at least {target}×", theirs / ours >= target, theirs, "lightly's recipe"))
     return rows
 
 
-def _seconds_per_step(run: TrainingRun, images: ImageSet) -> float:
-    order = torch.randperm(len(images)).view(-1, BATCH).to(run.device)
+def seconds_per_step(run: TrainingRun, images: ImageSet) -> float:
+    order = torch.randperm(len(images))[: len(images) // BATCH * BATCH].view(-1, BATCH).to(run.device)
     run.train_step(order[0])
     started = time.perf_counter()
     for index in order[1:]:
@@ -148,7 +148,7 @@ class _Pairs(torch.utils.data.Dataset):
 def _lightly_seconds_per_step(images: ImageSet, width: int) -> float:
     from lightly.loss import NTXentLoss
 
-    run = _run(images, width)  # for its network, head, optimizer and precision
+    run = started_run(images, width)  # for its network, head, optimizer and precision
     model = torch.nn.Sequential(run.objective.encoder, run.objective.head)
     criterion = NTXentLoss(temperature=0.5)
     loader = torch.utils.data.DataLoader(_Pairs(images.images), BATCH, shuffle=True, drop_last=True, num_workers=2)

@@ -37,12 +37,12 @@ def band(
     ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
-def of_objectives(ax: Axes, x: Sequence, values: Mapping[str, np.ndarray], *, markers: bool = False) -> None:
+def of_objectives(ax: Axes, x: Sequence, values: Mapping[str, np.ndarray]) -> None:
     """A band for each objective's values [S,n]; those that are not in colour are grey lines behind the others."""
     shown = coloured(values)
     for name, own in values.items():
         if name in shown:
-            band(ax, x, own, styles.colour(name), label(name), marker=styles.marker(name) if markers else "")
+            band(ax, x, own, styles.colour(name), label(name))
         else:
             known = ax.get_legend_handles_labels()[1]
             ax.plot(x, mean_spread(np.asarray(own))[0], label=None if "others" in known else "others", **OTHERS)

@@ -41,9 +41,8 @@ def numbers(figure: Figure) -> pd.DataFrame:
     """
     axes = [ax for ax in figure.axes if ax.get_label() != COLORBAR]
     rows = [
-        {"panel": ax.get_title(loc) or number} | row
+        {"panel": ax.get_title() or ax.get_title("left") or number} | row
         for number, ax in enumerate(axes, 1)
-        for loc in [next((where for where in ("center", "left") if ax.get_title(where)), "center")]
         for row in _drawn(ax)
     ]
     return pd.DataFrame(rows).replace("", None).dropna(axis="columns", how="all")

@@ -22,7 +22,7 @@ def test_what_a_reader_looks_for_is_in_colour_first() -> None:
 def test_five_curves_at_most_have_their_colour_and_the_others_one_entry(count: int) -> None:
     names = list(OBJECTIVES)[:count]
     ax = Figure().subplots()
-    lines.of_objectives(ax, X, {name: np.full((3, 4), i) for i, name in enumerate(names)}, markers=True)
+    lines.of_objectives(ax, X, {name: np.full((3, 4), i) for i, name in enumerate(names)})
     own = {styles.colour(name).lower() for name in names}
     assert len(ax.lines) == count
     assert sum(to_hex(line.get_color()) in own for line in ax.lines) == min(count, lines.MOST)
