@@ -50,7 +50,11 @@ def of_objectives(ax: Axes, x: Sequence, values: Mapping[str, np.ndarray]) -> No
 
 def named(ax: Axes) -> None:
     """Write the name of each curve of a panel where it ends, in place of a legend."""
-    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
-    ends = [np.asarray(line.get_ydata(), float) for line in lines]
-    ends = [values[np.isfinite(values)][-1] for values in ends]
+    lines, ends = [], []
+    for line in ax.lines:
+        known = np.asarray(line.get_ydata(), float)
+        known = known[np.isfinite(known)]
+        if len(known) and not str(line.get_label()).startswith("_"):
+            lines.append(line)
+            ends.append(known[-1])
     beside(ax, ends, [line.get_label() for line in lines], [line.get_color() for line in lines])

@@ -41,6 +41,7 @@ def test_names_stand_near_the_ends_in_their_order_and_apart() -> None:
     ax = Figure(figsize=(4, 3)).subplots()
     for height, name in ((0.50, "a"), (0.51, "b"), (1.0, "c")):
         ax.plot(X, [0, 0, height, np.nan], label=name)
+    ax.plot(X, [np.nan] * 4, label="not measured")
     ax.axhline(0.2)  # without a name
     lines.named(ax)
     places = {text.get_text(): text.xy[1] for text in ax.texts}
