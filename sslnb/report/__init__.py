@@ -14,6 +14,7 @@ from sslnb.report.verdicts import (
     origin,
     parts,
     ran,
+    titled,
     verdicts,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "photograph",
     "ran",
     "table",
+    "titled",
     "verdicts",
 ]

@@ -1,16 +1,20 @@
 """Verdicts and provenance of a Result as tables and as words for the prose."""
 
 import math
+import textwrap
 from collections.abc import Mapping
 
 from IPython.display import HTML, Markdown
+from matplotlib.figure import Figure
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, expect_known
 from sslnb.core.claims import Claim
 from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.html import render
 from sslnb.report.tables import percent, say, spread, table
+
+TITLE_SIZE, TITLE_LETTERS = 11, 84  # of a figure's title: points, and letters in a line as wide as the page
 
 
 def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
@@ -133,6 +137,22 @@ def all_hold(statements: Mapping[str, bool]) -> None:
     """Stop the build unless every statement of a chapter holds."""
     for statement, truth in statements.items():
         holds(statement, truth)
+
+
+def titled(figure: Figure, statement: str, statements: Mapping[str, bool]) -> Figure:
+    """The figure under one of the chapter's statements as its title; as it is where there are none, in a rerun.
+
+    ``ValueError`` for a statement that the chapter does not make, and for one that its result does not support.
+    """
+    if statements:
+        expect_known(statement, statements, "statement")
+        holds(statement, statements[statement])
+        title = textwrap.fill(statement[0].upper() + statement[1:], TITLE_LETTERS)
+        if figure.legends:  # which stands above the panels: matplotlib would set a title of the figure upon it
+            figure.legends[0].set_title(title, {"size": TITLE_SIZE})
+        else:
+            figure.suptitle(title, fontsize=TITLE_SIZE)
+    return figure
 
 
 def origin(result: Result) -> Markdown:

@@ -1,6 +1,7 @@
 """What pages say of a result: the parameters that ran, and statements that stop the build when it does not hold."""
 
 import pytest
+from matplotlib.figure import Figure
 
 from sslnb import report, studies
 from sslnb.core.result import Result
@@ -38,3 +39,17 @@ def test_an_answer_has_a_chip_for_each_verdict_and_the_papers_scale() -> None:
     text = report.answer(run.claims(), study.claims, paper="ResNet-50 <of a poster>").data
     assert all(f">{name} <span>" in text for name in study.claims)
     assert "ResNet-50 &lt;of a poster&gt;" in text and "SimCLR" in text and "; seeds: 3 at most" in text
+
+
+def test_a_figures_title_is_a_statement_that_its_result_supports() -> None:
+    said = {"margins are smaller": True, "probes converge": False}
+    assert report.titled(Figure(), "margins are smaller", said).get_suptitle() == "Margins are smaller"
+    with_legend = Figure()
+    with_legend.legend(handles=with_legend.subplots().plot([0, 1]), labels=["a"], loc="outside upper center")
+    report.titled(with_legend, "margins are smaller", said)
+    assert with_legend.legends[0].get_title().get_text() == "Margins are smaller"  # above the legend, not upon it
+    assert not report.titled(Figure(), "probes converge", {}).get_suptitle()  # a rerun says what it draws, not more
+    with pytest.raises(ValueError, match="statement: expected 'probes converge'"):
+        report.titled(Figure(), "probes converge", said)
+    with pytest.raises(ValueError, match="did you mean 'margins are smaller'"):
+        report.titled(Figure(), "margins are small", said)

@@ -123,12 +123,12 @@ def bounds(result: Result) -> Figure:
     for m, ax in enumerate(axes[0], 1):
         low, high = (bound.values.diagonal() for bound in data.interval[m])
         null = [bound.values.diagonal() for bound in data.null[m]]
-        ax.fill_between(depth, *null, color="0.5", alpha=0.35, linewidth=0, label="unrelated images, 95 %")
+        ax.fill_between(depth, *null, color="0.5", alpha=0.35, linewidth=0, label="unrelated images")
         centre = values[0, 0, m, min(1, values.shape[1] - 1)].diagonal()
         # Resampled minibatches need not contain the value itself where it is at its bound.
         ends = np.clip(centre - low, 0, None), np.clip(high - centre, 0, None)
         style = {"fmt": styles.marker(methods[m]), "color": styles.colour(methods[m]), "markersize": 4, "capsize": 2}
-        ax.errorbar(depth, centre, ends, **style, label="supervised against self-supervised, 95 %")
+        ax.errorbar(depth, centre, ends, **style, label="supervised and the other, 95 %")
         ax.plot(
             depth,
             between_seeds(values, 0).mean(0).diagonal(),
@@ -242,8 +242,8 @@ def estimates(result: Result) -> Figure:
         axes[0, 1].plot(sizes[:-1], error.mean(1), ":", color=COLOURS[u], marker=MARKERS[u], markersize=3)
     axes[0, 1].axhline(0.01, color="0.6", linewidth=0.8)
     axes[0, 1].set_yscale("log")
-    axes[0, 0].set_ylabel("CKA of corresponding layers, mean")
-    axes[0, 1].set_ylabel("distance from the exact value")
+    axes[0, 0].set_ylabel("mean CKA of\ncorresponding layers")
+    axes[0, 1].set_ylabel("distance from\nthe exact value")
     for ax in axes[0]:
         ax.set_xscale("log", base=2)
         ax.set_xticks(sizes, [f"{n:,}" for n in sizes], fontsize=7, rotation=45)
@@ -271,7 +271,7 @@ def indices(result: Result) -> Figure | Markdown:
                 linewidth=1,
                 label=name,
             )
-        ax.set_title(f"supervised\nagainst {'another seed' if pair == SUPERVISED else label(pair)}")
+        ax.set_title(f"supervised and\n{'another seed' if pair == SUPERVISED else label(pair)}")
         ax.set_xticks(range(len(layers)), [n.removeprefix("layer") for n in layers], fontsize=7)
         ax.set_xlabel("block (stage.index)")
         ax.set_ylim(-0.02, 1.02)

@@ -7,8 +7,9 @@ from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.tables import say, table
 from sslnb.report.verdicts import estimate
-from sslnb.studies.cka.findings import checkerboards, controls, shared
+from sslnb.studies.cka.findings import checkerboards, controls, seeds_agree, shared
 from sslnb.studies.cka.maps import across, between_seeds, own, parities
+from sslnb.studies.cka.parameters import SUPERVISED
 
 
 def panels_in_numbers(result: Result) -> Markdown:
@@ -80,3 +81,10 @@ def glue_headlines(result: Result) -> None:
     for a in near.network.values:
         for b in near.network_b.values:
             say(f"{a}_to_{b}", f"{float(near.sel(network=a, network_b=b)):.2f}")
+    for method, value in seeds_agree(result).items():
+        say(f"{method}_seeds", f"{value:.2f}")
+    shuffled, at_end = result.data["estimates"].null.mean("layer"), result.data["indices"].similarity.isel(block=-1)
+    for size in shuffled["size"].values:
+        say(f"biased_{size}", f"{float(shuffled.sel(kind='biased', size=size)):.2f}")
+    for name, index in (("cka", "linear CKA"), ("cca", "CCA")):
+        say(f"{name}_last", f"{float(at_end.sel(objective=SUPERVISED, index=index)):.2f}")
