@@ -12,6 +12,7 @@ from sslnb.book import runner
 from sslnb.data import load
 from sslnb.encoders import save_encoder
 from sslnb.encoders.resnet import untrained
+from sslnb.pool import train as pool_training
 
 SPLITS = ("train", "val", "test")
 
@@ -228,7 +229,7 @@ def test_what_can_not_be_used_is_one_line_and_nothing_is_done(
     monkeypatch.chdir(hostile)
     monkeypatch.setenv("SSLNB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SSLNB_DATA", str(tmp_path / "data"))
-    for place, name in ((runner, "execute"), (cli.pool_training, "_on_dask")):
+    for place, name in ((runner, "execute"), (pool_training, "_on_dask")):
         monkeypatch.setattr(place, name, no_work)
     before = contents(hostile)
     status = cli.main(arguments)

@@ -3,6 +3,7 @@ import torch
 import torchvision
 
 from sslnb import cli
+from sslnb.cli.options import value_of
 from sslnb.encoders import load_encoder, save_encoder
 from sslnb.encoders.resnet import untrained
 
@@ -12,7 +13,7 @@ from sslnb.encoders.resnet import untrained
     [("3", 3), ("0.5", 0.5), ("1e-3", 0.001), ("true", True), ("null", None), ("[a, b]", ["a", "b"]), ("stem", "stem")],
 )
 def test_values_mean_what_they_spell(text, value):
-    assert cli.value_of(text) == value
+    assert value_of(text) == value
 
 
 @pytest.mark.parametrize(

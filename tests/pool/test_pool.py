@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from sslnb import cli
+from sslnb.cli import pool as pool_commands
 from sslnb.core import cluster
 from sslnb.data import load
 from sslnb.encoders import load_encoder
@@ -139,7 +139,7 @@ def test_what_ships_stays_valid_without_the_cache_and_says_where_it_comes_from(p
     assert states["wide/0"]["state"] == "exported" and "hours left" not in states["simclr/0"]
     assert states["simclr/0"]["state"] == "its images are not here"
     assert capsys.readouterr().err.endswith("pool tiny: digit-scenes: the download failed\n")
-    assert "its images are not here  hours not known" in cli._trained(states["simclr/0"])
+    assert "its images are not here  hours not known" in pool_commands._trained(states["simclr/0"])
     with pytest.raises(RuntimeError, match="the download failed"):
         train.train("tiny")
     monkeypatch.setattr(Member, "images", lambda _, split="train": load("digit-scenes", split, limit=90))
