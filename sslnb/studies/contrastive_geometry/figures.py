@@ -276,7 +276,7 @@ def relations(result: Result) -> Figure:
     texts = np.full(value.shape, "", object)
     for i, j in np.argwhere(measured):
         texts[i, j] = f"{value[i, j]:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]"
-    image = annotated(ax, value, texts, np.abs(value) > 0.6, size=6, vmin=-1, vmax=1, cmap="RdBu_r")
+    image = annotated(ax, value, texts, np.abs(value) > 0.6, size=6, vmin=-1, vmax=1, cmap="RdBu")
     ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
     ax.set_yticks(range(len(names)), names)
     figure.colorbar(image, ax=ax, fraction=0.04).set_label("rank correlation")

@@ -56,7 +56,7 @@ def settings(result: Result) -> Markdown:
         run = int(used.epochs), int(used.batch_size), str(used.optimizer.item())
         rows.append((labels.label(name), *run, *rates, text))
     head = ("method", "epochs", "batch", "optimizer", "learning rate per 256", "weight decay", "options")
-    return table(head, rows, "What every objective was trained with, where it differs from the defaults.")
+    return table(head, rows, "What every objective was trained with; options are those that differ from its defaults.")
 
 
 def costs(result: Result) -> Markdown:
@@ -68,7 +68,7 @@ def costs(result: Result) -> Markdown:
         rate = f"{int(own.batch_size) / seconds:.0f}"
         rows.append((labels.label(name), f"{1e3 * seconds:.0f}", rate, f"{100 * views / seconds:.1f}", _mib(memory)))
     return table(
-        ("method", "ms per step", "images/s", "of it for views, %", "memory, MiB"),
+        ("method", "ms per step", "images/s", "share for views, %", "memory, MiB"),
         rows,
         "Time and memory of a training step, cheapest first.",
     )

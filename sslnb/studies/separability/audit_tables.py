@@ -35,7 +35,7 @@ def variance(result: Result) -> Markdown:
             rows.append((f"`{name}`", NORM_LABELS[norm], *cells))
     parts = ("encoder, %", "probe, %", "both, %")
     return table(
-        ("data set", "norm", "encoders × decays × rates", *parts, "admissible", *parts),
+        ("data set", "norm", "encoders × decays × rates", *parts, "equally good", *parts),
         rows,
         "Shares of the variance of log mean margins, in percent: all probes, then those as good as the best.",
     )
@@ -58,7 +58,7 @@ def claims(result: Result) -> Markdown:
         by_rule = [_interval(own.sel(rule=rule), "rule_") for rule in RULE_LABELS]
         admissible, every = own.estimate.where(own.admissible == 1), own.estimate
         rows.append((claim, *by_rule, _range(admissible), _range(every), f"±{CLAIMS[claim].sei:.3f}"))
-    heads = (*RULE_LABELS.values(), "within one point of the best", "whole grid", "of no interest")
+    heads = (*RULE_LABELS.values(), "within one point of the best", "whole grid", "smallest of interest")
     return table(
         ("", *heads),
         rows,

@@ -64,6 +64,16 @@ def effective(result: Result, *, scale: str | None = None) -> Markdown:
     )
 
 
+def other_effective(result: Result) -> Markdown:
+    """The same under the reading of "standardized" that is not the primary one."""
+    return effective(result, scale=_other_reading(result))
+
+
+def _other_reading(result: Result) -> str:
+    probed = result.data["probes"]
+    return next(str(scale) for scale in probed.scale.values if scale != probed.attrs["primary"])
+
+
 def _paper_cell(printed: dict, dataset: str, method: str, norm: str) -> str:
     value = printed.get((dataset, method, f"effective_accuracy_{norm}"), math.nan)
     benign = printed.get((dataset, method, "benign_accuracy"), math.nan)
@@ -120,6 +130,12 @@ def decays(result: Result, *, scale: str | None = None) -> Markdown:
         rows,
         "Mean margin, and accuracy in brackets, of probes with every weight decay, on the first set.",
     )
+
+
+def glue_readings(result: Result) -> None:
+    """Make known to the prose which reading of "standardized" is primary, and which is the other."""
+    say("primary", SCALE_LABELS[result.data["probes"].attrs["primary"]])
+    say("other_reading", SCALE_LABELS[_other_reading(result)])
 
 
 def glue_headlines(result: Result) -> None:

@@ -148,7 +148,7 @@ def architectures(result: Result) -> Markdown:
         cells = spread(top1(own.accuracy).values), f"{1e3 * seconds:.0f}", f"{100 * views / seconds:.0f}"
         rows.append((label(objective), f"ResNet-{depth}", *cells, f"{memory / 2**20:.0f}"))
     return table(
-        ("objective", "network", "linear, %", "ms per step", "of it for views, %", "memory, MiB"),
+        ("objective", "network", "linear, %", "ms per step", "share for views, %", "memory, MiB"),
         rows,
         "Two objectives with two networks: accuracy, and what a step costs.",
     )
