@@ -220,7 +220,7 @@ def overlaps(result: Result) -> Markdown:
         "object's area",
         "core − spurious, corrected",
     )
-    return table(("data set", "encoder", "", *head), rows, "Overlap of heatmaps with the object and with the rest.")
+    return table(("data set", "encoder", "training", *head), rows, "Overlap of heatmaps with the object and with the rest.")
 
 
 def shifted(result: Result) -> Markdown:
@@ -239,5 +239,5 @@ def shifted(result: Result) -> Markdown:
     return table(
         ("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"),
         rows,
-        "Encoders and probes of one set on another's test images.",
+        "Probes and discriminative features of one set on another's test images, the encoders being the same.",
     )
