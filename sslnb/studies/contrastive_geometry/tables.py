@@ -9,10 +9,12 @@ from IPython.display import Markdown
 from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
-from sslnb.report.tables import spread, table
+from sslnb.report.tables import say, spread, table
 from sslnb.studies.contrastive_geometry.claims import PAPER, area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
+from sslnb.studies.contrastive_geometry.findings import apart, means
 
+SHARES = ("accuracy", "standardized_accuracy", "fgsm", "pgd")  # numbers of the text that are shares
 PAPER_METHODS = {"simclr": "SimCLR", "supcon": "SupCon", "supervised": "SupCE"}
 
 
@@ -180,6 +182,18 @@ def distances_between_runs(result: Result) -> Markdown:
         rows,
         "Mean distance between runs after equally many epochs, over tasks.",
     )
+
+
+def glue_headlines(result: Result) -> None:
+    """Make means over seeds and tasks available to the prose, such as ``simclr_progress`` and ``pixels_fgsm``."""
+    found = means(result)
+    for method in found.objective.values:
+        for name, value in found.sel(objective=method).items():
+            share = name in SHARES
+            number = 100 * float(value) if share else float(value)
+            say(f"{method}_{name}", f"{number:.1f} %" if share else f"{number:.2f}")
+    for name, distance in zip(("within_paths", "between_paths"), apart(result), strict=True):
+        say(name, f"{distance:.3f}")
 
 
 def scale(result: Result) -> Markdown:

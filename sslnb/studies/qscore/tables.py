@@ -220,7 +220,9 @@ def overlaps(result: Result) -> Markdown:
         "object's area",
         "core − spurious, corrected",
     )
-    return table(("data set", "encoder", "training", *head), rows, "Overlap of heatmaps with the object and with the rest.")
+    return table(
+        ("data set", "encoder", "training", *head), rows, "Overlap of heatmaps with the object and with the rest."
+    )
 
 
 def shifted(result: Result) -> Markdown:
