@@ -9,7 +9,7 @@ from sslnb.studies.contrastive_geometry.claims import THREE, kept
 from sslnb.studies.study import UNTRAINED
 
 SIMCLR, SUPCON, SUPERVISED = THREE
-HOLDS = ("replicated", "present but small")
+MATCHED = "supervised_matched"
 FLAT = ("rise", "sharpness", "eigenvalue", "trace")
 
 
@@ -54,22 +54,52 @@ def statements(result: Result) -> dict[str, bool]:
         values = [of(name, method) for method in methods]
         return values == sorted(values, reverse=True)
 
-    moved = result.data["trajectories"].sel(split="validation")
+    attacked = result.data["robustness"].fgsm.sel(split="validation", budget=[8, 15]).mean(("task", "budget"))
+
+    def far(method: str) -> float:
+        return float(attacked[attacked.objective == method].mean())
+
+    along = result.data["along_pretraining"].progress.isel(step=-1)
+    reached = {str(name): float(along.sel(objective=name)) for name in along.objective.values}
     return {
-        "SimCLR comes nearest to the truth, and SupCon stays behind": verdict["G2"] in HOLDS
-        and order("progress", SIMCLR, SUPERVISED, SUPCON),
-        "on standardized features supervised training ends nearest to the truth": order(
-            "standardized_progress", SUPERVISED, SIMCLR
+        "around SimCLR and SupCon the loss rises three times as much as around supervised networks": verdict["G1"]
+        == "reversed"
+        and min(of("rise", SIMCLR), of("rise", SUPCON)) > 2.7 * of("rise", SUPERVISED),
+        "by the largest eigenvalue and the trace SupCon is the flattest of the three": all(
+            order(name, SIMCLR, SUPCON) and order(name, SUPERVISED, SUPCON) for name in ("eigenvalue", "trace")
         ),
-        "raw probabilities make most models look further along": float((moved.raw_progress > moved.progress).mean())
-        > 0.9,
-        "SimCLR keeps the most under FGSM, and next to nothing under PGD": verdict["G3"] in HOLDS
-        and of("pgd", SIMCLR) < 0.1,
+        "SimCLR ends no nearer to the truth than supervised training, and SupCon stays behind": verdict["G2"]
+        == "undecided"
+        and abs(of("progress", SIMCLR) - of("progress", SUPERVISED)) < 0.02
+        and order("progress", SUPERVISED, SUPCON)
+        and order("progress", SIMCLR, SUPCON),
+        "on standardized features supervised training ends nearest to the truth": order(
+            "standardized_progress", SUPERVISED, SIMCLR, SUPCON
+        ),
+        "at equal accuracy SimCLR's features serve the tasks better": of("progress", SIMCLR)
+        > of("progress", MATCHED) + 0.1,
+        "accuracies are comparable or not, SupCon is last": verdict["G4"] == "undecided"
+        and order("accuracy", SUPERVISED, SIMCLR, SUPCON),
+        "SimCLR keeps the most under FGSM, and next to nothing under PGD": verdict["G3"] == "replicated"
+        and of("pgd", SIMCLR) < 0.1
+        and of("fgsm", "moco") > of("fgsm", SIMCLR),
+        "at large budgets SimCLR's accuracy is that of guessing, supervised networks' below it": abs(far(SIMCLR) - 0.2)
+        < 0.02
+        and far(SUPERVISED) < 0.15,
         "raw pixels keep about as much under FGSM": abs(of("fgsm", PIXELS) - of("fgsm", SIMCLR)) < 0.05,
         "under PGD no trained encoder keeps a tenth": max(of("pgd", name) for name in trained)
         < 0.1
         < of("pgd", PIXELS),
-        "minima are not equally flat": verdict["G1"] in ("reversed", "absent", "undecided"),
         "seeds of one method follow one path, methods follow others": verdict["G5"] == "replicated"
-        and between > 1.5 * within,
+        and between > 2 * within,
+        "with labels most of the way, SimCLR and MoCo v2 less than half of it, RotNet hardly": min(
+            reached[SUPERVISED], reached[SUPCON]
+        )
+        > 0.6
+        > 0.45
+        > max(reached[SIMCLR], reached["moco"])
+        > 0.3
+        > 0.2
+        > reached["rotnet"],
+        "the untrained network is far sharper": of("rise", UNTRAINED) > 5 * of("rise", SIMCLR),
     }

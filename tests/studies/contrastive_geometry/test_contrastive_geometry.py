@@ -22,7 +22,7 @@ from sslnb.features.extract import as_float, extract
 from sslnb.metrics import attacks, trajectory
 from sslnb.metrics.surface import loss_surface
 from sslnb.pool.members import Scale, Variant
-from sslnb.studies.contrastive_geometry import STUDY, explorers, figures, tables
+from sslnb.studies.contrastive_geometry import STUDY, explorers, figures, findings, tables
 from sslnb.studies.contrastive_geometry.claims import CLAIMS, area, by_seed, kept, rising, verdicts
 from sslnb.studies.contrastive_geometry.steps import embedded
 from sslnb.studies.study import Run
@@ -592,7 +592,9 @@ def test_values_by_seed_are_those_of_their_runs() -> None:
 def test_a_recorded_result_is_one_of_the_study() -> None:
     result = STUDY.start(STUDY.parameters.of("published")).claims()
     assert [verdict["claim"] for verdict in result.facts["verdicts"]] == list(CLAIMS)
-    assert result.data["surfaces"].loss.shape[1:] == (51, 51)
+    assert result.facts["parameters"]["pool"] == "small"
+    assert result.data["surfaces"].loss.shape[1:] == (21, 21)
+    assert all(findings.statements(result).values())
     for name in FIGURES:
         assert getattr(figures, name)(result).axes
     assert "(92.5)" in tables.accuracies(result).data
