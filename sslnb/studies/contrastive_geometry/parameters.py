@@ -61,7 +61,7 @@ class GeometryParameters(Parameters):
     IMAGES = "target"
     PRESETS: ClassVar[dict[str, Preset]] = {
         "quick": Preset(1.2, "two CPU cores", "every step, on encoders that have learned little", {}),
-        # Two and a half hours on two cores of 36 GFLOP/s; the minutes are for cores three times as fast, from its parts.
+        # Two and a half hours on two cores of 36 GFLOP/s; minutes are for cores three times as fast, from its parts.
         "small": Preset(
             90,
             "two CPU cores",
