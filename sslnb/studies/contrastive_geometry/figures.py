@@ -128,8 +128,9 @@ def joint(result: Result) -> Figure:
         axes[0, i].set_xlabel("first component")
         values = data.eigenvalue.isel(split=i, of=-1).values[:10]
         for sign, colour, text in ((1, COLOURS[0], "positive"), (-1, COLOURS[1], "negative")):
-            signed = np.where(np.sign(values) == sign, np.abs(values), 0)
-            axes[1, i].bar(np.arange(len(values)) + 1, signed, color=colour, label=text)
+            of_sign = np.sign(values) == sign
+            if of_sign.any():  # no legend for what is not there
+                axes[1, i].bar(np.flatnonzero(of_sign) + 1, np.abs(values[of_sign]), color=colour, label=text)
         axes[1, i].set_xlabel("component")
     axes[0, 0].set_ylabel("second component")
     axes[1, 0].set_ylabel("size of the eigenvalue")
