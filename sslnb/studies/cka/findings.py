@@ -6,7 +6,7 @@ from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
 from sslnb.report import kinds
 from sslnb.studies.cka.claims import MATCHED
-from sslnb.studies.cka.maps import across, matched_checkerboard, own, parities
+from sslnb.studies.cka.maps import across, between_seeds, matched_checkerboard, own, parities
 from sslnb.studies.cka.parameters import SUPERVISED
 
 SSL, SL = "simclr", SUPERVISED
@@ -27,6 +27,16 @@ def shared(result: Result) -> dict[str, tuple[float, float]]:
     both = parities(list(data.layer.values))
     names = enumerate(map(str, data.objective.values))
     return {name: tuple(float(across(data.cka.values, m)[:, i, i].mean()) for i in both) for m, name in names if m}
+
+
+def gaps(result: Result) -> tuple[float, float]:
+    """How far sums of SimCLR's networks are below those of a second supervised one: up to the third stage, and last."""
+    data = result.data["layer_similarity"]
+    _, even = parities(list(data.layer.values))
+    maps = between_seeds(data.cka.values, 0), across(data.cka.values, list(data.objective.values).index(SSL))
+    seeds, other = (values.mean(0).diagonal()[even] for values in maps)
+    early = [not str(name).startswith("layer4") for name in data.layer.values[even]]
+    return float((seeds - other)[early].mean()), float((seeds - other)[-1])
 
 
 def seeds_agree(result: Result) -> dict[str, float]:
@@ -61,6 +71,7 @@ def statements(result: Result) -> dict[str, bool]:
     shuffled = result.data["estimates"].null.mean("layer")
     every = result.data["indices"].similarity
     indices, gap = every.sel(objective=SL), every.sel(objective=MATCHED) - every.sel(objective=SSL)
+    agreement, (early, last) = seeds_agree(result), gaps(result)
     ends = [along.own.sel(objective=name).isel(step_b=-1, step=1) for name in (SL, SSL)]
     return {
         "layers correspond between seeds, and only supervised networks have a checkerboard": verdict["C2"]
@@ -85,7 +96,8 @@ def statements(result: Result) -> dict[str, bool]:
         )
         > 0
         and float(abs(gap.sel(index=["CCA", "SVCCA"])).max()) < 0.05,
-        "seeds of SimCLR agree the more": seeds_agree(result)[SSL] > seeds_agree(result)[SL],
+        "seeds of SimCLR agree the more": agreement[SSL] > agreement[SL],
+        "sums fall behind most at the end": last > 1.5 * early,
         "residual branches of supervised networks that were stopped early are hardly more alike": abs(
             odd_even[MATCHED][0] - odd_even[SSL][0]
         )

@@ -7,7 +7,7 @@ from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report.tables import say, table
 from sslnb.report.verdicts import estimate
-from sslnb.studies.cka.findings import checkerboards, controls, seeds_agree, shared
+from sslnb.studies.cka.findings import checkerboards, controls, gaps, seeds_agree, shared
 from sslnb.studies.cka.maps import across, between_seeds, own, parities
 from sslnb.studies.cka.parameters import SUPERVISED
 
@@ -83,6 +83,8 @@ def glue_headlines(result: Result) -> None:
             say(f"{a}_to_{b}", f"{float(near.sel(network=a, network_b=b)):.2f}")
     for method, value in seeds_agree(result).items():
         say(f"{method}_seeds", f"{value:.2f}")
+    for name, value in zip(("simclr_gap", "simclr_gap_last"), gaps(result), strict=True):
+        say(name, f"{value:.2f}")
     shuffled, at_end = result.data["estimates"].null.mean("layer"), result.data["indices"].similarity.isel(block=-1)
     for size in shuffled["size"].values:
         say(f"biased_{size}", f"{float(shuffled.sel(kind='biased', size=size)):.2f}")

@@ -12,7 +12,7 @@ from sslnb.core.result import Result
 from sslnb.report.tables import say, spread, table
 from sslnb.studies.contrastive_geometry.claims import PAPER, area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
-from sslnb.studies.contrastive_geometry.findings import apart, means
+from sslnb.studies.contrastive_geometry.findings import apart, means, within_and_between
 
 SHARES = ("accuracy", "standardized_accuracy", "fgsm", "pgd")  # numbers of the text that are shares
 PAPER_METHODS = {"simclr": "SimCLR", "supcon": "SupCon", "supervised": "SupCE"}
@@ -166,21 +166,17 @@ def areas(result: Result) -> Markdown:
 
 
 def distances_between_runs(result: Result) -> Markdown:
-    """Mean Bhattacharyya distance between runs at equal epochs, over tasks: other seeds, other methods."""
-    data, methods, rows = result.data["embeddings"], compared_methods(result), []
-    distances, names = data.distance.mean("task"), data.objective.values
+    """Mean Bhattacharyya distance between runs of different seeds at equal epochs, over tasks."""
+    distances, methods, rows = apart(result), compared_methods(result), []
     for method in methods:
-        for split in data.split.values:
-            block, cells = distances.sel(split=split).values, []
-            for other in methods:
-                cells_of = np.ix_(names == method, names == other)
-                pairs = block[cells_of][~np.eye(len(names), dtype=bool)[cells_of]]
-                cells.append(f"{np.mean(pairs):.4f}" if pairs.size else "–")
+        for split in distances.split.values:
+            found = distances.sel(split=split, objective=method, objective_b=methods).values
+            cells = (f"{value:.4f}" if math.isfinite(value) else "–" for value in found)
             rows.append((label(method), SPLIT_LABELS[split], *cells))
     return table(
         ("distance of", "on", *(f"to {label(m)}" for m in methods)),
         rows,
-        "Mean distance between runs after equally many epochs, over tasks.",
+        "Mean distance between runs of different seeds after equally many epochs, over tasks.",
     )
 
 
@@ -192,7 +188,7 @@ def glue_headlines(result: Result) -> None:
             share = name in SHARES
             number = 100 * float(value) if share else float(value)
             say(f"{method}_{name}", f"{number:.1f} %" if share else f"{number:.2f}")
-    for name, distance in zip(("within_paths", "between_paths"), apart(result), strict=True):
+    for name, distance in zip(("within_paths", "between_paths"), within_and_between(result), strict=True):
         say(name, f"{distance:.3f}")
 
 

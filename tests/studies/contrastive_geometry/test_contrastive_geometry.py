@@ -589,6 +589,15 @@ def test_values_by_seed_are_those_of_their_runs() -> None:
     assert float(values.sel(objective="supcon", seed=2)) == float(made_up()["flat"].rise[5])
 
 
+def test_paths_are_compared_between_different_seeds() -> None:
+    names, seeds = ["simclr", "simclr", "supcon"], [0, 1, 0]
+    values = np.array([[0.0, 1, 50], [1, 0, 4], [50, 4, 0]])  # runs of one seed begin alike: 50 is no pair
+    coordinates = {"split": ["validation"], "objective": ("run", names), "seed": ("run", seeds)}
+    placed = xr.Dataset({"distance": (("split", "task", "run", "run_b"), values[None, None])}, coordinates)
+    distances = findings.apart(Result("contrastive_geometry", {"embeddings": placed}, {})).sel(split="validation")
+    assert np.array_equal(distances.values, [[1, 4], [4, np.nan]], equal_nan=True)
+
+
 def test_a_recorded_result_is_one_of_the_study() -> None:
     result = STUDY.start(STUDY.parameters.of("published")).claims()
     assert [verdict["claim"] for verdict in result.facts["verdicts"]] == list(CLAIMS)
