@@ -132,12 +132,6 @@ def decays(result: Result, *, scale: str | None = None) -> Markdown:
     )
 
 
-def glue_readings(result: Result) -> None:
-    """Make known to the prose which reading of "standardized" is primary, and which is the other."""
-    say("primary", SCALE_LABELS[result.data["probes"].attrs["primary"]])
-    say("other_reading", SCALE_LABELS[_other_reading(result)])
-
-
 def glue_headlines(result: Result) -> None:
     """Make the study's headline numbers available to the prose, each a mean over seeds on the first data set."""
     probed, data, attacked = (result.data[name] for name in ("probes", "separation", "attacked"))
@@ -154,6 +148,8 @@ def glue_headlines(result: Result) -> None:
     say("pgd_below", str(int((attacked.pgd < attacked.exact - 1e-6).sum())))
     say("pgd_cells", str(int(attacked.pgd.notnull().sum())))
     say("seeds", str(probed.sizes["seed"]))
+    say("primary", SCALE_LABELS[probed.attrs["primary"]])
+    say("other_reading", SCALE_LABELS[_other_reading(result)])
     say("test_images", f"{int(probed.test_images[0]):,}")
     say("first_dataset", f"`{probed.dataset.values[0]}`")
     effective, benign = (reference(PAPER, "ImageNet", "Supervised", m) for m in PAPER_HEADLINE)
