@@ -10,3 +10,6 @@ var Scorer = {
   term: 5,
   partialTerm: 2,
 };
+
+// Excerpts are fetched from the pages found, which a browser refuses to pages on disk.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;

@@ -47,6 +47,8 @@ MENDED = (
     (r'<summary><span class="toctree-toggle"', '<summary aria-label="Pages below"><span class="toctree-toggle"'),
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),  # whose children are no list items
 )
+# Scripts and the index of a search while typing, which is off: only the page of search results needs them.
+SEARCH_TOOLS = r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js"></script>\s*'
 ROOT_FILES = ("_config.yml", "_toc.yml", "package.json", "package-lock.json")
 
 
@@ -176,7 +178,7 @@ def _render(root: Path, folder: Path) -> Path:
         raise SiteError(f"jupyter-book: expected status 0, got {status}; from {log}:\n{_complaints(log)}")
     for page in pages.rglob("*.html"):
         text = page.read_text()
-        for pattern, instead in MENDED:
+        for pattern, instead in MENDED if page.name == "search.html" else (*MENDED, (SEARCH_TOOLS, "")):
             text = re.sub(pattern, instead, text)
         page.write_text(text)
     return pages

@@ -482,12 +482,15 @@ def test_the_search_finds_words_in_their_chapter_first(browser: "Browser") -> No
     if not (pages / "search.html").is_file():
         pytest.skip("no _build/html: run `make book` first")
     for word, chapter in {"margin": "separability", "checkerboard": "cka", "PGD": "separability"}.items():
-        page = browser.new_page()
+        page, errors = browser.new_page(), []
+        page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+        page.on("console", lambda said, errors=errors: said.type == "error" and errors.append(said.text))
         page.goto(f"file://{pages}/search.html?q={word}")
         page.wait_for_selector("#search-results li a")
         page.wait_for_function("document.querySelector('#search-results p').textContent.includes('finished')")
         first = page.locator("#search-results li a").first.get_attribute("href")
         assert f"/published/{chapter}.html" in first, word
+        assert not errors, word
         page.close()
 
 
