@@ -28,6 +28,16 @@ def panels(columns: int, rows: int = 1, *, height: float = 2.6, **options: objec
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def leave_out(axes: np.ndarray, count: int) -> None:
+    """Hide panels [rows,columns] after the first ``count``; those above them get the ticks that these would have."""
+    for i, ax in enumerate(axes.flat):
+        row, column = divmod(i, axes.shape[1])
+        if i >= count:
+            ax.set_axis_off()
+            if row:
+                axes[row - 1, column].tick_params(labelbottom=True)
+
+
 def legend(figure: Figure, ax: Axes, columns: int) -> None:
     """One legend for all panels, above them."""
     handles, labels = ax.get_legend_handles_labels()

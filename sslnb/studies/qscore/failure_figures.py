@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
-from sslnb.report.panels import COLOURS, beside, legend, mean_spread, panels, sentence
+from sslnb.report.panels import COLOURS, beside, leave_out, legend, mean_spread, panels, sentence
 from sslnb.report.tables import not_recorded, percent, spread, table
 from sslnb.studies.qscore.figures import look
 from sslnb.studies.qscore.tables import rows_of, with_interval
@@ -43,8 +43,7 @@ def risk_curves(result: Result) -> Figure:
         return sentence("No probe has converged.")
     columns = min(2, len(methods))
     figure, axes = panels(columns, math.ceil(len(methods) / columns), height=2.5)
-    for ax in axes.flat[len(methods) :]:
-        ax.set_axis_off()
+    leave_out(axes, len(methods))
     for ax, method in zip(axes.flat, methods, strict=False):
         _risk_panel(ax, data.sel(objective=method, coverage=slice(LEAST, 1)))
         ax.set_title(label(method))

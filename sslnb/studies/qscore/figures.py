@@ -12,7 +12,18 @@ from matplotlib.ticker import MaxNLocator
 from sslnb.core.labels import label, short
 from sslnb.core.result import Result
 from sslnb.report import lines, styles
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, legend, mean_spread, nothing, panels, sentence
+from sslnb.report.panels import (
+    COLOURS,
+    MARKERS,
+    PAGE,
+    annotated,
+    leave_out,
+    legend,
+    mean_spread,
+    nothing,
+    panels,
+    sentence,
+)
 
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
     "lower": "lowest rates",
@@ -49,8 +60,7 @@ def activation_maps(result: Result) -> Figure:
     for ax, (m, method) in zip(axes.flat, methods, strict=False):
         image = ax.imshow(values.values[m], aspect="auto", cmap="viridis", vmin=0, vmax=1)
         ax.set_title(label(method))
-    for ax in axes.flat[len(methods) :]:
-        ax.set_axis_off()
+    leave_out(axes, len(methods))
     for ax in axes[:, 0]:
         ax.set_ylabel("sample", fontsize=8)
     for ax in axes[-1]:
@@ -182,8 +192,7 @@ def subsets(result: Result, *, dataset: int = 0) -> Figure:
     methods = measured(accuracy)
     columns = min(4, max(1, len(methods)))
     figure, axes = panels(columns, max(1, math.ceil(len(methods) / columns)), height=2.1, sharex=True)
-    for ax in axes.flat[len(methods) :]:
-        ax.set_axis_off()
+    leave_out(axes, len(methods))
     for ax, (_, method) in zip(axes.flat, methods, strict=False):
         for i, name in enumerate(accuracy.subset.values):
             own = accuracy.sel(objective=method, subset=name).values

@@ -10,9 +10,10 @@ from IPython.display import Markdown
 from sslnb.core.labels import PREDICTOR_LABELS, brief, label
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
-from sslnb.report.tables import percent, spread, table
+from sslnb.report.tables import percent, say, spread, table
 from sslnb.studies.qscore.claims import BASELINE, LASSO, PAPER, REGULARIZED
 from sslnb.studies.qscore.figures import STAGE_LABELS
+from sslnb.studies.qscore.findings import lost, means, trained_on
 
 PAPER_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}
 PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than the figures'
@@ -243,3 +244,20 @@ def shifted(result: Result) -> Markdown:
         rows,
         "Probes and discriminative features of one set on another's test images, the encoders being the same.",
     )
+
+
+def glue_headlines(result: Result) -> None:
+    """Make numbers available to the prose, such as ``simclr_qscore_auroc``, ``simclr_random_lost`` and ``plain_auroc``.
+
+    Shares are in percent; what is lost without 40 % of the features, and gained by training on, is in points.
+    """
+    found, losses, after = means(result), lost(result), trained_on(result)
+    for method in found.objective.values:
+        for name, value in found.sel(objective=method).items():
+            say(f"{method}_{name}", f"{float(value):.1f}" if name == "kurtosis" else f"{percent(float(value))} %")
+        for subset in losses.subset.values:
+            say(f"{method}_{subset}_lost", percent(float(losses.sel(objective=method, subset=subset))))
+    for stage in after.stage.values:
+        for gauge in after.gauge.values:
+            value = float(after.sel(stage=stage, gauge=gauge))
+            say(f"{stage}_{gauge}", f"{value:.2f}" if gauge == "highly" else f"{percent(value)} %")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from sslnb.core.labels import NORM_LABELS, label, short
 from sslnb.core.result import Result
 from sslnb.report import lines, styles
-from sslnb.report.panels import COLOURS, MARKERS, annotated, legend, mean_spread, panels, sentence
+from sslnb.report.panels import COLOURS, MARKERS, annotated, leave_out, legend, mean_spread, panels, sentence
 from sslnb.studies.separability.claims import compared
 
 
@@ -56,8 +56,7 @@ def training_curves(result: Result) -> Figure:
     if not rows:
         return sentence("no encoder was trained for this run")
     figure, axes = panels(min(4, len(rows)), -(-len(rows) // 4), height=1.9)
-    for ax in axes.flat[len(rows) :]:
-        ax.set_axis_off()
+    leave_out(axes, len(rows))
     for ax, (name, text, colour, _) in zip(axes.flat, rows, strict=False):
         for s, curve in enumerate(loss.sel(objective=name)):
             style = ("-", "--", ":", "-.")[s % 4]
@@ -88,8 +87,7 @@ def probe_grid(result: Result, *, scale: str | None = None) -> Figure:
         ax.set_title(text)
         ax.set_xticks(range(len(decays)), decays)
         ax.set_yticks(range(grid.shape[0]), [f"{r:g}" for r in grids.rate.values])
-    for ax in axes.flat[len(rows) :]:
-        ax.set_axis_off()
+    leave_out(axes, len(rows))
     figure.supxlabel("weight decay")
     figure.supylabel("learning rate")
     figure.colorbar(image, ax=axes, fraction=0.04).set_label("validation accuracy")
