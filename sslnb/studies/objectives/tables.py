@@ -7,8 +7,9 @@ from IPython.display import Markdown
 
 from sslnb.core import labels
 from sslnb.core.result import Result
-from sslnb.report.tables import spread, table
+from sslnb.report.tables import percent, say, spread, table
 from sslnb.studies.objectives.examples import in_order
+from sslnb.studies.objectives.findings import means
 
 
 def equations() -> Markdown:
@@ -92,3 +93,11 @@ def summary(result: Result) -> Markdown:
         f"{np.sum(gains >= 10)} by 10 points or more ({data.attrs['test_images']:,} test images; standard error of one "
         f"at most {error:.1f} points)."
     )
+
+
+def glue_headlines(result: Result) -> None:
+    """Make means over seeds on test images available to the prose, such as ``simclr_linear`` and ``pixels_rankme``."""
+    found = means(result)
+    for method in found.objective.values:
+        for name, value in found.sel(objective=method).items():
+            say(f"{method}_{name}", f"{float(value):.0f}" if name == "rankme" else f"{percent(float(value))} %")

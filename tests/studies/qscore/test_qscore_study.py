@@ -21,7 +21,7 @@ from sslnb.encoders.resnet import untrained
 from sslnb.metrics import qscore
 from sslnb.objectives.registry import get
 from sslnb.pool.members import Scale, Variant
-from sslnb.studies.qscore import STUDY, explorers, failure_figures, failure_steps, figures, pictures, tables
+from sslnb.studies.qscore import STUDY, explorers, failure_figures, failure_steps, figures, findings, pictures, tables
 from sslnb.studies.qscore.claims import CLAIMS, verdicts
 from sslnb.studies.qscore.encoders import SUBSETS, VARIANTS, active, band, further
 from sslnb.studies.qscore.failure_steps import ANSWERED, PREDICTORS, RANDOM, predict
@@ -595,4 +595,5 @@ def test_a_recorded_result_is_one_of_the_study() -> None:
     assert [verdict["claim"] for verdict in result.facts["verdicts"]] == list(CLAIMS)
     assert result.data["representations"].sizes["seed"] >= 3 and list(REGIONS) == ["core", "spurious"]
     assert list(OUTCOMES) == ["right", "wrong"]
+    assert all(findings.statements(result).values())
     assert all(figure.axes for figure in every_figure(result))

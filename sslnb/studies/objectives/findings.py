@@ -1,0 +1,37 @@
+"""What the page's text says of its recorded result, and whether the result bears it out."""
+
+import xarray as xr
+
+from sslnb.core.result import Result
+from sslnb.pool.pool import MATCHED, PIXELS
+from sslnb.studies.study import UNTRAINED
+
+
+def means(result: Result) -> xr.Dataset:
+    """kNN and linear accuracy and effective rank on test images, by objective: means over seeds."""
+    return result.data["evaluation"].mean("seed")
+
+
+def statements(result: Result) -> dict[str, bool]:
+    """Every statement of the published text with its truth; the build stops at one that is false."""
+    found = means(result)
+    trained = list(result.data["step_cost"].objective.values)
+    unlabelled = ["simclr", "moco", "infomin", "rotnet"]
+
+    def of(name: str, method: str) -> float:
+        return float(found[name].sel(objective=method))
+
+    linear = found.linear.sel(objective=["supervised", "supcon", *unlabelled]).values
+    gain = {method: of("linear", method) - of("knn", method) for method in trained}
+    return {
+        "labels lead, and SimCLR is the best without them": list(linear) == sorted(linear, reverse=True),
+        "every objective is twenty points above raw pixels": set(trained) == {"supervised", "supcon", *unlabelled}
+        and float(found.linear.sel(objective=trained).min()) > of("linear", PIXELS) + 0.2
+        and of("linear", PIXELS) > of("linear", UNTRAINED),
+        "a linear classifier finds ten points in RotNet's features that neighbours do not": gain["rotnet"] > 0.1
+        and max(gain["supervised"], gain["supcon"]) < 0.02,
+        "the rank of the features does not follow their accuracy": of("rankme", "supcon") < of("rankme", "moco")
+        and of("rankme", PIXELS) > 5 * of("rankme", "supervised"),
+        "the supervised encoder that was stopped is as accurate as SimCLR": abs(of("linear", MATCHED) - linear[2])
+        < 0.02,
+    }
