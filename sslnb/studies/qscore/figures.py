@@ -318,17 +318,18 @@ def overlaps(result: Result) -> Figure:
     data = result.data["heatmaps"]
     sets = data.masked.values
     figure, axes = panels(max(1, len(sets)), height=3.0)
+    stages = [stage for stage in data.stage.values if bool(data.overlap.sel(stage=stage).notnull().any())]
+    marks = [(stage, outcome) for stage in stages for outcome in data.outcome.values]
     if not len(sets):
         nothing(axes[0, 0], "no set with masks was asked for")
         return figure
     for ax, name in zip(axes[0], sets, strict=True):
         core = 100 * data.overlap.sel(masked=name, region="core")
         methods = [method for _, method in measured(core)]
-        marks = [(stage, outcome) for stage in data.stage.values for outcome in data.outcome.values]
         for b, (stage, outcome) in enumerate(marks):
             values = core.sel(objective=methods, stage=stage, outcome=outcome).transpose("seed", "objective").values
             mean, low, high = mean_spread(values)
-            x = np.arange(len(methods)) + 0.14 * (b - 2.5)
+            x = np.arange(len(methods)) + 0.14 * (b - (len(marks) - 1) / 2)
             style = {"fmt": MARKERS[b], "color": COLOURS[b], "markersize": 4, "capsize": 2}
             ax.errorbar(x, mean, (mean - low, high - mean), label=f"{STAGE_LABELS[stage]}, {outcome}", **style)
         ax.axhline(100 * float(data.area.sel(masked=name)), color="0.4", linestyle=":", label="the object's area")

@@ -48,6 +48,9 @@ def statements(result: Result) -> dict[str, bool]:
     kept = result.data["subset_probes"].accuracy.mean(("seed", "dataset")).sel(objective=unlabelled)
     kept = kept.sel(share=slice(SIZES[0] - 1e-9, SIZES[1] + 1e-9)).mean(("share", "objective"))
 
+    on_object = result.data["heatmaps"].lift.sel(stage="before", objective=unlabelled).mean("seed")
+    weighed = result.data["ablation"].gauges.sel(gauge="accuracy").mean("seed")
+
     def of(name: str, method: str) -> float:
         return float(found[name].sel(objective=method))
 
@@ -91,5 +94,13 @@ def statements(result: Result) -> dict[str, bool]:
         "with the penalty more features stand out, and the score predicts no worse": verdict["Q8"] != "replicated"
         and gauge("qscore", "highly") > gauge("plain", "highly") + 0.3
         and gauge("qscore", "auroc") > gauge("plain", "auroc"),
+        "no pair of weights is better than none": float(weighed.max()) == float(weighed.sel(weight=0, norm_weight=0)),
+        "encoders with the penalty transfer worse": verdict["Q11"] == "reversed",
+        "not even 40 % of the features can go with little loss": verdict["Q4"] == "reversed",
+        "heat prefers the object in photographs of STL-10, and not among digits": float(
+            on_object.isel(masked=0).sel(objective=["simclr", "moco"]).min()
+        )
+        > 0.2
+        and float(abs(on_object.isel(masked=slice(1, None)).mean("objective")).max()) < 0.03,
         "agreement of views is no better than a random order": abs(of("agreement_excess", "simclr") - 1) < 0.1,
     }

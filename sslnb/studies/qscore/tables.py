@@ -252,9 +252,11 @@ def glue_headlines(result: Result) -> None:
     Shares are in percent; what is lost without 40 % of the features, and gained by training on, is in points.
     """
     found, losses, after = means(result), lost(result), trained_on(result)
+    on_object = result.data["heatmaps"].lift.sel(stage="before").isel(masked=0).mean("seed")
     for method in found.objective.values:
         for name, value in found.sel(objective=method).items():
             say(f"{method}_{name}", f"{float(value):.1f}" if name == "kurtosis" else f"{percent(float(value))} %")
+        say(f"{method}_lift", percent(float(on_object.sel(objective=method))))
         for subset in losses.subset.values:
             say(f"{method}_{subset}_lost", percent(float(losses.sel(objective=method, subset=subset))))
     for stage in after.stage.values:
