@@ -15,6 +15,7 @@ from sslnb.report.html import render
 from sslnb.report.tables import percent, say, spread, table
 
 TITLE_SIZE, TITLE_LETTERS = 11, 84  # of a figure's title: points, and letters in a line as wide as the page
+NOTES_IN_SIGHT = 3  # more are folded
 
 
 def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
@@ -101,9 +102,12 @@ def learned(result: Result) -> Markdown:
 
 
 def notes(result: Result) -> Markdown | None:
-    """What has to be known before a result is read; None, which shows nothing, where there is nothing to say."""
+    """What has to be known before a result is read, folded where it is much; None, which shows nothing, for nothing."""
     said = result.facts.get("notes", [])
-    return Markdown("\n\n".join(f"> {note}" for note in said)) if said else None
+    if len(said) <= NOTES_IN_SIGHT:
+        return Markdown("\n\n".join(f"> {note}" for note in said)) if said else None
+    listed = "\n".join(f"- {note}" for note in said)
+    return Markdown(f"<details>\n<summary>{len(said)} notes on this run</summary>\n\n{listed}\n\n</details>")
 
 
 def ran(result: Result) -> Markdown:
