@@ -32,9 +32,9 @@ SHARED = {"width": 8, "stem": "imagenet", "steps": 40, "epochs": 4, "batch_size"
 TINY = {
     "pool": "tiny",
     "epsilon": 2.0,
-    "probe_limit": 600,
+    "probe_limit": 2000,
     "test_limit": 300,
-    "probe_epochs": 12,
+    "probe_epochs": 20,
     "further_steps": 2,
     "further_rates": (1e-5, 3e-3),
     "rounds": 4,

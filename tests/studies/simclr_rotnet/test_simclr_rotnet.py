@@ -28,9 +28,9 @@ from sslnb.studies.study import Run
 TINY = {
     "pool": "tiny-grid",
     "dataset": "digit-scenes",
-    "probe_limit": 300,
+    "probe_limit": 1500,
     "test_limit": 200,
-    "probe_epochs": 4,
+    "probe_epochs": 15,
     "fractions": (0.05, 0.2),
     "tune_epochs": (2, 1),
     "budgets": 3,
