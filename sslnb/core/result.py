@@ -40,10 +40,14 @@ class Result:
         return netcdf.with_suffix("")
 
     def _encoding(self) -> dict[str, dict]:
-        """Numbers compressed without loss."""
+        """Numbers compressed without loss, where that saves more than the chunks cost that it needs."""
         squeezed = {"zlib": True, "complevel": 5, "shuffle": True}
+
+        def large(values: xr.Variable) -> bool:
+            return values.nbytes > LEAST_COMPRESSED and values.dtype.kind in "fiub"
+
         return {
-            f"/{step}": {name: squeezed for name, v in dataset.variables.items() if v.ndim and v.dtype.kind in "fiub"}
+            f"/{step}": {name: squeezed for name, values in dataset.variables.items() if large(values)}
             for step, dataset in self.data.items()
         }
 
@@ -67,6 +71,7 @@ class Result:
 
 
 KEYS = {"study", "steps", "data", "facts"}
+LEAST_COMPRESSED = 4096  # bytes
 
 
 def _files(path: Path | str) -> tuple[Path, Path]:

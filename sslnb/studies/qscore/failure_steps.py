@@ -66,7 +66,7 @@ def predict(context: Context) -> xr.Dataset:
             context.note("{0} on {2}, seed {1}: no AUROC, ".format(*cell) + estimates.undefined)
         elif judged.mask is not None:
             results.curves.loc[at] = pictures.curves(scores["qscore"], judged.right, CURVE)
-    for name in ("auroc_drawn", "auprc_drawn"):
+    for name in ("auroc_drawn", "auprc_drawn", "curves"):
         results[name] = results[name].astype(np.float32)
     return results.drop_vars("round").assign_coords(context.coordinates())
 
@@ -77,13 +77,21 @@ def failure(context: Context) -> xr.Dataset:
     ``excess`` is the area above that of the best order; draws of test images are the same for all scores and encoders
     of a set. ``pooled`` holds means over the objectives that learned, with 95 % intervals.
     """
+    results = _by_score(context)
+    results = results.assign(_over_objectives(results)).drop_vars("area_drawn")
+    return results.assign({name: v.astype(np.float32) for name, v in results.items() if "round" in v.dims})
+
+
+def _by_score(context: Context) -> xr.Dataset:
+    """Areas and curves of every score, with the areas of every draw of test images."""
     p, predictors = context.parameters, [*PREDICTORS, *VIEW_PREDICTORS, RANDOM]
     lines = {"predictor": predictors, "coverage": COVERAGES, "answered": list(ANSWERED), "round": range(p.rounds)}
-    coordinates, single = shared(context, **lines), {"area": (), "excess": (), "risk": ("answered",)}
+    coordinates, key = shared(context, **lines), (*KEY, "predictor")
     results = xr.Dataset(
-        {name: empty(coordinates, *KEY, "predictor", *more) for name, more in single.items()}
-        | {f"{name}_drawn": empty(coordinates, *KEY, "predictor", *more, "round") for name, more in single.items()}
-        | {"curves": empty(coordinates, *KEY, "predictor", "coverage"), "optimum": empty(coordinates, *KEY, "coverage")}
+        {name: empty(coordinates, *key) for name in ("area", "excess")}
+        | {f"{name}_drawn": empty(coordinates, *key, "round") for name in ("area", "excess")}
+        | {"risk": empty(coordinates, *key, "answered"), "curves": empty(coordinates, *key, "coverage")}
+        | {"optimum": empty(coordinates, *KEY, "coverage")}
     )
     for dataset in p.datasets:
         weights = torch.from_numpy(bootstrap_weights(len(splits(context, dataset)["test"]), rounds=p.rounds))
@@ -92,11 +100,7 @@ def failure(context: Context) -> xr.Dataset:
             results.optimum.loc[at_of(cell)] = risk_coverage(right.int(), right).at(COVERAGES)
             for name, score in scores.items():
                 _measure(results, at_of(cell) | {"predictor": name}, score, right, weights)
-    results = results.assign_coords(context.coordinates()).drop_vars("round")  # what else is known of objectives
-    results = results.assign(_over_objectives(results))
-    return results.assign(
-        {name: values.astype(np.float32) for name, values in results.items() if "round" in values.dims}
-    )
+    return results.assign_coords(context.coordinates()).drop_vars("round")  # what else is known of objectives
 
 
 def _scores_on(context: Context, dataset: str) -> Iterator[tuple[Cell, dict[str, Tensor]]]:
@@ -136,13 +140,9 @@ def _view_scores(judged: Judged, encoder: Encoder, views: Sequence[Tensor]) -> d
 def _measure(results: xr.Dataset, here: dict[str, object], score: Tensor, right: Tensor, weights: Tensor) -> None:
     """Write a score's curve and its areas, and those of every draw of images."""
     curve, draws = risk_coverage(score, right), risk_coverage(score, right, weights=weights)
-    results.curves.loc[here] = curve.at(COVERAGES)
-    for name, value, drawn in (
-        ("area", curve.area, draws.area),
-        ("excess", curve.excess, draws.excess),
-        ("risk", curve.at(ANSWERED), draws.at(ANSWERED).T),
-    ):
-        results[name].loc[here], results[f"{name}_drawn"].loc[here] = value, drawn
+    results.curves.loc[here], results.risk.loc[here] = curve.at(COVERAGES), curve.at(ANSWERED)
+    results.area.loc[here], results.area_drawn.loc[here] = curve.area, draws.area
+    results.excess.loc[here], results.excess_drawn.loc[here] = curve.excess, draws.excess
 
 
 def _over_objectives(results: xr.Dataset) -> dict[str, xr.DataArray]:

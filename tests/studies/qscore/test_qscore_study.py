@@ -355,7 +355,7 @@ def test_excess_areas_are_those_of_the_scores_own_curves(study: Run) -> None:
 
 def test_scores_and_encoders_share_the_draws_of_images(study: Run) -> None:
     """The error rate of a draw, the area of a random order, is that of the same images for every encoder."""
-    data = study.result.data["failure"]
+    data = failure_steps._by_score(study.context)
     weights = bootstrap_weights(300, rounds=4)
     for (objective, seed, dataset), own in study.context.memory["judged"].items():
         if own.probe.converged:
