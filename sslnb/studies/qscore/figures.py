@@ -24,6 +24,7 @@ from sslnb.report.panels import (
     panels,
     sentence,
 )
+from sslnb.studies.qscore.findings import at_chosen_rate
 
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
     "lower": "lowest rates",
@@ -259,7 +260,7 @@ def curves(result: Result) -> Figure:
 def gauges(result: Result) -> Figure:
     """Highly activating features, confidence and AUROC before and after training on, per method on the first set."""
     data = result.data["regularize"].isel(dataset=0)
-    after = data.after.where(data.rate == data.chosen_rate).max("rate")
+    after = at_chosen_rate(data)
     methods = [name for _, name in measured(after)]
     figure, axes = panels(len(GAUGE_LABELS), height=2.9)
     for ax, (gauge, text) in zip(axes[0], GAUGE_LABELS.items(), strict=True):

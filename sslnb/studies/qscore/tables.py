@@ -13,7 +13,7 @@ from sslnb.core.result import Result
 from sslnb.report.tables import percent, say, spread, table
 from sslnb.studies.qscore.claims import BASELINE, LASSO, PAPER, REGULARIZED
 from sslnb.studies.qscore.figures import STAGE_LABELS
-from sslnb.studies.qscore.findings import lost, means, trained_on
+from sslnb.studies.qscore.findings import lost, means, on_object, trained_on
 
 PAPER_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}
 PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than the figures'
@@ -249,17 +249,19 @@ def shifted(result: Result) -> Markdown:
 def glue_headlines(result: Result) -> None:
     """Make numbers available to the prose, such as ``simclr_qscore_auroc``, ``simclr_random_lost`` and ``plain_auroc``.
 
-    Shares are in percent; what is lost without 40 % of the features, and gained by training on, is in points.
+    Shares are in percent, what is lost without 40 % of the features, and gained in the paper's table, in points.
     """
     found, losses, after = means(result), lost(result), trained_on(result)
-    on_object = result.data["heatmaps"].lift.sel(stage="before").isel(masked=0).mean("seed")
+    heat = on_object(result).isel(masked=0)
     for method in found.objective.values:
         for name, value in found.sel(objective=method).items():
             say(f"{method}_{name}", f"{float(value):.1f}" if name == "kurtosis" else f"{percent(float(value))} %")
-        say(f"{method}_lift", percent(float(on_object.sel(objective=method))))
+        say(f"{method}_lift", percent(float(heat.sel(objective=method))))
         for subset in losses.subset.values:
             say(f"{method}_{subset}_lost", percent(float(losses.sel(objective=method, subset=subset))))
     for stage in after.stage.values:
         for gauge in after.gauge.values:
             value = float(after.sel(stage=stage, gauge=gauge))
             say(f"{stage}_{gauge}", f"{value:.2f}" if gauge == "highly" else f"{percent(value)} %")
+    gain = _printed("cifar10", "simclr", REGULARIZED) - _printed("cifar10", "simclr", BASELINE)
+    say("paper_gain", percent(gain))
