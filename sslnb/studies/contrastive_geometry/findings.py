@@ -6,7 +6,7 @@ import xarray as xr
 from sslnb.core.result import Result
 from sslnb.pool.pool import PIXELS
 from sslnb.report import kinds
-from sslnb.studies.contrastive_geometry.claims import THREE, kept
+from sslnb.studies.contrastive_geometry.claims import THREE, area, kept
 from sslnb.studies.study import UNTRAINED
 
 SIMCLR, SUPCON, SUPERVISED = THREE
@@ -52,8 +52,73 @@ def within_and_between(result: Result) -> tuple[float, float]:
     return float(values[same].mean()), float(values[~same].mean())
 
 
+def slips(result: Result) -> dict[str, float]:
+    """How much further along raw probabilities put a model on validation images, on average, and what they measure.
+
+    ``half`` is of models that are right for less than half of the images, ``better`` of the others. ``raw_agreement``
+    and ``agreement`` are the correlations of both readings of progress with accuracy.
+    """
+    accuracy = result.data["fine_tuning"].accuracy.sel(split="validation")
+    along = result.data["trajectories"].sel(split="validation")
+    ahead, below = along.raw_progress - along.progress, accuracy < 0.5
+    return {
+        "half": float(ahead.where(below).mean()),
+        "better": float(ahead.where(~below).mean()),
+        "agreement": float(xr.corr(along.progress, accuracy)),
+        "raw_agreement": float(xr.corr(along.raw_progress, accuracy)),
+    }
+
+
+def in_plane(result: Result) -> float:
+    """The share of the sizes of the joint embedding's eigenvalues that two dimensions hold, on validation images."""
+    sizes = abs(result.data["embeddings"].eigenvalue.sel(split="validation", of="all tasks"))
+    return float(sizes[:2].sum() / sizes.sum())
+
+
 def statements(result: Result) -> dict[str, bool]:
     """Every statement of the published text with its truth; the build stops at one that is false."""
+    return _on_geometry(result) | _on_relations(result)
+
+
+def _on_relations(result: Result) -> dict[str, bool]:
+    found, slip, together = means(result), slips(result), result.data["relations"].correlation
+    flat = ["rise", "eigenvalue", "trace"]
+    low, high = (together.sel(bound=bound) for bound in ("low", "high"))
+    others = [name for name in found.objective.values if name not in (SIMCLR, "moco")]
+    attacked = area(result.data["robustness"].fgsm.sel(split="validation")).mean("task").groupby("objective").mean()
+
+    def value(name: str, method: str) -> float:
+        return float(found[name].sel(objective=method))
+
+    return {
+        "raw probabilities put the better models further along, and measure little beyond accuracy": slip["better"]
+        > 0.05
+        > 0.02
+        > abs(slip["half"])
+        and slip["raw_agreement"] > 0.98 > slip["agreement"] + 0.02,
+        "two dimensions hold about half of the distances": 0.4 < in_plane(result) < 0.6,
+        "SimCLR gets as far as supervised training with a few right answers less": value("accuracy", SUPERVISED)
+        - value("accuracy", SIMCLR)
+        > 0.02
+        > abs(value("progress", SUPERVISED) - value("progress", SIMCLR)),
+        "under FGSM SimCLR and MoCo v2 are ahead of all others, whatever their accuracy": float(
+            attacked.sel(objective=[SIMCLR, "moco"]).min()
+        )
+        > float(attacked.sel(objective=others).max()) + 0.05
+        and abs(float(attacked.sel(objective=PIXELS) - attacked.sel(objective=SUPCON))) < 0.02,
+        "progress goes with accuracy, and flatness with neither": float(
+            low.sel(quantity="progress", quantity_b="accuracy")
+        )
+        > 0.7
+        and bool((low.sel(quantity=flat, quantity_b=["accuracy", "progress", "robustness"]) < 0).all())
+        and bool((high.sel(quantity=flat, quantity_b=["accuracy", "progress", "robustness"]) > 0).all()),
+        "the three measures of flatness agree among themselves": all(
+            float(low.sel(quantity=a, quantity_b=b)) > 0 for a in flat for b in flat if a != b
+        ),
+    }
+
+
+def _on_geometry(result: Result) -> dict[str, bool]:
     verdict, found = kinds(result), means(result)
     within, between = within_and_between(result)
     trained = [name for name in found.objective.values if name not in (PIXELS, UNTRAINED)]

@@ -12,9 +12,16 @@ from sslnb.core.result import Result
 from sslnb.report.tables import say, spread, table
 from sslnb.studies.contrastive_geometry.claims import PAPER, area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
-from sslnb.studies.contrastive_geometry.findings import apart, means, within_and_between
+from sslnb.studies.contrastive_geometry.findings import apart, in_plane, means, slips, within_and_between
 
 SHARES = ("accuracy", "standardized_accuracy", "fgsm", "pgd")  # numbers of the text that are shares
+QUOTED = (  # rank correlations of the text
+    ("accuracy", "progress"),
+    ("accuracy", "rise"),
+    ("accuracy", "robustness"),
+    ("progress", "robustness"),
+    ("eigenvalue", "trace"),
+)
 PAPER_METHODS = {"simclr": "SimCLR", "supcon": "SupCon", "supervised": "SupCE"}
 
 
@@ -190,6 +197,14 @@ def glue_headlines(result: Result) -> None:
             say(f"{method}_{name}", f"{number:.1f} %" if share else f"{number:.2f}")
     for name, distance in zip(("within_paths", "between_paths"), within_and_between(result), strict=True):
         say(name, f"{distance:.3f}")
+    for name, value in slips(result).items():
+        say(f"slip_{name}", f"{value:.2f}")
+    say("eigenvalues", str(result.data["embeddings"].sizes["rank"]))
+    say("in_plane", f"{100 * in_plane(result):.0f} %")
+    together = result.data["relations"].correlation.transpose("quantity", "quantity_b", "bound")
+    for a, b in QUOTED:
+        value, low, high = together.sel(quantity=a, quantity_b=b).values
+        say(f"{a}_{b}", f"{value:.2f} [{low:.2f}, {high:.2f}]")
 
 
 def scale(result: Result) -> Markdown:

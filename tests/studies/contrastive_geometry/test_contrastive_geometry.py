@@ -598,6 +598,21 @@ def test_paths_are_compared_between_different_seeds() -> None:
     assert np.array_equal(distances.values, [[1, 4], [4, np.nan]], equal_nan=True)
 
 
+def test_the_slip_is_measured_below_and_above_half_of_right_answers() -> None:
+    runs = ("split", "run", "task", "epoch")
+    accuracy = np.array([0.2, 0.4, 0.6, 0.8]).reshape(1, 1, 2, 2)
+    progress = np.array([0.1, 0.2, 0.3, 0.5]).reshape(1, 1, 2, 2)
+    ahead = np.array([0.0, 0.02, 0.1, 0.2]).reshape(1, 1, 2, 2)
+    split = {"split": ["validation"]}
+    tuned = xr.Dataset({"accuracy": (runs, accuracy)}, split)
+    along = xr.Dataset({"progress": (runs, progress), "raw_progress": (runs, progress + ahead)}, split)
+    slip = findings.slips(Result("contrastive_geometry", {"fine_tuning": tuned, "trajectories": along}, {}))
+    assert slip["half"] == pytest.approx(0.01) and slip["better"] == pytest.approx(0.15)
+    flat = accuracy.ravel(), progress.ravel()
+    assert slip["agreement"] == pytest.approx(np.corrcoef(*flat)[0, 1])
+    assert slip["raw_agreement"] == pytest.approx(np.corrcoef(flat[0], flat[1] + ahead.ravel())[0, 1])
+
+
 def test_a_recorded_result_is_one_of_the_study() -> None:
     result = STUDY.start(STUDY.parameters.of("published")).claims()
     assert [verdict["claim"] for verdict in result.facts["verdicts"]] == list(CLAIMS)
