@@ -2,9 +2,10 @@
 
 Defaults: Lab, crop and flip alone (section 4.1), temperature 0.07, memory banks with momentum 0.5, 4,096 negatives
 (the paper has 16,384), softmax instead of noise-contrastive estimation (the authors' code offers both). Two networks of
-half the width, one on L, one on ab; their features side by side are the representation. Expected on CIFAR-10: linear
-82.6 with ResNet-50s pretrained on ImageNet (Sehwag et al. 2020, table 1); a source that pretrains on CIFAR-10 was not
-found.
+half the width, one on L, one on ab; their features side by side are the representation. Remembered embeddings are an
+epoch old: in the first epochs the networks change faster than that, and learn next to nothing. With ``memory=False``
+both sides are of one batch, as in the loss before the memory comes in (section 3.2). Expected on CIFAR-10: linear 82.6
+with ResNet-50s pretrained on ImageNet (Sehwag et al. 2020, table 1); a source that pretrains on CIFAR-10 was not found.
 """
 
 import torch
@@ -24,7 +25,7 @@ __all__ = ["CMC"]
 
 
 class CMC(Objective):
-    """One view, two encoders of its colour channels, each contrasted with the other one's memory bank."""
+    """One view, two encoders of its colour channels, each contrasted with the other one's memory bank or batch."""
 
     name, label = "cmc", "CMC"
     colour, marker = "#AA4499", "p"
@@ -47,6 +48,7 @@ class CMC(Objective):
         negatives: int = 4096,
         bank_momentum: float = 0.5,
         projection_dim: int = 128,
+        memory: bool = True,
         **views: object,
     ) -> None:
         super().__init__(encoder, classes, images, **views)
@@ -57,7 +59,7 @@ class CMC(Objective):
         self.view = Augmentation(**self.shared)
         self.heads = torch.nn.ModuleList(mlp((encoder.feature_dim // 2, projection_dim)) for _ in range(2))
         same = {"momentum": bank_momentum, "negatives": negatives}
-        self.banks = torch.nn.ModuleList(MemoryBank(images, projection_dim, **same) for _ in range(2))
+        self.banks = torch.nn.ModuleList(MemoryBank(images, projection_dim, **same) for _ in range(2 * memory))
 
     @classmethod
     def build_encoder(
@@ -77,10 +79,16 @@ class CMC(Objective):
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         parts, index = self.encoder(views[0]).chunk(2, dim=1), gather(index)
         z = [gather(F.normalize(head(h).float(), dim=1)) for head, h in zip(self.heads, parts, strict=True)]
-        losses = []
-        for anchor, bank in ((z[0], self.banks[1]), (z[1], self.banks[0])):
-            negatives, own = bank.negatives(index)
-            losses.append(info_nce(anchor, bank.entries[index], negatives, self.temperature, leave_out=own))
-        for bank, embedding in zip(self.banks, z, strict=True):
+        losses = [self._contrast(z[0], z[1], 1, index), self._contrast(z[1], z[0], 0, index)]
+        for bank, embedding in zip(self.banks, z, strict=False):
             bank.update(index, embedding)
         return losses[0] + losses[1]
+
+    def _contrast(self, anchor: Tensor, other: Tensor, stream: int, index: Tensor) -> Tensor:
+        """One stream's embeddings against the other one's: remembered ones, or of the same batch."""
+        if self.banks:
+            negatives, own = self.banks[stream].negatives(index)
+            positive = self.banks[stream].entries[index]
+        else:
+            positive, negatives, own = other, other, index[:, None] == index
+        return info_nce(anchor, positive, negatives, self.temperature, leave_out=own)

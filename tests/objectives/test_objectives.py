@@ -705,6 +705,19 @@ def test_cmc_contrasts_each_stream_with_the_other_ones_memory(name, batch):
             torch.testing.assert_close(cmc.banks[mine].entries[index], mixed)
 
 
+def test_cmc_without_a_memory_contrasts_the_streams_within_the_batch(batch):
+    cmc = make("cmc", temperature=0.2, memory=False).eval()
+    assert not any(name.startswith("banks") for name in cmc.state_dict())
+    views = drawn(cmc, batch[0])
+    light, colour = (F.normalize(h(p), dim=1) for h, p in zip(cmc.heads, cmc.encoder.parts(views[0]), strict=True))
+    logits, own = light @ colour.T / 0.2, torch.arange(8)
+    expected = F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
+    loss = cmc(views, *batch[1:])
+    torch.testing.assert_close(loss, expected)
+    found, naive = (gradients(cmc, value) for value in (loss, expected))
+    torch.testing.assert_close(found, naive, atol=1e-5, rtol=1e-3)
+
+
 def test_each_stream_of_cmc_sees_its_own_channels_alone():
     g = torch.Generator().manual_seed(0)
     light = 45 + 10 * torch.rand(6, 1, 16, 16, generator=g)
