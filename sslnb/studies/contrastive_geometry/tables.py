@@ -12,7 +12,14 @@ from sslnb.core.result import Result
 from sslnb.report.tables import say, spread, table
 from sslnb.studies.contrastive_geometry.claims import PAPER, area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
-from sslnb.studies.contrastive_geometry.findings import apart, in_plane, means, slips, within_and_between
+from sslnb.studies.contrastive_geometry.findings import (
+    apart,
+    decided_by_task,
+    in_plane,
+    means,
+    slips,
+    within_and_between,
+)
 
 SHARES = ("accuracy", "standardized_accuracy", "fgsm", "pgd")  # numbers of the text that are shares
 QUOTED = (  # rank correlations of the text
@@ -200,7 +207,8 @@ def glue_headlines(result: Result) -> None:
     for name, value in slips(result).items():
         say(f"slip_{name}", f"{value:.2f}")
     say("eigenvalues", str(result.data["embeddings"].sizes["rank"]))
-    say("in_plane", f"{100 * in_plane(result):.0f} %")
+    for name, share in (("in_plane", in_plane(result)), ("decided_by_task", decided_by_task(result))):
+        say(name, f"{100 * share:.0f} %")
     together = result.data["relations"].correlation.transpose("quantity", "quantity_b", "bound")
     for a, b in QUOTED:
         value, low, high = together.sel(quantity=a, quantity_b=b).values
