@@ -76,7 +76,7 @@ def in_plane(result: Result) -> float:
 
 
 def decided_by_task(result: Result) -> float:
-    """The share of the variance of ends in the plane of the joint embedding that the task decides; validation images."""
+    """The share of the variance of ends in the joint embedding's plane that is between tasks; validation images."""
     placed, tuned = result.data["embeddings"], result.data["fine_tuning"]
     points = placed.joint.sel(split="validation").values[:-2, :2]  # without ignorance and truth
     ends = points.reshape(placed.sizes["run"], tuned.sizes["task"], tuned.sizes["epoch"], 2)[:, :, -1]
