@@ -69,6 +69,25 @@ def beside(ax: Axes, heights: Sequence[float], texts: Sequence[str], colours: Se
         ax.annotate(texts[i], (1, height), va="center", fontsize=size, color=colours[i], **offset)
 
 
+def at_points(ax: Axes, points: np.ndarray, texts: Sequence[str], colours: Sequence[str], *, size: int = 7) -> None:
+    """Names of points [N,2] at the right of each, moved up or down where one would lie upon another.
+
+    Called when everything else is drawn, since places are those of the panel as it is then.
+    """
+    ax.apply_aspect()
+    corners = ax.transData.transform(points) * 72 / ax.figure.dpi + (5, 0)  # in points of type
+    line, taken = 1.2 * size, [(left - 9, left - 1, middle) for left, middle in corners]  # the points themselves
+    for i in np.argsort(-corners[:, 1], kind="stable"):
+        left, middle = corners[i]
+        right = left + 0.6 * size * len(texts[i])
+        near = [height for start, end, height in taken if start < right and left < end]
+        moves = sorted((sign * k * line / 2 for k in range(len(taken) * 2 + 1) for sign in (1, -1)), key=abs)
+        rise = next(dy for dy in moves if all(abs(middle + dy - height) >= line for height in near))
+        taken.append((left, right, middle + rise))
+        offset = {"xytext": (5, rise), "textcoords": "offset points", "va": "center"}
+        ax.annotate(texts[i], points[i], fontsize=size, color=colours[i], **offset)
+
+
 def annotated(
     ax: Axes,
     values: np.ndarray,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from sslnb.core.labels import CONTROLS, label
 from sslnb.core.result import Result
 from sslnb.report import styles
-from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated
+from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, at_points
 from sslnb.studies.measures import MEASURES, turned_means
 
 TARGET_LABELS = {"accuracy": "linear accuracy", "transfer": "transfer", "effective": "effective accuracy"}
@@ -132,7 +132,7 @@ def embedding(result: Result) -> Figure:
     coloured = [name for name in _order(result) if name in owner and name not in CONTROLS][:NAMED]
     figure = Figure(figsize=(PAGE, 0.75 * PAGE))
     ax = figure.subplots()
-    start = owner == "untrained"
+    start, names = owner == "untrained", {}
     for name in dict.fromkeys(owner[~start]):
         ours = owner == name
         colour, marker = (styles.colour(name), styles.marker(name)) if name in coloured else ("#999999", ".")
@@ -144,12 +144,13 @@ def embedding(result: Result) -> Figure:
             ax.plot(x[path], y[path], color=colour, linewidth=1, alpha=0.7, zorder=1)
         ends = ours & (step < 0)
         ax.plot(x[ends], y[ends], marker, color=colour, markersize=6, zorder=2)
-        ax.annotate(label(name), (x[ends][0], y[ends][0]), xytext=(5, 4), textcoords="offset points",
-                    fontsize=7, color=colour if name in coloured else "#555555")  # fmt: skip
+        names[label(name)] = (x[ends][0], y[ends][0]), colour if name in coloured else "#555555"
     ax.plot(x[start], y[start], "k*", markersize=8)
-    ax.annotate("untrained", (x[start][0], y[start][0]), xytext=(6, -9), textcoords="offset points", fontsize=7)
+    names["untrained"] = (x[start][0], y[start][0]), "black"
     shares = [f"{100 * float(share):.0f} %" for share in data.explained.values]
     ax.set_xlabel(f"first principal coordinate ({shares[0]} of the variance)")
     ax.set_ylabel(f"second ({shares[1]})")
     ax.set_aspect("equal", "datalim")
+    points, colours = zip(*names.values(), strict=True)
+    at_points(ax, np.array(points), list(names), colours)
     return figure
