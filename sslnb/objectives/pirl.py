@@ -2,8 +2,10 @@
 
 Defaults: 3 × 3 jigsaw, temperature 0.07, weight 0.5 of the jigsaw term, memory bank with momentum 0.5 (section 3),
 4,096 negatives (the paper has 32,000 of ImageNet's 1.28 million). Patches pass through the encoder one by one, are
-projected to 128 dimensions, put side by side and projected to 128 again. Expected on CIFAR-10: linear 85.5 with a
-ResNet-50 pretrained on ImageNet (Sehwag et al. 2020, table 1); a source that pretrains on CIFAR-10 was not found.
+projected to 128 dimensions, put side by side and projected to 128 again. With ``memory=False`` the jigsaw is told to be
+the image of the same batch, as in the loss before the memory comes in (equation 3); why, :mod:`~sslnb.objectives.cmc`
+says. Expected on CIFAR-10: linear 85.5 with a ResNet-50 pretrained on ImageNet (Sehwag et al. 2020, table 1); a source
+that pretrains on CIFAR-10 was not found.
 """
 
 import torch
@@ -74,6 +76,7 @@ class PIRL(TwoViews):
         negatives: int = 4096,
         bank_momentum: float = 0.5,
         projection_dim: int = 128,
+        memory: bool = True,
         **views: object,
     ) -> None:
         super().__init__(encoder, classes, images, **views)
@@ -85,7 +88,8 @@ class PIRL(TwoViews):
         self.of_image = nn.Linear(encoder.feature_dim, projection_dim)
         self.of_patch = nn.Linear(encoder.feature_dim, projection_dim)
         self.of_patches = nn.Linear(GRID**2 * projection_dim, projection_dim)
-        self.bank = MemoryBank(images, projection_dim, momentum=bank_momentum, negatives=negatives)
+        same = {"momentum": bank_momentum, "negatives": negatives}
+        self.bank = MemoryBank(images, projection_dim, **same) if memory else None
 
     def views(self, images: Tensor, generator: torch.Generator | None) -> list[Tensor]:
         whole, cut = super().views(images, generator)
@@ -101,6 +105,8 @@ class PIRL(TwoViews):
         image = gather(F.normalize(self.of_image(self.encoder(whole)).float(), dim=1))
         patches = self.of_patch(self.encoder(tiles)).view(len(whole), -1)
         shuffled, index = gather(self.of_patches(patches)), gather(index)
+        if self.bank is None:
+            return nce(shuffled, image, image, self.temperature, leave_out=index[:, None] == index)
         negatives, own = self.bank.negatives(index)
         same = {"positive": self.bank.entries[index], "negatives": negatives, "temperature": self.temperature}
         loss = self.jigsaw_weight * nce(shuffled, **same, leave_out=own)

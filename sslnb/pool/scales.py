@@ -139,6 +139,7 @@ PILOTS = Scale(
         "cmc-batch": Variant(1, "cmc", {"learning_rate": 0.12}, _IN_BATCH),
         **{f"pirl-lr{v}": Variant(1, "pirl", {"learning_rate": v}) for v in (0.06, 0.12)},
         "pirl-28px": Variant(1, "pirl", {"learning_rate": 0.12}, {"view_size": 28}),  # patches of 9 px instead of 6
+        "pirl-batch": Variant(1, "pirl", {"learning_rate": 0.12}, _IN_BATCH),
         **{f"lejepa-lr{v}": Variant(1, "lejepa", {"learning_rate": v}) for v in (0.1, 0.2, 0.4)},
         "supervised_simclr_views": Variant(1, "supervised", {}, {"simclr_views": True}),
     },

@@ -677,6 +677,18 @@ def test_pirl_compares_image_and_jigsaw_with_the_memory_and_then_updates_it(batc
         torch.testing.assert_close(bank.entries[index], mixed)
 
 
+def test_pirl_without_a_memory_tells_jigsaws_to_be_their_image_in_the_batch(batch):
+    pirl = make("pirl", temperature=0.2, memory=False).eval()
+    assert not any(name.startswith("bank") for name in pirl.state_dict())
+    views = drawn(pirl, batch[0])
+    image = F.normalize(pirl.of_image(pirl.encoder(views[0])), dim=1)
+    shuffled = F.normalize(pirl.of_patches(pirl.of_patch(pirl.encoder(views[1])).view(8, 9 * 128)), dim=1)
+    h = (shuffled @ image.T / 0.2).softmax(1)
+    own = torch.eye(8, dtype=torch.bool)
+    expected = -(h[own].log() + (1 - h).log().masked_fill(own, 0).sum(1)).mean()
+    torch.testing.assert_close(pirl(views, *batch[1:]), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_pirls_tiles_stay_with_their_image():
     pirl = make("pirl")
     flat = (16 * torch.arange(12)).to(torch.uint8).view(12, 1, 1, 1).expand(12, 3, 18, 18).contiguous()
