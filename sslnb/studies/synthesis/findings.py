@@ -37,7 +37,7 @@ def remaining(result: Result) -> dict[str, dict[str, float]]:
 
 
 def between_ends(result: Result) -> dict[str, float]:
-    """Distances on the map between final encoders: of two views without labels, of labels, and from one to the other."""
+    """Distances on the map between final encoders: within those of two views, within those of labels, between both."""
     data = result.data["embedding"]
     ends = data.isel(point=(data.step == -1).values)
     places = {kind: ends.coordinate.values[np.isin(ends.objective, names)].mean(0) for kind, names in KINDS.items()}
