@@ -144,7 +144,11 @@ class Pool:
         return tuple(step for step in planned if step == planned[-1] or self._find(f"{member.name}@{step}"))
 
     def _untrained(self, seed: int) -> Encoder:
-        member = next(iter(self.scale.members.values()))
+        return self.beginning(next(iter(self.scale.variants)), seed)
+
+    def beginning(self, variant: str, seed: int = 0) -> Encoder:
+        """An encoder before its first step: the untrained twin, but of objectives that have a network of their own."""
+        member = self.scale.member(f"{variant}/0")
         config = dataclasses.replace(member.config, seed=seed)
         return store.rounded(objective_from(config, member.images()).encoder)
 

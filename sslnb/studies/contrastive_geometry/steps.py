@@ -27,7 +27,7 @@ from sslnb.metrics.surface import loss_surface
 from sslnb.studies.contrastive_geometry.attacked import under_attack
 from sslnb.studies.contrastive_geometry.claims import area
 from sslnb.studies.contrastive_geometry.runs import SPLITS, Runs
-from sslnb.studies.study import OWN, UNTRAINED, Context
+from sslnb.studies.study import OWN, Context
 from sslnb.training.finetune import Classifier
 
 COMPONENTS = 3  # of an embedding
@@ -327,7 +327,7 @@ def along_pretraining(context: Context) -> xr.Dataset:
     for m, (name, own) in enumerate(tqdm(have.items(), desc="trajectories of pretraining", unit="run")):
         for step in (0, *own):
             at = None if step == own[-1] else step
-            encoder = pool.encoder(name, 0, step=at) if step else pool.encoder(UNTRAINED, 0)
+            encoder = pool.encoder(name, 0, step=at) if step else pool.beginning(name)
             features = [extract(encoder, images, device=on) for images in (bank, test)]
             models.append(nearest_class_mean(features[0], bank.labels, features[1]))
             cells.append((m, steps.index(step)))

@@ -73,6 +73,7 @@ def _places(result: Result) -> pd.DataFrame:
     frame = pd.DataFrame({"encoder": data.objective.values, "point": data.point.values, "order": data.step.values})
     frame[["x", "y"]] = data.coordinate.values
     start = frame[frame.encoder == "untrained"].head(1)
-    begun = [start.assign(encoder=name, order=0) for name in frame.encoder[frame.order >= 0].unique()]
+    own = set(frame.encoder[frame.order == 0])  # which have a beginning of their own
+    begun = [start.assign(encoder=name, order=0) for name in frame.encoder[frame.order > 0].unique() if name not in own]
     frame = pd.concat([frame, *begun])
     return frame.assign(encoder=[label(name) for name in frame.encoder])

@@ -139,7 +139,7 @@ def embedding(result: Result) -> Figure:
         along = np.flatnonzero(ours & (step >= 0))
         if len(along):
             along = along[step[along].argsort()]
-            first = np.flatnonzero(start)[:1]
+            first = np.flatnonzero(start)[: int(step[along[0]] > 0)]  # but where a run has a beginning of its own
             path = np.concatenate([first, along])
             ax.plot(x[path], y[path], color=colour, linewidth=1, alpha=0.7, zorder=1)
         ends = ours & (step < 0)

@@ -4,7 +4,7 @@
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -148,11 +148,13 @@ def _filled(coordinates: Mapping[str, object], dims: Sequence[str], rows: Mappin
 def checkpoints(context: Context) -> xr.Dataset:
     """Measures along every objective's first run, at the steps at which all were kept; step 0 is untrained."""
     pool = context.pool
-    own = {o: pool.steps(o, seed) for o, seed in context.names if seed == 0 and o in pool.scale.variants}
+    runs = {o: pool.steps(o, seed) for o, seed in context.names if seed == 0 and o in pool.scale.variants}
+    own = {objective: steps for objective, steps in runs.items() if len(steps) > 1}
+    if ends := [objective for objective in runs if objective not in own]:
+        context.note(f"Of {', '.join(ends)} the end of the run alone is kept")
     shared = [step for step in next(iter(own.values()), ()) if all(step in steps for steps in own.values())]
     expect(bool(shared), "pool", "runs of which encoders were kept at the same steps", f"none in {context.plan.name}")
-    untrained = _with_probe(context, Point(UNTRAINED), pool.encoder(UNTRAINED, 0))
-    rows = {(objective, 0): untrained for objective in own}
+    rows = {(objective, 0): row for objective, row in _beginnings(context, own).items()}
     for objective, step in tqdm([*itertools.product(own, shared)], desc="checkpoints", unit="encoder"):
         kept = None if step == own[objective][-1] else step
         measured = _with_probe(context, Point(objective, step=step), pool.encoder(objective, 0, step=kept))
@@ -160,6 +162,20 @@ def checkpoints(context: Context) -> xr.Dataset:
         loss = next((value for value in reversed(losses) if value is not None), np.nan)
         rows[objective, step] = joined(measured, Measured({"loss": loss}, {}))
     return _filled({"objective": list(own), "step": [0, *shared]}, ("objective", "step"), rows)
+
+
+def _beginnings(context: Context, objectives: Iterable[str]) -> dict[str, Measured]:
+    """What is measured before the first step: once for all objectives that begin with the same weights."""
+    known: dict[str, Measured] = {}
+    rows = {}
+    for objective in objectives:
+        encoder = context.pool.beginning(objective)
+        checksum = weights_checksum(encoder)
+        if checksum not in known:
+            point = Point(objective, step=0) if known else Point(UNTRAINED)
+            known[checksum] = _with_probe(context, point, encoder)
+        rows[objective] = known[checksum]
+    return rows
 
 
 def _with_probe(context: Context, point: Point, encoder: Encoder) -> Measured:

@@ -20,7 +20,7 @@ TINY = Scale(
     dataset="digit-scenes",
     limit=300,
     shared={"width": 4, "stem": "imagenet", "steps": 4, "epochs": 2, "batch_size": 64, "crop_scale": 0.6, "flip": 0.0},
-    variants={"supervised": Variant(2), "simclr": Variant(2), "vicreg": Variant(1)},
+    variants={"supervised": Variant(2), "simclr": Variant(2), "vicreg": Variant(1), "cmc": Variant(1)},
     halvings=2,
 )
 SMALL = {"probe_limit": 100, "test_limit": 100, "probe_epochs": 2, "views": 2, "view_images": 30}
@@ -90,7 +90,9 @@ def test_label_free_measures_are_of_every_encoder_and_of_its_checkpoints(run: Ru
     along = run.result.data["checkpoints"].value
     assert list(along.step.values) == [0, 2, 4]
     first = along.sel(step=0, measure="rankme")
-    assert len(np.unique(first)) == 1  # all runs of a seed begin with the same weights
+    of_resnets = first.sel(objective=["supervised", "simclr", "vicreg"])
+    assert len(np.unique(of_resnets)) == 1  # all runs of a seed begin with the same weights
+    assert float(first.sel(objective="cmc")) != float(of_resnets[0])  # but for those of another network
     same = float(free.sel(measure="rankme", objective="vicreg", seed=0))
     assert float(along.sel(measure="rankme", objective="vicreg", step=4)) == pytest.approx(same)
     assert bool(along.sel(measure="loss", step=4).notnull().all())  # known once an epoch is over
@@ -98,7 +100,7 @@ def test_label_free_measures_are_of_every_encoder_and_of_its_checkpoints(run: Ru
 
 def test_correlations_are_over_objectives_and_symmetric(run: Run) -> None:
     data = run.result.data["agreement"]
-    assert data.attrs["units"] == ["supervised", "simclr", "vicreg"]
+    assert data.attrs["units"] == ["supervised", "simclr", "vicreg", "cmc"]
     raw = data.correlation.sel(bound="value", given="raw").values
     assert np.allclose(raw, raw.T, equal_nan=True)
     assert any("say nothing about encoders that have learned" in note for note in run.context.notes)
@@ -124,7 +126,8 @@ def test_studies_without_a_result_are_named(run: Run) -> None:
 
 def test_the_map_has_a_point_for_each_encoder_and_checkpoint(run: Run) -> None:
     data = run.result.data["embedding"]
-    assert data.sizes["point"] == 5 + 2 + 1 + 3 * 2  # members, untrained twins, the first one again, checkpoints
+    assert data.sizes["point"] == 6 + 2 + 2 + 4 * 2  # members, untrained twins, two beginnings, checkpoints
+    assert "cmc, step 0" in data.point and "simclr, step 0" not in data.point
     assert np.isfinite(data.coordinate).all()
 
 
