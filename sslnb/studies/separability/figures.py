@@ -1,6 +1,7 @@
 """Figures of the study of separability: a Result in, a matplotlib Figure out."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ from sslnb.core.result import Result
 from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, annotated, leave_out, legend, mean_spread, panels, sentence
 from sslnb.studies.separability.claims import compared
+
+
+PANEL_LETTERS = 18  # of a title above one of four panels
 
 
 def _objectives(result: Result) -> list[tuple[str, str, str, str]]:
@@ -61,7 +65,7 @@ def training_curves(result: Result) -> Figure:
         for s, curve in enumerate(loss.sel(objective=name)):
             style = ("-", "--", ":", "-.")[s % 4]
             ax.plot(curve.epoch, curve, style, color=colour, label=f"seed {int(curve.seed)}")
-        ax.set_title(text)
+        ax.set_title(textwrap.fill(text, PANEL_LETTERS))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epoch")
     figure.supylabel("training loss")
@@ -84,7 +88,7 @@ def probe_grid(result: Result, *, scale: str | None = None) -> Figure:
         if np.isfinite(grid).any():
             row, column = np.unravel_index(np.nanargmax(grid), grid.shape)
             ax.add_patch(_frame(column, row))
-        ax.set_title(text)
+        ax.set_title(textwrap.fill(text, PANEL_LETTERS))
         ax.set_xticks(range(len(decays)), decays)
         ax.set_yticks(range(grid.shape[0]), [f"{r:g}" for r in grids.rate.values])
     leave_out(axes, len(rows))
@@ -183,7 +187,7 @@ def _lines(ax: Axes, budgets: xr.DataArray, curves: xr.DataArray) -> None:
 def _finished(figure: Figure, axes: np.ndarray) -> Figure:
     axes[0, 0].set_ylabel("accuracy in %")
     handles = [line for line in axes[0, 0].get_legend_handles_labels()[0] if line.get_linestyle() != "None"]
-    figure.legend(handles=handles, loc="outside upper center", ncols=6)
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 

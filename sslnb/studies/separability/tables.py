@@ -1,5 +1,6 @@
 """Tables and numbers of the study of separability: a Result in, Markdown out."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,12 +12,14 @@ from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
 from sslnb.report.tables import say, spread, table
 from sslnb.studies.separability.claims import PAPER, compared
+from sslnb.studies.separability.findings import SUPERVISED, ahead, explained, means, over_grid, printed_gaps
 
 PAPER_NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "caltech101": "Caltech101", "flowers102": "Flowers"} | {
     "aircraft": "Aircrafts",
     "cars": "Cars",
     "imagenet": "ImageNet",
 }
+ONE_DIGIT = 2  # factors above it are written with one decimal
 PAPER_HEADLINE = ("effective_accuracy_l2", "benign_accuracy")
 
 
@@ -156,3 +159,31 @@ def glue_headlines(result: Result) -> None:
     say("paper_effective", f"{effective:.1f}")
     say("paper_benign", f"{benign:.1f}")
     say("paper_norm_auc", f"{effective / benign:.2f}")
+
+
+def glue_findings(result: Result) -> None:
+    """Make what the text says of the recorded result available: room and leads by set, and what the probe explains."""
+    room = ahead(result)
+    for name, factor in zip(room.dataset.values, room.values, strict=True):
+        say(f"room_{name}", f"{factor:.1f}" if factor > ONE_DIGIT else f"{factor:.2f}")
+    accuracy = 100 * means(result).accuracy
+    lead = accuracy.sel(objective=SUPERVISED) - accuracy.sel(objective="simclr")
+    for name, points in zip(lead.dataset.values, lead.values, strict=True):
+        say(f"lead_{name}", f"{points:.1f}")
+    for prefix, shares in (("", explained(result)), ("choice_", explained(result, "choice_share"))):
+        for part, name in itertools.product(shares.part.values, shares.dataset.values):
+            say(f"{prefix}{part}_{name}", f"{100 * float(shares.sel(part=part, dataset=name)):.0f} %")
+    choice = result.data["probe_choice"]
+    for claim in ("S1", "S3"):
+        for word, value in zip(("least", "most"), over_grid(result, claim), strict=True):
+            say(f"grid_{claim}_{word}", f"{value:.2f}")
+        say(f"limit_{claim}", f"{float(choice.rule_estimate.sel(claim=claim, rule='limit')):.2f}")
+    say("probes", str(choice.sizes["decay"] * choice.sizes["rate"]))
+    for name, gap in printed_gaps().items():
+        say(f"printed_{name}", f"{gap:.2f}")
+    areas = {
+        scale: compared(result.data["probes"], result.data["separation"].norm_auc, scale) for scale in SCALE_LABELS
+    }
+    areas = {scale: area.isel(dataset=0).sel(attacked="l2").mean("seed") for scale, area in areas.items()}
+    say("unit_norm_most", f"{float(areas['unit_norm'].max()):.2f}")
+    say("unit_variance_supervised", f"{float(areas['unit_variance'].sel(objective=SUPERVISED)):.2f}")
