@@ -18,7 +18,6 @@ from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, annotated, leave_out, legend, mean_spread, panels, sentence
 from sslnb.studies.separability.claims import compared
 
-
 PANEL_LETTERS = 18  # of a title above one of four panels
 
 
