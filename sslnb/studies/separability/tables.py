@@ -11,8 +11,22 @@ from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
 from sslnb.report.tables import say, spread, table
-from sslnb.studies.separability.claims import PAPER, compared
-from sslnb.studies.separability.findings import SUPERVISED, ahead, explained, means, over_grid, printed_gaps
+from sslnb.studies.separability.claims import HALF_GAP, PAPER, compared
+from sslnb.studies.separability.findings import (
+    MATCHED,
+    SUPERVISED,
+    VIEWS,
+    ahead,
+    explained,
+    gaps_on_first,
+    half_gap,
+    in_limit,
+    means,
+    over_grid,
+    printed_gaps,
+    ratios,
+    told_apart,
+)
 
 PAPER_NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "caltech101": "Caltech101", "flowers102": "Flowers"} | {
     "aircraft": "Aircrafts",
@@ -146,8 +160,9 @@ def glue_headlines(result: Result) -> None:
         for norm in margins.norm.values:
             mean = float(margins.sel(objective=objective, norm=norm).mean())
             say(f"{objective}_margin_{norm}", f"{mean:.3f}" if math.isfinite(mean) else "not measured")
-    gap = (attacked.pgd - attacked.exact).sel(attacked="l2")
-    say("pgd_gap", f"{100 * float(abs(gap).max()):.1f}")
+    gaps = abs(attacked.pgd - attacked.exact).max(("objective", "seed", "dot"))
+    for norm in gaps.attacked.values:
+        say(f"pgd_gap_{norm}", f"{100 * float(gaps.sel(attacked=norm)):.1f}")
     say("pgd_below", str(int((attacked.pgd < attacked.exact - 1e-6).sum())))
     say("pgd_cells", str(int(attacked.pgd.notnull().sum())))
     say("seeds", str(probed.sizes["seed"]))
@@ -163,13 +178,39 @@ def glue_headlines(result: Result) -> None:
 
 def glue_findings(result: Result) -> None:
     """Make what the text says of the recorded result available: room and leads by set, and what the probe explains."""
-    room = ahead(result)
-    for name, factor in zip(room.dataset.values, room.values, strict=True):
-        say(f"room_{name}", f"{factor:.1f}" if factor > ONE_DIGIT else f"{factor:.2f}")
+    for prefix, other in {"room": SUPERVISED, "views": VIEWS, "matched": MATCHED, "supcon": "supcon"}.items():
+        room = ahead(result, other)
+        for name in room.dataset.values:
+            value, low, high = (_factor(factor) for factor in room.sel(dataset=name).values)
+            say(f"{prefix}_{name}", value)
+            say(f"{prefix}_{name}_words", f"{value} times [{low}, {high}]")
+    say("matched_simclr", _factor(ratios(result, MATCHED).sel(objective="simclr", dataset="cifar10")))
+    limit = in_limit(result)
+    for name in limit.dataset.values:
+        say(f"limit_{name}", _factor(limit.sel(dataset=name)))
     accuracy = 100 * means(result).accuracy
     lead = accuracy.sel(objective=SUPERVISED) - accuracy.sel(objective="simclr")
     for name, points in zip(lead.dataset.values, lead.values, strict=True):
         say(f"lead_{name}", f"{points:.1f}")
+    for probe, gap in gaps_on_first(result).items():
+        for norm in gap.attacked.values:
+            say(f"{probe}_gap_{norm}", f"{float(gap.sel(attacked=norm)):.2f}")
+    for where, gaps in printed_gaps().items():
+        say(f"printed_{where}", f"{gaps.min():.2f} to {gaps.max():.2f}")
+    areas = {
+        scale: compared(result.data["probes"], result.data["separation"].norm_auc, scale) for scale in SCALE_LABELS
+    }
+    areas = {scale: area.isel(dataset=0).sel(attacked="l2").mean("seed") for scale, area in areas.items()}
+    say("unit_norm_most", f"{float(areas['unit_norm'].max()):.2f}")
+    say("unit_variance_supervised", f"{float(areas['unit_variance'].sel(objective=SUPERVISED)):.2f}")
+    _glue_probes(result)
+
+
+def _factor(value: float) -> str:
+    return f"{value:.1f}" if value > ONE_DIGIT else f"{value:.2f}"
+
+
+def _glue_probes(result: Result) -> None:
     for prefix, shares in (("", explained(result)), ("choice_", explained(result, "choice_share"))):
         for part, name in itertools.product(shares.part.values, shares.dataset.values):
             say(f"{prefix}{part}_{name}", f"{100 * float(shares.sel(part=part, dataset=name)):.0f} %")
@@ -177,13 +218,11 @@ def glue_findings(result: Result) -> None:
     for claim in ("S1", "S3"):
         for word, value in zip(("least", "most"), over_grid(result, claim), strict=True):
             say(f"grid_{claim}_{word}", f"{value:.2f}")
-        say(f"limit_{claim}", f"{float(choice.rule_estimate.sel(claim=claim, rule='limit')):.2f}")
+        by_rule = choice.rule_estimate.sel(claim=claim)
+        for rule in by_rule.rule.values:
+            say(f"{rule}_{claim}", f"{float(by_rule.sel(rule=rule)):.2f}")
+        say(f"left_{claim}", f"{100 * float(by_rule.sel(rule='limit') / by_rule.sel(rule='compared')):.0f} %")
     say("probes", str(choice.sizes["decay"] * choice.sizes["rate"]))
-    for name, gap in printed_gaps().items():
-        say(f"printed_{name}", f"{gap:.2f}")
-    areas = {
-        scale: compared(result.data["probes"], result.data["separation"].norm_auc, scale) for scale in SCALE_LABELS
-    }
-    areas = {scale: area.isel(dataset=0).sel(attacked="l2").mean("seed") for scale, area in areas.items()}
-    say("unit_norm_most", f"{float(areas['unit_norm'].max()):.2f}")
-    say("unit_variance_supervised", f"{float(areas['unit_variance'].sel(objective=SUPERVISED)):.2f}")
+    say("told_apart", f"{100 * float(told_apart(result).max()):.1f}")
+    say("sei", f"{HALF_GAP:.3f}")
+    say("sei_without", f"{half_gap():.3f}")

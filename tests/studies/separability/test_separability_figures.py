@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from scipy import stats
 
 from sslnb import report
 from sslnb.core import labels
 from sslnb.core.result import Result
 from sslnb.studies.separability import STUDY, audit_figures, audit_tables, choices, explorers, figures, findings, tables
-from sslnb.studies.separability.claims import CLAIMS, verdicts
+from sslnb.studies.separability.claims import CLAIMS, HALF_GAP, verdicts
 
 DRAWN = ("training_curves", "probe_grid", "margin_distributions", "mean_margins", "accuracy_against_budget")
 
@@ -53,7 +54,22 @@ def test_room_is_the_ratio_of_geometric_means(recorded):
     by_seed = margins.mean("norm").mean("seed")
     expected = np.exp(float(by_seed.sel(objective="supervised")) - float(by_seed.sel(objective=names).mean()))
     assert findings.of_paper(recorded) == names
-    assert float(findings.ahead(recorded).sel(dataset="stl10")) == pytest.approx(expected)
+    room = findings.ahead(recorded).sel(dataset="stl10")
+    assert float(room.sel(bound="value")) == pytest.approx(expected)
+    logs = by_seed.sel(objective="supervised", drop=True) - by_seed.sel(objective=names)
+    low, high = stats.t.interval(0.95, 3, float(logs.mean()), stats.sem(logs.values))
+    assert np.allclose(np.log(room.sel(bound=["low", "high"])), (low, high))
+    assert (room.sel(bound="low") < expected) and (room.sel(bound="high") > expected)
+
+
+def test_the_papers_gaps_leave_out_probes_that_did_not_converge():
+    gaps = findings.printed_gaps()
+    simclr = list(findings.PRINTED).index("simclr")
+    cells = {"Flowers": (76.2 / 91.1, 67.6 / 86.9), "Caltech101": (80.7 / 91.5, 76.8 / 90.0)}
+    cells |= {"CIFAR10": (64.7 / 91.5, 54.8 / 90.6), "Cars": (17.4 / 49.8, 11.2 / 43.2)}
+    assert gaps["away"][simclr] == pytest.approx(np.mean([a - b for a, b in cells.values()]))
+    assert gaps["home"][simclr] == pytest.approx(62.2 / 76.1 - 23.6 / 67.9)
+    assert findings.half_gap() > HALF_GAP
 
 
 def test_shares_of_variance_are_whole(recorded):
