@@ -40,14 +40,15 @@ class Result:
         return netcdf.with_suffix("")
 
     def _encoding(self) -> dict[str, dict]:
-        """Numbers compressed without loss, where that saves more than the chunks cost that it needs."""
+        """Compressed without loss, where that saves more than the chunks cost that it needs; texts letter by letter."""
         squeezed = {"zlib": True, "complevel": 5, "shuffle": True}
-
-        def large(values: xr.Variable) -> bool:
-            return values.nbytes > LEAST_COMPRESSED and values.dtype.kind in "fiub"
-
+        letters = squeezed | {"dtype": "S1"}  # texts of any length can't be compressed
         return {
-            f"/{step}": {name: squeezed for name, values in dataset.variables.items() if large(values)}
+            f"/{step}": {
+                name: letters if values.dtype.kind in "UO" else squeezed
+                for name, values in dataset.variables.items()
+                if values.nbytes > LEAST_COMPRESSED
+            }
             for step, dataset in self.data.items()
         }
 

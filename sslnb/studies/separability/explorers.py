@@ -22,7 +22,7 @@ def _margins(result: Result, dataset: str, norm: str, digit: int | None = None) 
     chosen = (data.sample_dataset == dataset).values
     if digit is not None:
         chosen &= (data.sample_label == digit).values
-    return list(data.margin.isel(seed=0, sample=chosen).sel(norm=norm).values.astype(np.float64))
+    return list(data.margin.isel(sample=chosen).sel(norm=norm).values.astype(np.float64))
 
 
 def _reach(margins: Sequence[np.ndarray]) -> float:
@@ -100,18 +100,19 @@ def browse_margins(result: Result) -> charts.Explorer:
 
 
 def _tables(result: Result) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Histograms of margins, and accuracies in percent over budgets; of the seeds that there are, together."""
+    """Histograms of margins, and accuracies in percent over budgets; of each objective's first seed."""
     data = result.data["separation"].sel(scale=result.data["probes"].attrs.get("primary"), drop=True)
     margins, kept = [], []
     for dataset in result.data["probes"].dataset.values:
         at = data.margin.isel(sample=(data.sample_dataset == dataset).values)
         for norm, norm_name in NORM_NAMES.items():
-            own = {str(name): at.sel(objective=name, norm=norm).values for name in data.objective.values}
+            own = {
+                str(name): at.sel(objective=name, norm=norm).values.astype(np.float64) for name in data.objective.values
+            }
             reach = _reach(list(own.values()))
             budgets, edges = reach * np.arange(0, 101, STEP) / 100, np.linspace(0, reach, BINS + 1)
             for name, values in own.items():
-                values = values.astype(np.float64)[np.isfinite(values).any(1) if values.ndim > 1 else slice(None)]
-                if not values.size:
+                if not np.isfinite(values).any():
                     continue
                 cell = {"dataset": dataset, "norm": norm_name, "encoder": label(name)}
                 left = [100 * (values > budget).mean() for budget in budgets]  # NaN, a wrong one, is never greater

@@ -102,7 +102,7 @@ def _frame(x: float, y: float) -> Rectangle:
 
 
 def margin_distributions(result: Result) -> Figure:
-    """Density of margins over correct test samples (first set, all seeds pooled), one panel per norm; dashes: means."""
+    """Density of margins over correct test samples (first set and seed), one panel per norm; dashes: means."""
     data = result.data["separation"]
     name = data.dataset.values[0]
     margins = data.margin.isel(sample=(data.sample_dataset == name).values).astype(np.float64)

@@ -108,8 +108,9 @@ def mean_per_class(dataset: str) -> bool:
 def separation(context: Context) -> xr.Dataset:
     """Margins of the correctly classified test samples, and the exact accuracy against the attack's budget.
 
-    ``curve`` holds the accuracy at every budget, ``margin`` single margins under the primary standardization, both for
-    the weight decay at which encoders are compared; ``*_drawn`` are bootstraps over test images.
+    ``curve`` holds the accuracy at every budget, ``margin`` single margins under the primary standardization of each
+    objective's first seed, both for the weight decay at which encoders are compared; ``*_drawn`` are bootstraps over
+    test images.
     """
     probed = context.data["probes"]
     labels = {
@@ -132,8 +133,9 @@ def separation(context: Context) -> xr.Dataset:
         sample_dataset=("sample", np.concatenate([[name] * len(y) for name, y in labels.items()])),
         sample_label=("sample", np.concatenate([y.numpy() for y in labels.values()]).astype(np.int16)),
     )
-    shape = [results.sizes[dim] for dim in ("objective", "seed", "norm", "sample")]
-    results["margin"] = ("objective", "seed", "norm", "sample"), np.full(shape, np.nan, np.float16)
+    shape = [results.sizes[dim] for dim in ("objective", "norm", "sample")]
+    results["margin"] = ("objective", "norm", "sample"), np.full(shape, np.nan, np.float16)
+    first = dict(reversed(context.names))  # seed of each objective
     for cell, probe, x in _each_probe(context):
         y, grouped = labels[cell["dataset"]], mean_per_class(cell["dataset"])
         common = cell["decay"] == float(probed.compared_decay.sel({name: cell[name] for name in dims[:4]}))
@@ -156,8 +158,9 @@ def separation(context: Context) -> xr.Dataset:
                     results.norm_auc_drawn.loc[place | {"attacked": norm}] = drawn
             if primary:
                 results.mean_margin_drawn.loc[place | {"norm": norm}] = _drawn_mean(margin)
-                own = (results.sample_dataset == cell["dataset"]).values
-                results.margin.loc[{"objective": cell["objective"], "seed": cell["seed"], "norm": norm}][own] = margin
+                if cell["seed"] == first[cell["objective"]]:
+                    own = (results.sample_dataset == cell["dataset"]).values
+                    results.margin.loc[{"objective": cell["objective"], "norm": norm}][own] = margin
     return results
 
 

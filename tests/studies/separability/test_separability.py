@@ -56,9 +56,10 @@ def test_margins_curves_and_areas_are_of_the_same_probes(result) -> None:
     probed, data = result.data["probes"], result.data["separation"]
     accuracy, means = compared(probed, probed.accuracy), compared(probed, data.mean_margin)
     auc = compared(probed, data.norm_auc)
-    for objective, seed, dataset in [("supervised", 1, EASY), ("simclr", 0, "digit-scenes")]:
+    assert data.margin.dims == ("objective", "norm", "sample")  # of the first seed
+    for objective, seed, dataset in [("supervised", 0, EASY), ("simclr", 0, "digit-scenes")]:
         at = {"objective": objective, "seed": seed, "dataset": dataset}
-        own = data.margin.sel(objective=objective, seed=seed).isel(sample=(data.sample_dataset == dataset).values)
+        own = data.margin.sel(objective=objective).isel(sample=(data.sample_dataset == dataset).values)
         if not bool(own.notnull().any()):
             continue  # its probe did not converge
         margin = own.astype(float)
