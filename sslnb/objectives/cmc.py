@@ -79,16 +79,16 @@ class CMC(Objective):
     def forward(self, views: list[Tensor], labels: Tensor, index: Tensor) -> Tensor:
         parts, index = self.encoder(views[0]).chunk(2, dim=1), gather(index)
         z = [gather(F.normalize(head(h).float(), dim=1)) for head, h in zip(self.heads, parts, strict=True)]
-        losses = [self._contrast(z[0], z[1], 1, index), self._contrast(z[1], z[0], 0, index)]
+        loss = sum(self._contrast(anchor, other, z, index) for anchor, other in ((0, 1), (1, 0)))
         for bank, embedding in zip(self.banks, z, strict=False):
             bank.update(index, embedding)
-        return losses[0] + losses[1]
+        return loss
 
-    def _contrast(self, anchor: Tensor, other: Tensor, stream: int, index: Tensor) -> Tensor:
+    def _contrast(self, anchor: int, other: int, z: list[Tensor], index: Tensor) -> Tensor:
         """One stream's embeddings against the other one's: remembered ones, or of the same batch."""
         if self.banks:
-            negatives, own = self.banks[stream].negatives(index)
-            positive = self.banks[stream].entries[index]
+            positive = self.banks[other].entries[index]
+            negatives, own = self.banks[other].negatives(index)
         else:
-            positive, negatives, own = other, other, index[:, None] == index
-        return info_nce(anchor, positive, negatives, self.temperature, leave_out=own)
+            positive, negatives, own = z[other], z[other], index[:, None] == index
+        return info_nce(z[anchor], positive, negatives, self.temperature, leave_out=own)

@@ -7,10 +7,9 @@ from IPython.display import Markdown
 
 from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
-from sslnb.report.tables import say, table
+from sslnb.report.tables import table
 from sslnb.studies.measures import MEASURES
 from sslnb.studies.synthesis.figures import TARGET_LABELS
-from sslnb.studies.synthesis.findings import MATCHED, apart, between_ends, remaining, with_accuracy
 
 STRONGEST = 8  # pairs that are listed
 
@@ -170,21 +169,3 @@ def _effect(values: np.ndarray) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else "")
-
-
-def glue_headlines(result: Result) -> None:
-    """Make correlations with accuracy, regrets, shares against controls and distances available to the prose."""
-    with_own, chosen = with_accuracy(result), result.data["selection"].sel(target="accuracy")
-    for name in with_own.name.values:
-        say(f"accuracy_{name}", _interval(with_own.sel(name=name).values))
-    for kind, given in (("raw", "raw"), ("held", "accuracy held fixed")):
-        for word, count in zip(("apart", "pairs"), apart(result, given), strict=True):
-            say(f"{kind}_{word}", str(count))
-    say("blind", _points(chosen.blind_encoders_regret))
-    for name in chosen.measure.values:
-        say(f"regret_{name}", _points(chosen.encoders_regret.sel(measure=name)))
-        say(f"tau_{name}", f"{float(chosen.runs_tau.sel(measure=name).mean()):.2f}")
-    for claim, shares in remaining(result).items():
-        say(f"left_{claim}", f"{100 * shares[MATCHED]:.0f} %")
-    for name, distance in between_ends(result).items():
-        say(name, f"{distance:.2f}")
