@@ -4,10 +4,10 @@ import xarray as xr
 
 from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
-from sslnb.pool.pool import MATCHED, PIXELS
+from sslnb.pool.pool import PIXELS
 from sslnb.studies.study import UNTRAINED
 
-VIEWS = next(iter(CONTROLS))
+VIEWS, MATCHED = CONTROLS
 
 
 def means(result: Result) -> xr.Dataset:
