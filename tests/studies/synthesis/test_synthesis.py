@@ -13,7 +13,7 @@ from sslnb.pool import Pool
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.measures import MEASURES, turned_means
 from sslnb.studies.study import Run
-from sslnb.studies.synthesis import explorers, figures, findings, tables
+from sslnb.studies.synthesis import explorers, figures, tables
 
 TINY = Scale(
     "quick",  # the name of a scale that parameters know
@@ -200,31 +200,3 @@ def test_the_page_explorer_holds_every_measure_of_every_encoder(run: Run, tables
     )
     ends = tables["map"].query("order < 0")
     assert len(ends) == int((run.result.data["embedding"].step < 0).sum())
-
-
-def test_pairs_whose_interval_excludes_0_are_counted_once() -> None:
-    values = np.full((3, 1, 3, 3), np.nan)
-    for (i, j), interval in {(0, 1): (0.9, 0.5, 1.0), (0, 2): (0.3, -0.2, 0.7), (1, 2): (-0.8, -0.9, -0.1)}.items():
-        values[:, 0, i, j] = values[:, 0, j, i] = interval
-    names = list("abc")
-    coordinates = {"bound": ["value", "low", "high"], "given": ["raw"], "measure": names, "measure_b": names}
-    agreement = xr.Dataset({"correlation": (tuple(coordinates), values)}, coordinates)
-    assert findings.apart(Result("synthesis", {"agreement": agreement}, {}), "raw") == (2, 3)
-
-
-def test_what_is_left_of_an_effect_is_its_share_where_the_effect_is_clear(run: Run) -> None:
-    left = findings.remaining(run.result)
-    assert list(left) == ["S1"]
-    assert left["S1"][findings.VIEWS] == pytest.approx(0.25) and np.isnan(left["S1"][findings.MATCHED])
-
-
-def test_ends_lie_as_far_apart_as_their_mean_places() -> None:
-    points = {"simclr": [(0, 0), (0, 2)], "moco": [(3, 1)], "infomin": [(0, 1)], "supervised": [(0, 11)]}
-    points |= {"supcon": [(4, 11)], "untrained": [(9, 9)]}
-    owners = [name for name, places in points.items() for _ in places] + ["simclr"]
-    places = np.array([place for places in points.values() for place in places] + [(50, 50)], float)
-    step = [-1] * (len(owners) - 1) + [100]  # the last is on the way
-    embedding = {"coordinate": (("point", "axis"), places), "step": ("point", step), "objective": ("point", owners)}
-    distances = findings.between_ends(Result("synthesis", {"embedding": xr.Dataset(embedding)}, {}))
-    assert distances["within_views"] == 3 and distances["within_labels"] == 4
-    assert distances["views_and_labels"] == pytest.approx(np.hypot(2 - 0.75, 10))
