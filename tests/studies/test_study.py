@@ -167,6 +167,16 @@ def test_results_survive_their_files_with_names_and_gaps(tmp_path) -> None:
     assert float(again.data["a"].x.sel(objective="byol", seed=5)) == 2.0
 
 
+def test_long_columns_of_texts_take_no_room_and_survive_twice(tmp_path) -> None:
+    texts = np.array(["cifar10", "größer", ""] * 5000)
+    path = Result("toy", {"a": xr.Dataset({"name": ("sample", texts)})}).save(tmp_path / "first")
+    for _ in range(2):
+        again = Result.load(path)
+        assert again.data["a"].name.values.tolist() == texts.tolist()
+        path = again.save(tmp_path / "again")
+        assert path.with_suffix(".nc").stat().st_size < 20_000  # 15,000 texts
+
+
 def test_damaged_mismatched_and_unwritable_results_are_refused(tmp_path) -> None:
     data = {"a": xr.Dataset({"x": ("n", [1.0])})}
     Result("toy", data).save(tmp_path / "one")
