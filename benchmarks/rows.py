@@ -23,9 +23,21 @@ def peak_mib() -> float:
 
 
 def row(
-    name: str, unit: str, ours: float, target: str, met: bool, peer: float | None = None, peer_name: str | None = None
+    name: str,
+    unit: str,
+    ours: float,
+    target: str,
+    met: bool,
+    peer: float | None = None,
+    peer_name: str | None = None,
+    *,
+    limit: str = "",
 ) -> dict:
-    """One measured number with what it stands against; the ratio is peer / ours for times, absent otherwise."""
+    """One measured number with what it stands against; the ratio is peer / ours for times, absent otherwise.
+
+    ``limit`` says what bounds the number, as measured in the same run; it is kept where the target is missed.
+    """
     ratio = peer / ours if peer is not None and unit in ("s", "ms") else None
     numbers = {"ours": float(ours), "peer": peer, "ratio": ratio}
-    return {"name": name, "unit": unit, **numbers, "peer_name": peer_name, "target": target, "met": bool(met)}
+    found = {"name": name, "unit": unit, **numbers, "peer_name": peer_name, "target": target, "met": bool(met)}
+    return found | ({"limit": limit} if limit and not met else {})

@@ -224,6 +224,17 @@ def benchmark_table(path: Path | None = None) -> Markdown:
     )
 
 
+def benchmark_misses(path: Path | None = None) -> Markdown:
+    """Every missed target with what bounds the number, as far as that was measured; nothing where none is recorded."""
+    path = book_root() / "benchmarks" / "results.json" if path is None else Path(path)
+    records = json.loads(path.read_text()) if path.is_file() else []
+    missed = [record for record in records if record.get("met") is False]
+    if not missed:
+        return Markdown("No recorded target is missed.")
+    lines = (f"- {r['name']} ({_number(r.get('target'))}): {r.get('limit', 'why was not measured')}." for r in missed)
+    return Markdown("\n".join(lines))
+
+
 def growth_figure(path: Path | None = None) -> Figure:
     """Recorded time of each metric over the size of its input, with the fitted power; a sentence if there is none."""
     path = book_root() / "benchmarks" / "growth.json" if path is None else Path(path)

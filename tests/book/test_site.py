@@ -179,6 +179,15 @@ def test_benchmarks_may_be_missing_or_incomplete(tmp_path: Path) -> None:
     assert "| margins | ms | 1.23 | – | – | – | **no** |  |" in table and "a\\|b" in table
 
 
+def test_a_missed_target_is_listed_with_what_bounds_it(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    assert "No recorded target" in sslnb.book.pages.benchmark_misses(path).data
+    rows = [{"name": "views", "target": "under 5 %", "met": False, "limit": "crops alone take 3 %"}]
+    path.write_text(json.dumps([*rows, {"name": "margins", "met": True}, {"name": "speed", "met": False}]))
+    listed = sslnb.book.pages.benchmark_misses(path).data.splitlines()
+    assert listed == ["- views (under 5 %): crops alone take 3 %.", "- speed (–): why was not measured."]
+
+
 def test_growth_is_drawn_on_logarithmic_axes_or_missed_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "growth.json"
     missing = sslnb.book.pages.growth_figure(path)
