@@ -62,7 +62,7 @@ def qscore_stream() -> list[dict]:
             rates, scores, memory = pool.submit(_streamed, path).result()
     what = f"of {SAMPLES:,} × {FEATURES:,} features on disk"
     peer, target = (summed, "read and sum"), "a third of the speed"
-    limit = f"means, deviations, comparison and counts alone, with nothing checked, take {plainest:.2f} s"
+    limit = f"mean, deviation, comparison and count in plain torch, with nothing checked, take {plainest:.2f} s"
     return [
         row(f"activation rates {what}", "s", rates, target, rates <= 3 * summed, *peer, limit=limit),
         row(f"quality scores {what}", "s", scores, target, scores <= 3 * summed, *peer, limit=limit),

@@ -39,7 +39,7 @@ from sslnb import data, metrics
 from sslnb.core import device, files
 from sslnb.data.digit_scenes import digit_scenes
 from sslnb.features.extract import extract
-from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS, LinearProbeGrid
+from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS, LinearProbe, LinearProbeGrid
 from sslnb.features.nearest import knn_predict
 from sslnb.features.scores import top1
 from sslnb.features.standardize import Standardizer
@@ -140,26 +140,41 @@ def robust_accuracy() -> list[dict]:
     model = torch.nn.Linear(x.shape[1], 10)
     model.load_state_dict({"weight": probe.weight, "bias": probe.bias})
 
-    def attacked(steps: int, size: float) -> torch.Tensor:
-        left = []
-        for budget in budgets.tolist():
-            found = attacks.pgd(model, x, y, budget, norm="l2", steps=steps, step_size=size * budget, bounds=None)
-            left.append(float((model(found).argmax(1) == y).double().mean()))
-        return torch.tensor(left)
-
-    started = time.perf_counter()
-    gap = attacked(50, 4.0) - exact
+    started, attacked = time.perf_counter(), []
+    for budget in budgets.tolist():
+        found = attacks.pgd(model, x, y, budget, norm="l2", steps=50, step_size=4 * budget, bounds=None)
+        attacked.append(float((model(found).argmax(1) == y).double().mean()))
     peer = time.perf_counter() - started
-    longer = attacked(500, 0.1) - exact
-    limit = f"PGD has not converged: 500 smaller steps end at most {100 * float(longer.max()):.2f} points above"
+    gap = torch.tensor(attacked) - exact
+    beaten = 100 * _beaten_at_the_margin(probe, x)
+    limit = (
+        "PGD raises the cross-entropy, whose maximum need not be a wrong answer; "
+        f"a step of 1.001 margins towards the nearest class changes {beaten:.2f} % of the predictions"
+    )
     name = "exact robust accuracy, 20 budgets, l2"
     met = peer / ours >= 500
+    product = seconds(lambda: x @ probe.weight.T)
+    bound = (
+        f"one product of features and weights takes {1e3 * product:.2f} ms; PGD, which leaves beaten samples alone, "
+        f"{peer / product:.0f} times that"
+    )
     return [
-        row(name, "s", ours, "at least 500×", met, peer, "50-step PGD"),
+        row(name, "s", ours, "at least 500×", met, peer, "50-step PGD", limit=bound),
         row("PGD above the exact curve, at most", "points", 100 * float(gap.max()), "at most 1", gap.max() <= 0.01,
             limit=limit),
         row("PGD above the exact curve, at least", "points", 100 * float(gap.min()), "at least 0", gap.min() >= -1e-6),
     ]  # fmt: skip
+
+
+def _beaten_at_the_margin(probe: LinearProbe, x: torch.Tensor) -> float:
+    """Share of the predictions that change by a step of 1.001 l2 margins towards the nearest boundary."""
+    margin, logits = metrics.margins(probe.weight, probe.bias, x, p=2), probe(x)
+    top, predicted = logits.max(1)
+    towards = probe.weight[None] - probe.weight[predicted][:, None]  # N×K×d
+    reach = (top[:, None] - logits) / towards.norm(dim=2)
+    direction = towards[torch.arange(len(x)), reach.nan_to_num(nan=torch.inf).argmin(1)]
+    moved = x + 1.001 * margin[:, None] * torch.nn.functional.normalize(direction, dim=1)
+    return float((probe(moved).argmax(1) != predicted).double().mean())
 
 
 def augmentation() -> list[dict]:
