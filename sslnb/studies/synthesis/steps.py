@@ -344,9 +344,11 @@ def embedding(context: Context) -> xr.Dataset:
             "coordinate": (("point", "axis"), plane.coordinates.numpy()),
             "step": ("point", [-1 if point.step is None else point.step for point in features]),  # −1: the end of a run
             "explained": ("axis", explained.numpy()),
+            "similarity": (("point", "point_b"), 1 - distances.numpy()),
         },
         {
             "point": [point.name for point in features],
+            "point_b": [point.name for point in features],
             "objective": ("point", [point.objective for point in features]),
         },
         {"images": len(next(iter(features.values())))},

@@ -7,9 +7,20 @@ from IPython.display import Markdown
 
 from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
-from sslnb.report.tables import table
+from sslnb.report.tables import say, table
 from sslnb.studies.measures import MEASURES
 from sslnb.studies.synthesis.figures import TARGET_LABELS
+from sslnb.studies.synthesis.findings import (
+    APART,
+    MATCHED,
+    VIEWS,
+    apart,
+    between_ends,
+    missed_by,
+    remaining,
+    shares_of,
+    with_accuracy,
+)
 
 STRONGEST = 8  # pairs that are listed
 
@@ -36,13 +47,16 @@ def _mean(values: np.ndarray) -> str:
 
 
 def strongest(result: Result) -> Markdown:
-    """Pairs of measures of different kinds whose rank correlation is strongest, raw, and what accuracy leaves of it."""
+    """Pairs of measures of different kinds whose rank correlation is strongest, raw, and what accuracy leaves of it.
+
+    Of measures that are no accuracies, and over objectives enough for an interval.
+    """
     data, pairs = result.data["agreement"], []
-    names = [str(name) for name in data.measure.values]
+    names = [name for name in map(str, data.measure.values) if MEASURES[name].kind != MEASURES["accuracy"].kind]
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             raw, partial = (data.correlation.sel(given=given, measure=a, measure_b=b).values for given in data.given)
-            if math.isfinite(raw[0]) and MEASURES[a].kind != MEASURES[b].kind:
+            if np.isfinite(raw).all() and MEASURES[a].kind != MEASURES[b].kind:
                 n = int(data.n.sel(measure=a, measure_b=b).values[0])
                 pairs.append((abs(raw[0]), MEASURES[a].label, MEASURES[b].label, _interval(raw), _interval(partial), n))
     pairs.sort(reverse=True)
@@ -50,7 +64,7 @@ def strongest(result: Result) -> Markdown:
     return table(
         head,
         [row[1:] for row in pairs[:STRONGEST]],
-        "The strongest rank correlations between measures of different kinds, also at equal accuracy.",
+        "The strongest rank correlations between measures of different kinds, accuracies aside.",
     )
 
 
@@ -169,3 +183,33 @@ def _effect(values: np.ndarray) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else "")
+
+
+def glue_headlines(result: Result) -> None:
+    """Make correlations with accuracy, regrets, shares against controls and similarities available to the prose."""
+    with_own, chosen = with_accuracy(result), result.data["selection"].sel(target="accuracy")
+    for name in with_own.other.values:
+        say(f"accuracy_{name}", _interval(with_own.sel(other=name).values))
+    for kind, given in (("raw", "raw"), ("held", "accuracy held fixed")):
+        for word, count in zip(("apart", "pairs"), apart(result, given), strict=True):
+            say(f"{kind}_{word}", str(count))
+    say("blind", _points(chosen.blind_encoders_regret))
+    for name in chosen.measure.values:
+        say(f"regret_{name}", _points(chosen.encoders_regret.sel(measure=name)))
+        say(f"regret_apart_{name}", _points(chosen.runs_regret.sel(measure=name, objective=APART)))
+    for claim, shares in remaining(result).items():
+        for word, control in (("views", VIEWS), ("accuracy", MATCHED)):
+            say(f"left_{word}_{claim}", _share(shares[control]))
+    for name, similarity in between_ends(result).items():
+        say(name, f"{similarity:.2f}")
+    for source in ("objective", "decay", "rate"):
+        shares = shares_of(result, source)
+        for name in shares.probed.values:
+            say(f"{source}_{name}", _share(float(shares.sel(probed=name))))
+    for name in (missed := missed_by(result)).predictor.values:
+        say(f"missed_{name}", _share(float(missed.sel(predictor=name))))
+    say("in_plane", _share(float(result.data["embedding"].explained.sum())))
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.0f} %"

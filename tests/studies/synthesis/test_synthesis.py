@@ -13,7 +13,7 @@ from sslnb.pool import Pool
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.measures import MEASURES, turned_means
 from sslnb.studies.study import Run
-from sslnb.studies.synthesis import explorers, figures, tables
+from sslnb.studies.synthesis import explorers, figures, findings, tables
 
 TINY = Scale(
     "quick",  # the name of a scale that parameters know
@@ -200,3 +200,32 @@ def test_the_page_explorer_holds_every_measure_of_every_encoder(run: Run, tables
     )
     ends = tables["map"].query("order < 0")
     assert len(ends) == int((run.result.data["embedding"].step < 0).sum())
+
+
+def test_pairs_whose_interval_excludes_0_are_counted_once() -> None:
+    values = np.full((3, 1, 3, 3), np.nan)
+    for (i, j), interval in {(0, 1): (0.9, 0.5, 1.0), (0, 2): (0.3, -0.2, 0.7), (1, 2): (-0.8, -0.9, -0.1)}.items():
+        values[:, 0, i, j] = values[:, 0, j, i] = interval
+    names = list("abc")
+    coordinates = {"bound": ["value", "low", "high"], "given": ["raw"], "measure": names, "measure_b": names}
+    agreement = xr.Dataset({"correlation": (tuple(coordinates), values)}, coordinates)
+    assert findings.apart(Result("synthesis", {"agreement": agreement}, {}), "raw") == (2, 3)
+
+
+def test_what_is_left_of_an_effect_is_its_share_where_the_effect_is_clear(run: Run) -> None:
+    left = findings.remaining(run.result)
+    assert list(left) == ["S1"]
+    assert left["S1"][findings.VIEWS] == pytest.approx(0.25) and np.isnan(left["S1"][findings.MATCHED])
+
+
+def test_ends_are_as_similar_as_their_pairs_on_average() -> None:
+    owners = ["simclr", "simclr", "moco", "supervised", "supcon", "untrained", "simclr"]
+    step = [-1] * 6 + [100]  # the last is on the way
+    similarity = np.full((7, 7), np.nan)
+    pairs = {(0, 1): 0.9, (0, 2): 0.8, (1, 2): 0.6, (3, 4): 0.5}
+    pairs |= {(i, j): 0.1 * (i + 1) for i in (0, 1, 2) for j in (3, 4)}
+    for (i, j), value in pairs.items():
+        similarity[i, j] = similarity[j, i] = value
+    data = {"similarity": (("point", "point_b"), similarity), "step": ("point", step), "objective": ("point", owners)}
+    means = findings.between_ends(Result("synthesis", {"embedding": xr.Dataset(data)}, {}))
+    assert means == pytest.approx({"of_seeds": 0.9, "within_views": 0.7, "within_labels": 0.5, "views_and_labels": 0.2})
