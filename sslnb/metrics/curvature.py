@@ -199,14 +199,19 @@ def rises(
     *,
     radius: float = 0.25,
     directions: int = 10,
+    points: int = OFFSETS,
     generator: torch.Generator | None = None,
 ) -> tuple[float, float, float]:
-    """The loss at the weights, its mean and its largest rise around them, as in :func:`flatness`, without curvature."""
+    """The loss at the weights, its mean and its largest rise around them, as in :func:`flatness`, without curvature.
+
+    The largest is over so many ``points`` on either side; the mean is that of the last ones, whatever their number.
+    """
     expect(math.isfinite(radius) and radius > 0, "radius", "a number above 0", radius)
     expect_count(directions, "directions")
-    offsets = [(radius * i / OFFSETS,) for i in range(-OFFSETS, OFFSETS + 1)]
+    expect_count(points, "points")
+    offsets = [(radius * i / points,) for i in range(-points, points + 1)]
     lines = [random_direction(model, generator) for _ in range(directions)]
     losses = torch.stack([losses_along(model, images, labels, [line], offsets) for line in lines])
-    loss = losses[0, OFFSETS]
+    loss = losses[0, points]
     change = losses - loss
     return float(loss), float(change[:, [0, -1]].mean()), float(change.max())

@@ -317,7 +317,8 @@ def through_the_network(head: Head, train: ImageSet, test: ImageSet, *, steps: i
         return kept(attacks.pgd_accuracy(model, x, y, budgets, steps=steps, generator=generator(on)))
 
     cpu = torch.device("cpu")
-    settings = {"radius": RADIUS, "directions": DIRECTIONS, "generator": generator(cpu)}
+    # One point on either side is what the mean is of.
+    settings = {"radius": RADIUS, "directions": DIRECTIONS, "points": 1, "generator": generator(cpu)}
     with device.autocast(on, device.best_precision(on)):
         attacked = taken(fgsm=lambda: kept(attacks.fgsm_accuracy(model, x, y, budgets)), pgd=pgd)
     return joined(

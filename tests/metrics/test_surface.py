@@ -13,7 +13,7 @@ from sslnb.encoders.load import torchvision_encoder
 from sslnb.encoders.resnet import resnet
 from sslnb.features.extract import as_float
 from sslnb.metrics import curvature, surface
-from sslnb.metrics.curvature import Flatness, flatness, hessian_trace, top_eigenvalue
+from sslnb.metrics.curvature import Flatness, flatness, hessian_trace, rises, top_eigenvalue
 from sslnb.metrics.surface import loss_surface, random_directions
 from sslnb.training.finetune import Classifier
 
@@ -329,6 +329,12 @@ def test_the_largest_rise_may_lie_within_the_radius():
     images, labels = torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.long)
     found = flatness(Wavy(), images, labels, radius=1, directions=1, iterations=1, probes=2, generator=seeded())
     assert found.rise == pytest.approx(0, abs=1e-5) and found.sharpness == pytest.approx(1, abs=1e-5)
+
+
+def test_the_mean_rise_needs_the_ends_alone(tiny, points):
+    fine = rises(tiny, *points, radius=0.5, directions=3, generator=seeded())
+    ends = rises(tiny, *points, radius=0.5, directions=3, points=1, generator=seeded())
+    assert ends[:2] == fine[:2] and ends[2] <= fine[2]
 
 
 def test_small_rises_are_those_of_the_curvature(tiny, points):
