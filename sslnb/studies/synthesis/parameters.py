@@ -28,7 +28,7 @@ class SynthesisParameters(Parameters):
     PRESETS: ClassVar[dict[str, Preset]] = {
         "quick": Preset(0.4, "two CPU cores", "the matrix and the correlations of encoders trained for seconds", {}),
         "small": Preset(
-            25,
+            40,
             "two CPU cores",
             "every member of the pool and its checkpoints on CIFAR-10, transfer to three sets",
             {
