@@ -13,6 +13,7 @@ from sslnb.studies.measures import MEASURES, turned_means
 
 TARGET_LABELS = {"accuracy": "linear accuracy", "transfer": "transfer", "effective": "effective accuracy"}
 NAMED = 5  # runs that are drawn in colour on the map; the others are grey
+AMONG, RUNS = (COLOURS[0], COLOURS[3]), COLOURS[1]  # of encoders without labels, of all, and of checkpoints
 
 
 def _written(name: str, value: float) -> str:
@@ -99,7 +100,8 @@ def selection(result: Result) -> Figure:
         _dots(column[0], at.encoders_tau, at.runs_tau)
         _dots(column[1], 100 * at.encoders_regret, 100 * at.runs_regret)
         column[0].axvline(0, color=COLOURS[2], linewidth=0.8)
-        for blind, colour in ((at.blind_encoders_regret, COLOURS[0]), (at.blind_runs_regret.mean(), COLOURS[1])):
+        chance = [*zip(at.blind_encoders_regret.values, AMONG, strict=False), (at.blind_runs_regret.mean(), RUNS)]
+        for blind, colour in chance:
             column[1].axvline(100 * float(blind), color=colour, linewidth=0.8, linestyle=":")
         column[0].set_title(TARGET_LABELS[target])
         column[0].set_xlabel("Kendall's τ")
@@ -109,19 +111,20 @@ def selection(result: Result) -> Figure:
         ax.set_yticks(range(len(rows)), [MEASURES[name].label for name in rows], fontsize=7)
     axes[0, 0].invert_yaxis()
     handles, texts = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", ncols=2)
+    figure.legend(handles, texts, loc="outside upper center", ncols=3)
     return figure
 
 
 def _dots(ax: Axes, encoders: xr.DataArray, runs: xr.DataArray) -> None:
-    """One number over encoders, and the mean and range over runs of that over checkpoints."""
-    y = np.arange(encoders.size)
+    """One number over encoders [among, measure], and the mean and range over runs of that over checkpoints."""
+    y = np.arange(encoders.sizes["measure"])
     mean = runs.mean("objective")
     reach = np.maximum([mean - runs.min("objective"), runs.max("objective") - mean], 0)  # but for rounding
     style = {"linestyle": "", "markersize": 4}
-    ax.plot(encoders, y - 0.15, MARKERS[0], color=COLOURS[0], label="over encoders", **style)
-    bars = {"fmt": MARKERS[1], "color": COLOURS[1], "elinewidth": 0.6, "markersize": 3}
-    ax.errorbar(mean, y + 0.15, xerr=reach, label="over checkpoints: mean and range of runs", **bars)
+    for among, marker, colour in zip(encoders.among.values, (MARKERS[0], MARKERS[2]), AMONG, strict=True):
+        ax.plot(encoders.sel(among=among), y - 0.15, marker, color=colour, label=str(among), **style)
+    bars = {"fmt": MARKERS[1], "color": RUNS, "elinewidth": 0.6, "markersize": 3}
+    ax.errorbar(mean, y + 0.15, xerr=reach, label="checkpoints: mean and range of runs", **bars)
 
 
 def embedding(result: Result) -> Figure:

@@ -39,9 +39,12 @@ def spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = None) -> C
     free = n - 3 - (given is not None)
     if n < LEAST or free < 1 or not math.isfinite(value):
         return Correlation(float(value), math.nan, math.nan, n)
-    half = stats.norm.ppf(0.975) * math.sqrt((1 + value**2 / 2) / free)
-    centre = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
-    return Correlation(float(value), float(np.tanh(centre - half)), float(np.tanh(centre + half)), n)
+    # The interval of ±1 would have no length: it is that of one exchange of neighbouring ranks, and reaches ±1.
+    largest = 1 - 12 / (n * (n**2 - 1))
+    nearest = float(np.clip(value, -largest, largest))
+    half = stats.norm.ppf(0.975) * math.sqrt((1 + nearest**2 / 2) / free)
+    low, high = np.tanh(np.arctanh(nearest) - half), np.tanh(np.arctanh(nearest) + half)
+    return Correlation(float(value), min(float(low), value), max(float(high), value), n)
 
 
 def _partial(r: np.ndarray) -> float:

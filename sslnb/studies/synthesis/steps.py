@@ -42,6 +42,9 @@ from sslnb.studies.synthesis.relations import LEAST, blind_regret, kendall, regr
 
 TARGETS = ("accuracy", "transfer", "effective")  # what a number without labels should predict
 KINDS = ("raw", "accuracy held fixed")
+WITHOUT_LABELS, ALL = "encoders trained without labels", "all encoders"  # among which a number chooses
+# Against controls these compare without SupCon, which they have beside SimCLR: shares would be of another comparison.
+WITH_A_THIRD = ("G2", "G3")
 Score = Callable[[np.ndarray, np.ndarray], float]
 MAPPED = 500  # images whose similarities place an encoder on the map
 
@@ -249,27 +252,38 @@ def agreement(context: Context) -> xr.Dataset:
 
 def selection(context: Context) -> xr.Dataset:
     """X2: how well each number without labels ranks encoders, and checkpoints of a run, and what its choice costs."""
-    over = _rows(turned_means(context.data["matrix"].value.sel(objective=_units(context))))
+    matrix = context.data["matrix"].sel(objective=_units(context))
+    means, without = turned_means(matrix.value), matrix.self_supervised.values
+    among = {WITHOUT_LABELS: _rows(means.isel(objective=without)), ALL: _rows(means)}
+    over = among[ALL]
     along = context.data["checkpoints"].value
     runs = [_rows(turned(along.sel(objective=name))) for name in along.objective.values]
     targets = [target for target in TARGETS if target in over or target in runs[0]]
     names = [name for name, measure in MEASURES.items() if not measure.needs_labels and name in runs[0]]
-    pair, by_run = ("measure", "target"), ("target", "objective")
+    pair, by_run, of = ("measure", "target"), ("target", "objective"), ("among", "measure", "target")
     blind, last = (
         [[cost(run.get(target, np.array([]))) for run in runs] for target in targets]
         for cost in (blind_regret, _last_regret)
     )
     return xr.Dataset(
         {
-            "encoders_tau": (pair, _scored(over, names, targets, kendall)),
-            "encoders_regret": (pair, _scored(over, names, targets, regret)),
+            "encoders_tau": (of, np.stack([_scored(rows, names, targets, kendall) for rows in among.values()])),
+            "encoders_regret": (of, np.stack([_scored(rows, names, targets, regret) for rows in among.values()])),
             "runs_tau": ((*pair, "objective"), np.stack([_scored(run, names, targets, kendall) for run in runs], -1)),
             "runs_regret": ((*pair, "objective"), np.stack([_scored(run, names, targets, regret) for run in runs], -1)),
-            "blind_encoders_regret": ("target", [blind_regret(over.get(t, np.array([]))) for t in targets]),
+            "blind_encoders_regret": (
+                ("among", "target"),
+                [[blind_regret(rows.get(t, np.array([]))) for t in targets] for rows in among.values()],
+            ),
             "blind_runs_regret": (by_run, np.array(blind)),
             "last_runs_regret": (by_run, np.array(last)),
         },
-        {"measure": names, "target": targets, "objective": list(map(str, along.objective.values))},
+        {
+            "among": list(among),
+            "measure": names,
+            "target": targets,
+            "objective": list(map(str, along.objective.values)),
+        },
     )
 
 
@@ -311,7 +325,7 @@ def controls(context: Context) -> xr.Dataset:
     """X3: every comparison of self-supervised with supervised encoders, and what of it remains against the controls."""
     names = list(CONTROLS.values())
     verdicts = [v for result in _results(context).values() for v in result.facts.get("verdicts", [])]
-    rows = [v for v in verdicts if set(names) & set(v["controls"])]  # others have controls of their own
+    rows = [v for v in verdicts if set(names) & set(v["controls"]) and v["claim"] not in WITH_A_THIRD]
     estimate = [[np.nan if v[key] is None else v[key] for key in ("estimate", "low", "high")] for v in rows]
     beside = [[_numbers(v["controls"].get(name)) for name in names] for v in rows]
     return xr.Dataset(

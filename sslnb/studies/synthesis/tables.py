@@ -5,6 +5,7 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
+from sslnb import studies
 from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
 from sslnb.report.tables import say, table
@@ -14,13 +15,14 @@ from sslnb.studies.synthesis.findings import (
     APART,
     MATCHED,
     VIEWS,
-    apart,
     between_ends,
+    between_papers,
     missed_by,
     remaining,
     shares_of,
     with_accuracy,
 )
+from sslnb.studies.synthesis.steps import ALL, WITHOUT_LABELS
 
 STRONGEST = 8  # pairs that are listed
 
@@ -49,14 +51,14 @@ def _mean(values: np.ndarray) -> str:
 def strongest(result: Result) -> Markdown:
     """Pairs of measures of different kinds whose rank correlation is strongest, raw, and what accuracy leaves of it.
 
-    Of measures that are no accuracies, and over objectives enough for an interval.
+    Of measures that are no accuracies and do not have accuracy's order, over objectives enough for an interval.
     """
     data, pairs = result.data["agreement"], []
     names = [name for name in map(str, data.measure.values) if MEASURES[name].kind != MEASURES["accuracy"].kind]
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             raw, partial = (data.correlation.sel(given=given, measure=a, measure_b=b).values for given in data.given)
-            if np.isfinite(raw).all() and MEASURES[a].kind != MEASURES[b].kind:
+            if np.isfinite([raw, partial]).all() and MEASURES[a].kind != MEASURES[b].kind:
                 n = int(data.n.sel(measure=a, measure_b=b).values[0])
                 pairs.append((abs(raw[0]), MEASURES[a].label, MEASURES[b].label, _interval(raw), _interval(partial), n))
     pairs.sort(reverse=True)
@@ -80,31 +82,20 @@ def choices(result: Result) -> Markdown:
     data, rows = result.data["selection"], []
     for target in data.target.values:
         at = data.sel(target=target)
-        among = {"encoders": at.encoders_regret, "checkpoints of a run": at.runs_regret.mean("objective")}
-        blind = {"encoders": at.blind_encoders_regret, "checkpoints of a run": at.blind_runs_regret.mean()}
-        tau = {"encoders": at.encoders_tau, "checkpoints of a run": at.runs_tau.mean("objective")}
-        for what, lost in among.items():
+        among = {
+            str(name): (at.encoders_regret.sel(among=name), at.blind_encoders_regret.sel(among=name), None)
+            for name in data.among.values
+        }
+        runs = at.runs_regret.mean("objective"), at.blind_runs_regret.mean(), at.last_runs_regret.mean()
+        for what, (lost, blind, end) in (among | {"checkpoints of a run": runs}).items():
             if not bool(lost.notnull().any()):
                 continue
-            best = str(lost.idxmin("measure").values)
-            end = _points(at.last_runs_regret.mean()) if what != "encoders" else "–"
-            cells = (
-                MEASURES[best].label,
-                _points(lost.sel(measure=best)),
-                f"{float(tau[what].sel(measure=best)):+.2f}",
-            )
-            rows.append((what, TARGET_LABELS[target], *cells, _points(blind[what]), end))
-    head = (
-        "among",
-        "for",
-        "best choice by",
-        "its regret, points",
-        "its τ",
-        "regret of chance",
-        "of the last checkpoint",
-    )
+            best = [MEASURES[str(name)].label for name in lost.measure.values[(lost <= lost.min() + 1e-9).values]]
+            cells = _points(lost.min()), _points(blind), "–" if end is None else _points(end)
+            rows.append((what, TARGET_LABELS[target], ", ".join(best), *cells))
+    head = ("among", "for", "best choice by", "its regret, points", "regret of chance", "of the last checkpoint")
     return table(
-        head, rows, "For every target, the label-free number that would have chosen best, and what the choice costs."
+        head, rows, "For every target, the label-free numbers that would have chosen best, and what the choice costs."
     )
 
 
@@ -116,6 +107,7 @@ def _points(share: object) -> str:
 def controls(result: Result) -> Markdown:
     """Every comparison with supervised encoders, and against the controls; shares where the effect is clear."""
     data, rows = result.data["controls"], []
+    compared = {claim.id: claim.effect for name in studies.NAMES for claim in studies.get(name).claims.values()}
     for claim in data.claim.values:
         at = data.sel(claim=claim)
         estimate = at.estimate.values
@@ -125,11 +117,11 @@ def controls(result: Result) -> Markdown:
             apart = estimate[1] > 0 or estimate[2] < 0  # a share of an effect that may be 0 says nothing
             share = f" ({100 * beside[0] / estimate[0]:.0f} %)" if apart and math.isfinite(beside[0]) else ""
             cells.append(_effect(beside) + share)
-        rows.append((claim, _effect(estimate), *cells))
+        rows.append((f"{claim}: {compared[str(claim)]}", _effect(estimate), *cells))
     if not rows:
         return Markdown("No comparison had one of these controls.")
     return table(
-        ("claim", "effect [95 % interval]", *(f"against {name}" for name in data.control.values)),
+        ("claim: what it compares", "effect [95 % interval]", *(f"against {name}" for name in data.control.values)),
         rows,
         "Comparisons with supervised encoders, and the share of each effect that is left against the controls.",
     )
@@ -186,28 +178,33 @@ def _effect(values: np.ndarray) -> str:
 
 
 def glue_headlines(result: Result) -> None:
-    """Make correlations with accuracy, regrets, shares against controls and similarities available to the prose."""
+    """Make correlations with accuracy, regrets, effects against controls and similarities available to the prose."""
     with_own, chosen = with_accuracy(result), result.data["selection"].sel(target="accuracy")
     for name in with_own.other.values:
         say(f"accuracy_{name}", _interval(with_own.sel(other=name).values))
     for kind, given in (("raw", "raw"), ("held", "accuracy held fixed")):
-        for word, count in zip(("apart", "pairs"), apart(result, given), strict=True):
+        for word, count in zip(("apart", "pairs"), between_papers(result, given), strict=True):
             say(f"{kind}_{word}", str(count))
-    say("blind", _points(chosen.blind_encoders_regret))
+    for word, among in (("without", WITHOUT_LABELS), ("all", ALL)):
+        say(f"{word}_blind", _points(chosen.blind_encoders_regret.sel(among=among)))
+        for name in chosen.measure.values:
+            say(f"{word}_{name}", _points(chosen.encoders_regret.sel(among=among, measure=name)))
     for name in chosen.measure.values:
-        say(f"regret_{name}", _points(chosen.encoders_regret.sel(measure=name)))
-        say(f"regret_apart_{name}", _points(chosen.runs_regret.sel(measure=name, objective=APART)))
+        say(f"apart_{name}", _points(chosen.runs_regret.sel(measure=name, objective=APART)))
+    effects = result.data["controls"]
     for claim, shares in remaining(result).items():
+        say(f"effect_{claim}", _effect(effects.estimate.sel(claim=claim).values))
         for word, control in (("views", VIEWS), ("accuracy", MATCHED)):
-            say(f"left_{word}_{claim}", _share(shares[control]))
+            say(f"{word}_{claim}", _effect(effects.control_estimate.sel(claim=claim, control=control).values))
+            say(f"left_{word}_{claim}", _share(shares[control][0]))
     for name, similarity in between_ends(result).items():
         say(name, f"{similarity:.2f}")
     for source in ("objective", "decay", "rate"):
         shares = shares_of(result, source)
         for name in shares.probed.values:
             say(f"{source}_{name}", _share(float(shares.sel(probed=name))))
-    for name in (missed := missed_by(result)).predictor.values:
-        say(f"missed_{name}", _share(float(missed.sel(predictor=name))))
+    for name in (missed := 100 * missed_by(result)).predictor.values:
+        say(f"missed_{name}", _percent(*missed.sel(predictor=name, statistic=["mean", "low", "high"]).values))
     say("in_plane", _share(float(result.data["embedding"].explained.sum())))
 
 

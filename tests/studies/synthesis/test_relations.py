@@ -46,6 +46,14 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     assert 0.93 <= inside / 1000 <= 0.98
 
 
+def test_equal_orders_have_an_interval_of_some_length() -> None:
+    x = np.arange(7.0)
+    whole, one_exchange = spearman(x, x), spearman(x, np.array([0.0, 1, 2, 3, 4, 6, 5]))
+    assert whole.value == whole.high == 1 and whole.low == pytest.approx(one_exchange.low)
+    reverse = spearman(x, -x)
+    assert reverse.value == reverse.low == -1 and reverse.high == pytest.approx(-one_exchange.low)
+
+
 def test_gaps_are_left_out_and_few_units_have_no_interval() -> None:
     x = np.array([1.0, 2, 3, 4, np.nan, 6])
     assert spearman(x, x).n == 5 and spearman(x, x).value == pytest.approx(1)
