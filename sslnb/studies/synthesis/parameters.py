@@ -17,7 +17,7 @@ class SynthesisParameters(Parameters):
     dataset: str | None = None  # of the label-free measures; what the pool was trained on unless given
     others: Names = ("digit-scenes:backgrounds=16",)  # to which checkpoints are transferred
     probe_limit: Annotated[int, Field(ge=2)] | None = 500  # a rerun takes seconds
-    test_limit: Annotated[int, Field(ge=2)] | None = 600  # accuracies to 2 points, one standard error
+    test_limit: Annotated[int, Field(ge=2)] | None = 1000
     probe_epochs: Count = 3  # the same
     views: Annotated[int, Field(ge=2)] = 4  # of each image; LiDAR's paper takes 50
     view_images: Annotated[int, Field(ge=2)] = 300
