@@ -326,10 +326,12 @@ def controls(context: Context) -> xr.Dataset:
     names = list(CONTROLS.values())
     verdicts = [v for result in _results(context).values() for v in result.facts.get("verdicts", [])]
     rows = [v for v in verdicts if set(names) & set(v["controls"]) and v["claim"] not in WITH_A_THIRD]
+    effects = {claim.id: claim.effect for name in _results(context) for claim in studies.get(name).claims.values()}
     estimate = [[np.nan if v[key] is None else v[key] for key in ("estimate", "low", "high")] for v in rows]
     beside = [[_numbers(v["controls"].get(name)) for name in names] for v in rows]
     return xr.Dataset(
         {
+            "compares": ("claim", np.array([effects[v["claim"]] for v in rows], dtype=str)),
             "estimate": (("claim", "bound"), np.reshape(estimate, (len(rows), 3))),
             "control_estimate": (("claim", "control", "bound"), np.reshape(beside, (len(rows), len(names), 3))),
         },

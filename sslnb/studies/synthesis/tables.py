@@ -5,7 +5,6 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
-from sslnb import studies
 from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
 from sslnb.report.tables import say, table
@@ -107,7 +106,6 @@ def _points(share: object) -> str:
 def controls(result: Result) -> Markdown:
     """Every comparison with supervised encoders, and against the controls; shares where the effect is clear."""
     data, rows = result.data["controls"], []
-    compared = {claim.id: claim.effect for name in studies.NAMES for claim in studies.get(name).claims.values()}
     for claim in data.claim.values:
         at = data.sel(claim=claim)
         estimate = at.estimate.values
@@ -117,7 +115,7 @@ def controls(result: Result) -> Markdown:
             apart = estimate[1] > 0 or estimate[2] < 0  # a share of an effect that may be 0 says nothing
             share = f" ({100 * beside[0] / estimate[0]:.0f} %)" if apart and math.isfinite(beside[0]) else ""
             cells.append(_effect(beside) + share)
-        rows.append((f"{claim}: {compared[str(claim)]}", _effect(estimate), *cells))
+        rows.append((f"{claim}: {at.compares.item()}", _effect(estimate), *cells))
     if not rows:
         return Markdown("No comparison had one of these controls.")
     return table(
