@@ -146,7 +146,8 @@ def embedding(result: Result) -> Figure:
             path = np.concatenate([first, along])
             ax.plot(x[path], y[path], color=colour, linewidth=1, alpha=0.7, zorder=1)
         ends = ours & (step < 0)
-        ax.plot(x[ends], y[ends], marker, color=colour, markersize=6, zorder=2)
+        known = label(name) if name in coloured else None
+        ax.plot(x[ends], y[ends], marker, color=colour, markersize=6, zorder=2, label=known)
         names[label(name)] = (x[ends][0], y[ends][0]), colour if name in coloured else "#555555"
     ax.plot(x[start], y[start], "k*", markersize=8)
     names["untrained"] = (x[start][0], y[start][0]), "black"
