@@ -105,17 +105,14 @@ def _points(share: object) -> str:
 
 def controls(result: Result) -> Markdown:
     """Every comparison with supervised encoders, and against the controls; shares where the effect is clear."""
-    data, rows = result.data["controls"], []
-    for claim in data.claim.values:
-        at = data.sel(claim=claim)
-        estimate = at.estimate.values
-        cells = []
-        for control in data.control.values:
+    data, rows, left = result.data["controls"], [], remaining(result)
+    for claim in map(str, data.claim.values):
+        at, cells = data.sel(claim=claim), []
+        for control in map(str, data.control.values):
             beside = at.control_estimate.sel(control=control).values
-            apart = estimate[1] > 0 or estimate[2] < 0  # a share of an effect that may be 0 says nothing
-            share = f" ({100 * beside[0] / estimate[0]:.0f} %)" if apart and math.isfinite(beside[0]) else ""
-            cells.append(_effect(beside) + share)
-        rows.append((f"{claim}: {at.compares.item()}", _effect(estimate), *cells))
+            known = claim in left and math.isfinite(beside[0])
+            cells.append(_effect(beside) + (f" ({_share(left[claim][control][0])})" if known else ""))
+        rows.append((f"{claim}: {at.compares.item()}", _effect(at.estimate.values), *cells))
     if not rows:
         return Markdown("No comparison had one of these controls.")
     return table(
@@ -207,4 +204,4 @@ def glue_headlines(result: Result) -> None:
 
 
 def _share(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{_whole(100 * share)} %"
