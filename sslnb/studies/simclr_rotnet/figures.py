@@ -1,7 +1,10 @@
 """Figures of the study of SimCLR and RotNet: a Result in, a matplotlib Figure out."""
 
+import itertools
+
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -12,10 +15,8 @@ from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}
-UNIT_LABELS = {"normalised": "normalised units", "pixel": "255ths of the pixel range"}
 REFERENCE_LABELS = {"pixels": "raw pixels", "untrained": "random weights", "encoder": "given encoder"}
 REFERENCE_STYLES = {"pixels": "--", "untrained": ":", "encoder": "-."}
-STYLES = ("-", "--", ":", "-.")
 
 
 def top1(values: xr.DataArray) -> xr.DataArray:
@@ -28,9 +29,9 @@ def _band(ax: Axes, x: object, values: xr.DataArray, colour: str, style: str, ma
     lines.band(ax, x, 100 * values.transpose("seed", ...).values, colour, text, marker=marker, style=style)
 
 
-def _look(method: str, line: int = 0) -> tuple[str, str, str]:
+def _look(method: str) -> tuple[str, str, str]:
     """Colour, line style and marker of a method."""
-    return styles.colour(method), STYLES[line % len(STYLES)], styles.marker(method)
+    return styles.colour(method), "-", styles.marker(method)
 
 
 def _doublings(ax: Axes, values: np.ndarray, name: str) -> None:
@@ -43,11 +44,12 @@ def _doublings(ax: Axes, values: np.ndarray, name: str) -> None:
 def linear_over_steps(result: Result) -> Figure:
     """Linear accuracy against steps of pretraining: a panel per objective, a line per batch size."""
     accuracy = top1(result.data["linear"].accuracy)
+    shades = colormaps["viridis"](np.linspace(0, 0.9, accuracy.sizes["batch"]))  # the larger the batch, the lighter
     figure, axes = panels(accuracy.sizes["objective"], height=3.0, sharey=True)
     for ax, name in zip(axes[0], accuracy.objective.values, strict=True):
         for b, size in enumerate(accuracy.batch.values):
             own = accuracy.sel(objective=name, batch=size)
-            _band(ax, accuracy.step.values, own, COLOURS[b], "-", MARKERS[b], f"batch of {size}")
+            _band(ax, accuracy.step.values, own, shades[b], "-", MARKERS[b], f"batch of {size}")
         ax.set_title(label(name), fontsize=10)
         _doublings(ax, accuracy.step.values, "steps of pretraining")
     _references(axes[0], result)
@@ -79,23 +81,23 @@ def linear_over_batches(result: Result) -> Figure:
 
 
 def attacks(result: Result) -> Figure:
-    """Accuracy against budget: FGSM and PGD by the report's units and pixels, a line per method and fraction."""
-    data = result.data["attack"]
-    kinds, units = data.attack.values, data.unit.values
-    figure, axes = panels(len(kinds), len(units), height=2.7, sharey=True)
-    for u, unit in enumerate(units):
-        x = data.eps.sel(unit=unit).values * (255 if unit == "pixel" else 1)
-        for a, kind in enumerate(kinds):
-            ax = axes[u, a]
-            for method in data.begun.values:
-                for f, fraction in enumerate(data.fraction.values):
-                    values = data.accuracy.sel(attack=kind, unit=unit, begun=method, fraction=fraction)
-                    _band(ax, x, values, *_look(method, f), f"{label(method)}, {100 * fraction:g} %")
-            ax.set_title(ATTACK_LABELS[kind], fontsize=10)
-            ax.set_xlabel(f"budget in {UNIT_LABELS[unit]}")
-            ax.set_ylim(bottom=0)
-        axes[u, 0].set_ylabel("accuracy in %")
-    legend(figure, axes[0, 0], 3)
+    """Accuracy against the budget in pixels: FGSM above PGD, a column for each fraction, a line for each beginning."""
+    data = result.data["attack"].sel(unit="pixel")
+    kinds, shares = data.attack.values, data.fraction.values
+    figure, axes = panels(len(shares), len(kinds), height=2.4, sharex=True, sharey=True)
+    for a, f in itertools.product(range(len(kinds)), range(len(shares))):
+        ax = axes[a, f]
+        for method in data.begun.values:
+            values = data.accuracy.sel(attack=kinds[a], begun=method, fraction=shares[f])
+            _band(ax, 255 * data.eps.values, values, *_look(method), label(method))
+        ax.axhline(100 / len(data.attrs["classes"]), label="chance", color="0.45", linestyle=":", linewidth=1)
+        ax.set_title(f"{ATTACK_LABELS[kinds[a]]}, {100 * shares[f]:g} % of the labels", fontsize=10)
+    axes[0, 0].set_ylim(bottom=0)  # of all panels, now that all have their lines
+    for ax in axes[-1]:
+        ax.set_xlabel("budget, of 255")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy in %")
+    legend(figure, axes[0, 0], 4)
     return figure
 
 
@@ -114,7 +116,8 @@ def transfer(result: Result) -> Figure:
         ax.tick_params(axis="x", labelsize=6)
     for i, side in enumerate(data.side.values):
         text = f"{label(data.begun.values[0])}, seen at {side} px"
-        _band(axes[0, 2], data.batch.values, over_batches.sel(side=side), COLOURS[3 + i], "-", MARKERS[3 + i], text)
+        look = styles.colour("simclr"), ("-", "--")[i % 2], MARKERS[3 + i]
+        _band(axes[0, 2], data.batch.values, over_batches.sel(side=side), *look, text)
     axes[0, 2].set_title(titles[0], fontsize=10)
     _doublings(axes[0, 2], data.batch.values, "batch size")
     axes[0, 0].set_ylabel("linear accuracy in %")

@@ -45,12 +45,18 @@ Splits = Mapping[str, ImageSet]
 
 
 class Encoders:
-    """The encoders of a grid by what varies, of the seeds that all of its runs have."""
+    """The encoders of a grid by what varies: seeds, batch sizes and departures of which there is a finished run."""
 
     def __init__(self, context: Context) -> None:
         self.pool, self.plan = context.pool, context.pool.scale
         self.seeds = sorted({seed for name, seed in context.names if name not in (UNTRAINED, OWN)})
         self.steps = self.plan.steps
+        there = {name for name, _ in context.names}
+        batch_sizes, departures = self.plan.batch_sizes, self.plan.departures
+        self.batch_sizes = [b for b in batch_sizes if there & {grids.member(o, b) for o in OBJECTIVES}]
+        self.departures = [d for d in departures if there & {self.departure(o, d) for o in OBJECTIVES}]
+        a_run = f"a finished run of SimCLR or RotNet (sslnb pool train --scale {self.plan.name} makes them)"
+        expect(bool(self.batch_sizes), "pool", a_run, f"only {', '.join(sorted(there - {UNTRAINED, OWN}))}")
 
     def at(self, variant: str, seed: int, step: int | None = None) -> Encoder | None:
         """An encoder of a run at a step, the last unless given; None where it is not there."""
@@ -153,7 +159,7 @@ def linear(context: Context) -> xr.Dataset:
     """Probes on the encoders of every batch size at every number of steps, and on what they have to beat (figure 2)."""
     made = _encoders(context)
     splits, seeds = _source(context), made.seeds
-    shape = {"objective": OBJECTIVES, "batch": made.plan.batch_sizes, "step": made.steps, "seed": seeds}
+    shape = {"objective": OBJECTIVES, "batch": made.batch_sizes, "step": made.steps, "seed": seeds}
     accuracy = empty(shape | {"score": SCORES})
     for cell in tqdm([*itertools.product(*shape.values())], desc="probes", unit="encoder"):
         objective, batch, step, seed = cell
@@ -173,9 +179,9 @@ def linear(context: Context) -> xr.Dataset:
 
 
 def fractions(context: Context) -> xr.Dataset:
-    """Encoders of the largest batch fine-tuned on shares of the labels; the same network from random weights (table 1).
+    """Encoders of the largest batch there is, fine-tuned on shares of the labels, and a network from random weights.
 
-    All for the same number of epochs, so of steps.
+    All for the same number of epochs, so of steps (table 1).
     """
     p, made = context.parameters, _encoders(context)
     methods = ["supervised", *OBJECTIVES, *([OWN] if context.own else [])]
@@ -196,7 +202,7 @@ def _to_tune(context: Context, method: str, seed: int) -> Encoder | None:
     if method in (OWN, "supervised"):
         return context.encoder(OWN if method == OWN else UNTRAINED, seed)
     made = _encoders(context)
-    return made.at(grids.member(method, made.plan.batch_sizes[-1]), seed, made.tuned_step)
+    return made.at(grids.member(method, made.batch_sizes[-1]), seed, made.tuned_step)
 
 
 def _tune(
@@ -263,7 +269,7 @@ def _examples(context: Context, images: ImageSet, budgets: Tensor) -> dict[str, 
     Of the images that the most probes get right: an attack leaves the others as they are.
     """
     made, on, steps = _encoders(context), device.best_device(), context.parameters.attack_steps
-    seed, sizes, models = made.seeds[0], made.plan.batch_sizes, {}
+    seed, sizes, models = made.seeds[0], made.batch_sizes, {}
     for b, batch in enumerate(sizes):
         variant = grids.member(OBJECTIVES[0], batch)
         encoder = made.at(variant, seed)
@@ -306,13 +312,13 @@ def transfer(context: Context) -> xr.Dataset:
     }
     methods = ("simclr", "supervised")
     over_steps = empty({"way": WAYS, "begun": methods, "step": made.steps, "seed": made.seeds, "score": SCORES})
-    over_batches = empty({"side": p.sizes, "batch": made.plan.batch_sizes, "seed": made.seeds, "score": SCORES})
+    over_batches = empty({"side": p.sizes, "batch": made.batch_sizes, "seed": made.seeds, "score": SCORES})
     cells = [*itertools.product(variants, made.steps, made.seeds)]
     for (way, method), step, seed in tqdm(cells, desc="transfer", unit="encoder"):
         on = (p.target, p.sizes[0]) if way == WAYS[0] else ()
         at = {"way": way, "begun": method, "step": step, "seed": seed}
         over_steps.loc[at] = _probe_at(context, variants[way, method], seed, step, *on)[0]
-    for side, batch, seed in itertools.product(p.sizes, made.plan.batch_sizes, made.seeds):
+    for side, batch, seed in itertools.product(p.sizes, made.batch_sizes, made.seeds):
         values = _probe_at(context, grids.member("simclr", batch), seed, None, p.target, side)[0]
         over_batches.loc[{"side": side, "batch": batch, "seed": seed}] = values
     test = context.splits(p.target, side=p.sizes[0])["test"]
@@ -345,7 +351,7 @@ def architectures(context: Context) -> xr.Dataset:
 def published_code(context: Context) -> xr.Dataset:
     """Each departure of the published code from the text, switched on alone; fine-tuning from given weights."""
     p, made = context.parameters, _encoders(context)
-    names = (PLAIN, *made.plan.departures)
+    names = (PLAIN, *made.departures)
     accuracy = empty({"departure": names, "objective": OBJECTIVES, "seed": made.seeds, "score": SCORES})
     for name, objective, seed in tqdm([*itertools.product(names, OBJECTIVES, made.seeds)], desc="departures"):
         at = {"departure": name, "objective": objective, "seed": seed}

@@ -210,6 +210,17 @@ def test_datasets_have_their_shapes_and_numbers_wherever_a_probe_learned_somethi
     assert {verdict["kind"] for verdict in study.result.facts["verdicts"]} <= {*Kind}
 
 
+def test_a_grid_that_is_trained_in_part_is_measured_where_it_is(pool: None) -> None:
+    parameters = STUDY.parameters.of("quick", **TINY)
+    part = STUDY.start(parameters, only=["simclr-b8/0", "rotnet-b8/0", "simclr-cut/0", "supervised/0"])
+    data = part.all().data
+    assert list(data["linear"].batch.values) == [8] == list(data["transfer"].batch.values)
+    assert list(data["published_code"].departure.values) == ["plain", "cut"]
+    assert data["fractions"].tuned.sel(begun="simclr").notnull().all()  # of the largest batch that there is
+    with pytest.raises(ValueError, match=r"pool: expected a finished run of SimCLR or RotNet.* got only supervised"):
+        STUDY.start(parameters, only=["supervised/0"]).step("linear")
+
+
 def test_scores_are_of_the_encoders_that_their_places_say(study: Run) -> None:
     from sslnb.studies.simclr_rotnet.steps import _probe, _source
 
@@ -285,7 +296,7 @@ def test_figures_have_their_lines(study: Run) -> None:
     assert len(over_steps) == 2 and all(len(ax.lines) == 2 + 3 for ax in over_steps)  # batch sizes, references
     assert len(figures.linear_over_batches(study.result).axes[0].lines) == 2 + 3
     attacks = figures.attacks(study.result).axes
-    assert len(attacks) == 4 and all(len(ax.lines) == 4 * 2 for ax in attacks)  # methods × fractions
+    assert len(attacks) == 2 * 2 and all(len(ax.lines) == 4 + 1 for ax in attacks)  # attacks × fractions; chance
     assert [len(ax.lines) for ax in figures.transfer(study.result).axes] == [2, 2, 1]
 
 
