@@ -6,7 +6,7 @@ from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
 from sslnb.report import kinds
 from sslnb.studies.cka.claims import MATCHED
-from sslnb.studies.cka.maps import across, between_seeds, matched_checkerboard, own, parities
+from sslnb.studies.cka.maps import across, between_seeds, lag, matched_checkerboard, own, parities
 from sslnb.studies.cka.parameters import SUPERVISED
 
 SSL, SL = "simclr", SUPERVISED
@@ -27,6 +27,20 @@ def shared(result: Result) -> dict[str, tuple[float, float]]:
     both = parities(list(data.layer.values))
     names = enumerate(map(str, data.objective.values))
     return {name: tuple(float(across(data.cka.values, m)[:, i, i].mean()) for i in both) for m, name in names if m}
+
+
+def of_two_seeds(result: Result) -> tuple[float, float]:
+    """Mean CKA of corresponding odd and even layers of supervised networks of different seeds."""
+    data = result.data["layer_similarity"]
+    maps = between_seeds(data.cka.values, 0)
+    return tuple(float(maps[:, i, i].mean()) for i in parities(list(data.layer.values)))
+
+
+def mean_lags(result: Result) -> dict[str, tuple[float, float]]:
+    """Mean offset, in blocks, of each other objective's best matches for odd and even layers of supervised networks."""
+    data = result.data["layer_similarity"]
+    both, names = parities(list(data.layer.values)), enumerate(map(str, data.objective.values))
+    return {name: tuple(float(lag(across(data.cka.values, m), i).mean()) for i in both) for m, name in names if m}
 
 
 def gaps(result: Result) -> tuple[float, float]:
@@ -57,6 +71,7 @@ def statements(result: Result) -> dict[str, bool]:
     verdict, beside, board = kinds(result), controls(result), checkerboards(result)
     estimate = {v["claim"]: v["estimate"] for v in result.facts["verdicts"]}
     near, odd_even = result.data["objectives_map"]["map"], shared(result)
+    two_seeds, offsets = of_two_seeds(result), mean_lags(result)
 
     def similarity(a: str, b: str) -> float:
         return float(near.sel(network=a, network_b=b))
@@ -72,22 +87,26 @@ def statements(result: Result) -> dict[str, bool]:
     every = result.data["indices"].similarity
     indices, gap = every.sel(objective=SL), every.sel(objective=MATCHED) - every.sel(objective=SSL)
     agreement, (early, last) = seeds_agree(result), gaps(result)
+    begins = [along.own.sel(objective=name).isel(step_b=-1, step=0) for name in (SL, SSL)]
     ends = [along.own.sel(objective=name).isel(step_b=-1, step=1) for name in (SL, SSL)]
     return {
         "layers correspond between seeds, and only supervised networks have a checkerboard": verdict["C2"]
         == "replicated"
         and verdict["C1"] == "absent"
         and float(board[SL].min()) > 0.02 > float(board[SSL].max()),
-        "sums of blocks are shared by both kinds of training, residual branches are not": verdict["C3"] == "replicated"
+        "sums of blocks are more alike than branches, between seeds as between objectives": verdict["C3"]
+        == "replicated"
         and beside["C3"][1] > 0
-        and odd_even[SSL][1] > odd_even[SSL][0] + 0.1,
+        and odd_even[SSL][1] > odd_even[SSL][0] + 0.1
+        and two_seeds[1] > two_seeds[0] + 0.05
+        and abs((two_seeds[0] - odd_even[SSL][0]) - (two_seeds[1] - odd_even[SSL][1])) < 0.03,
         "every layer of the two networks is far more alike than chance": float(above.min()) > 0.2,
-        "without the correction, minibatches of hundreds of unrelated images look alike": float(
+        "without the correction, networks look alike on unrelated images even with hundreds to a minibatch": float(
             shuffled.sel(kind="biased", size=256)
         )
         > 0.2
         and float(abs(shuffled.sel(kind="unbiased")).max()) < 0.02,
-        "indices that weigh directions by variance stay high where CCA falls": all(
+        "between supervised seeds, indices that weigh directions by variance stay high where CCA falls": all(
             float(indices.sel(index=name).min()) > 0.75 for name in ("linear CKA", "RBF CKA", "Procrustes", "RSA")
         )
         and float(indices.sel(index="CCA").isel(block=-1)) < 0.4,
@@ -108,8 +127,8 @@ def statements(result: Result) -> dict[str, bool]:
         )
         < 0.02,
         "beyond the first stage trained networks are unlike untrained ones": float(deep.max()) < 0.35,
-        "the stem settles first": all(
-            float(end.sel(group="stem")) > float(end.sel(group="pool")) + 0.1 for end in ends
+        "the stem changes least": all(
+            float(end.sel(group="stem")) > float(end.sel(group="pool")) + 0.1 for end in (*begins, *ends)
         ),
         "deep layers part first and come nearer again": float(parted.sel(group="pool").isel(step=2))
         < float(parted.sel(group="pool").isel(step=-1))
@@ -117,6 +136,10 @@ def statements(result: Result) -> dict[str, bool]:
         "RotNet is unlike all others": max(similarity("rotnet", n) for n in ("moco", SSL, SL, "supcon", MATCHED)) < 0.5,
         "sums are shared most in early layers": verdict["C4"] == "replicated" and beside["C4"][1] > 0,
         "SimCLR's layers come early, not late": verdict["C5"] == "reversed",
+        "mostly in branches, and those of supervised networks stopped early come late": offsets[SSL][0]
+        < offsets[SSL][1]
+        < 0
+        < sum(offsets[MATCHED]),
         "at equal accuracy SimCLR is the more invariant, supervised features are the nearer to the classes": verdict[
             "C6"
         ]

@@ -16,9 +16,7 @@ from sslnb.studies.separability.claims import CLAIMS, OBJECTIVES, PAPER, PAPER_S
 SUPERVISED = "supervised"
 VIEWS, MATCHED = CONTROLS
 TAUGHT = ["cifar10", "stl10"]  # sets of the classes that supervised training was given; nine of STL-10's ten are
-ROOM = (
-    "supervised features have far more room between classes they were trained on; of others four objectives cannot tell"
-)
+ROOM = "supervised features have far more room between classes of their training; elsewhere four objectives cannot tell"
 CONVERGED = 5  # percent; below it the paper's probes did not converge
 PRINTED = {"infomin": "InfoMin", "moco": "MoCo", "simclr": "SimCLR", "pirl": "PIRL", "cmc": "CMC"}
 BOUNDS = ["value", "low", "high"]
