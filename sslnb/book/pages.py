@@ -220,7 +220,7 @@ def benchmark_table(path: Path | None = None) -> Markdown:
     return table(
         ("benchmark", "unit", "ours", "peer", "ratio", "target", "met", "measured"),
         rows,
-        "Every promised speed, measured beside a peer in the same run.",
+        "Every promised number with its target; the ratio is the time of a peer in the same run over ours.",
     )
 
 
@@ -231,7 +231,9 @@ def benchmark_misses(path: Path | None = None) -> Markdown:
     missed = [record for record in records if record.get("met") is False]
     if not missed:
         return Markdown("No recorded target is missed.")
-    lines = (f"- {r['name']} ({_number(r.get('target'))}): {r.get('limit', 'why was not measured')}." for r in missed)
+    lines = (
+        f"- {r['name']} ({_number(r.get('target'))}): {r.get('limit', 'the reason was not measured')}." for r in missed
+    )
     return Markdown("\n".join(lines))
 
 

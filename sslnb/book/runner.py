@@ -133,8 +133,10 @@ def _tidy(notebook: typing.Any, source: Path, label: str) -> None:
 def _folded(tags: Sequence[str], outputs: bool) -> list[str]:
     """Tags under which a page shows prose and outputs, and their code when asked.
 
-    Parameters it shows as those that ran; code without an output stays in the notebook.
+    Parameters it shows as those that ran; code without an output stays in the notebook, unless it is an example.
     """
+    if "example" in tags:
+        return list(tags)
     silent = "remove-output" in tags or not outputs
     if silent or {"parameters", "injected-parameters"} & set(tags):
         return [*(tag for tag in tags if tag not in ("remove-output", "remove-cell")), "remove-cell"]

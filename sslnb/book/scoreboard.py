@@ -77,7 +77,7 @@ def _of(name: str, folder: Path) -> Iterator[Row]:
     named = p.get(study.parameters.IMAGES) or []  # without any, the images that the pool learned from
     sets = [named] if isinstance(named, str) else named
     whose = f"pool {p['pool']}" if "pool" in p else "encoders of the study's own"  # of results before there was a pool
-    scale = whose + (f", {', '.join(sets)}" if sets else "")
+    scale = whose + (f"; sets of the chapter: {', '.join(sets)}" if sets else "")
     for verdict in study.decided(result).facts["verdicts"]:
         yield Row(name, study.title, study.claims[verdict["claim"]], verdict, scale)
 

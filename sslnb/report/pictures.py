@@ -13,6 +13,8 @@ def light(picture: str) -> str:
     whole = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA")
     buffer = io.BytesIO()
     flat = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
-    flat.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    # By coverage: the most frequent colours alone would leave a heat map's rare ones to their neighbours.
+    few = flat.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(buffer, format="PNG", optimize=True)
     lighter = base64.b64encode(buffer.getvalue()).decode()
     return min(lighter, picture, key=len)

@@ -18,7 +18,7 @@ from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(
     name="cka",
-    title="Similarity of layers",
+    title="Layers of self-supervised and supervised networks",
     paper=PAPER,
     parameters=CkaParameters,
     steps=(pretraining, layer_similarity, invariance, objectives_map, training, shapes, estimates, indices, neighbours),

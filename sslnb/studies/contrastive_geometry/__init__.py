@@ -18,7 +18,7 @@ from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(
     name="contrastive_geometry",
-    title="Contrastive geometry",
+    title="The geometry of contrastive learning",
     paper=PAPER,
     parameters=GeometryParameters,
     steps=(

@@ -19,7 +19,7 @@ from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(
     name="qscore",
-    title="Discriminative features",
+    title="Representation quality by discriminative features",
     paper=PAPER,
     parameters=QScoreParameters,
     steps=(

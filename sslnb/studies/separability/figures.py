@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from sslnb.core.labels import NORM_LABELS, label, short
@@ -102,28 +102,31 @@ def _frame(x: float, y: float) -> Rectangle:
 
 
 def margin_distributions(result: Result) -> Figure:
-    """Density of margins over correct test samples (first set and seed), one panel per norm; dashes: means."""
+    """Margins of correct test samples (first set and seed) on a logarithmic axis, a panel per norm; dashes: means."""
     data = result.data["separation"]
     name = data.dataset.values[0]
     margins = data.margin.isel(sample=(data.sample_dataset == name).values).astype(np.float64)
     figure, axes = panels(margins.sizes["norm"], height=2.9)
     for ax, norm in zip(axes[0], margins.norm.values, strict=True):
         values = margins.sel(norm=norm)
-        top = float(values.quantile(0.995)) if bool(values.notnull().any()) else 1.0
-        edges = np.linspace(0, top, 61)
+        values = values.where(values > 0)
+        least, top = values.quantile([0.002, 0.998]).values if bool(values.notnull().any()) else (0.1, 1.0)
+        edges = np.geomspace(least, top, 51)
         shown = lines.coloured(values.objective.values)
         for objective, text, colour, _ in _objectives(result):
             finite = values.sel(objective=objective).values
             finite = finite[np.isfinite(finite)]
+            share = {"bins": edges, "weights": np.full(len(finite), 100 / max(len(finite), 1))}
             if len(finite) and objective not in shown:
-                ax.hist(finite, edges, density=True, histtype="step", **lines.OTHERS)
+                known = ax.get_legend_handles_labels()[1]
+                ax.hist(finite, **share, histtype="step", label=None if "others" in known else "others", **lines.OTHERS)
             elif len(finite):
-                ax.hist(finite, edges, density=True, histtype="stepfilled", color=colour, alpha=0.25)
-                ax.hist(finite, edges, density=True, histtype="step", color=colour, linewidth=1.4, label=text)
+                ax.hist(finite, **share, histtype="stepfilled", color=colour, alpha=0.25)
+                ax.hist(finite, **share, histtype="step", color=colour, linewidth=1.4, label=text)
                 ax.axvline(finite.mean(), color=colour, linestyle="--", linewidth=1)
         ax.set_title(NORM_LABELS[norm], fontsize=11)
-        ax.set(xlabel="margin", yticks=[], xlim=(0, top))
-    axes[0, 0].set_ylabel("density")
+        ax.set(xlabel="margin", xscale="log", xlim=(least, top))
+    axes[0, 0].set_ylabel("share of the samples, %")
     legend(figure, axes[0, 0], 4)
     return figure
 
@@ -141,7 +144,11 @@ def mean_margins(result: Result, *, scale: str | None = None) -> Figure:
             ax.errorbar(x, mean, (mean - low, high - mean), fmt=marker, color=colour, capsize=3, label=text)
         ax.set_title(NORM_LABELS[norm], fontsize=11)
         ax.set_xticks(positions, [short(d) for d in means.dataset.values], fontsize=7, rotation=35, ha="right")
-        ax.set_ylim(bottom=0)
+        if bool(means.sel(norm=norm).notnull().any()):
+            ax.set_yscale("log")  # on which equal ratios are equally far apart
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            ax.yaxis.set_minor_locator(NullLocator())
     axes[0, 0].set_ylabel("mean margin")
     legend(figure, axes[0, 0], 4)
     return figure

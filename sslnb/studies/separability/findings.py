@@ -133,6 +133,10 @@ def _on_margins(result: Result) -> dict[str, bool]:
     lead = found.sel(objective=SUPERVISED) - found.sel(objective=names)
     low, high = (room.sel(bound=bound) for bound in ("low", "high"))
     matters = math.exp(CLAIMS["S1"].sei)
+    separation = result.data["separation"]
+    shown = separation.margin.isel(sample=(separation.sample_dataset == "cifar10").values)
+    tenth = shown.sel(objective=SUPERVISED).quantile(0.1, "sample")
+    median = shown.sel(objective="simclr").median("sample")
     kept = result.data["attacked"].multilayer.mean("seed").isel(dot=-1).sel(attacked="l2")
     effective = (found.accuracy * found.norm_auc).sel(attacked="l2").drop_sel(dataset=TAUGHT)
     supcon = 1 / ratios(result, "supcon").sel(objective=SUPERVISED, dataset=TAUGHT)
@@ -144,6 +148,7 @@ def _on_margins(result: Result) -> dict[str, bool]:
         "where the classes are those of training, supervised accuracy falls more slowly with the budget": verdict["S3"]
         == "replicated"
         and float(lead.norm_auc.sel(dataset=TAUGHT).min()) > 0.1,
+        "nine in ten of the supervised margins are above SimCLR's median": bool((tenth > median).all()),
         "with a hidden layer the gap remains": verdict["S5"] == "replicated"
         and float(kept.sel(objective=SUPERVISED)) > 0.25
         and float(kept.sel(objective=names).max()) < 0.01,

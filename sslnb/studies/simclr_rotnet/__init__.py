@@ -7,7 +7,7 @@ from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(
     name="simclr_rotnet",
-    title="SimCLR and RotNet",
+    title="SimCLR against RotNet",
     paper=PAPER,
     parameters=RotNetParameters,
     steps=(pretraining, linear, fractions, attack, transfer, architectures, published_code),
