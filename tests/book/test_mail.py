@@ -39,7 +39,7 @@ def test_code_and_hidden_cells_are_not_on_it(page: str) -> None:
 
 def test_figures_have_numbers_and_captions_and_chapters_their_titles(page: str) -> None:
     assert "<title>My card</title>" in page
-    assert "See Figure 2, “Similarity of layers”, grigg2021cka." in page
+    assert "See Figure 2, “Layers of self-supervised and supervised networks”, grigg2021cka." in page
     assert "<b>Figure 2.</b> What it &lt;shows&gt;." in page
 
 

@@ -185,7 +185,7 @@ def test_a_missed_target_is_listed_with_what_bounds_it(tmp_path: Path) -> None:
     rows = [{"name": "views", "target": "under 5 %", "met": False, "limit": "crops alone take 3 %"}]
     path.write_text(json.dumps([*rows, {"name": "margins", "met": True}, {"name": "speed", "met": False}]))
     listed = sslnb.book.pages.benchmark_misses(path).data.splitlines()
-    assert listed == ["- views (under 5 %): crops alone take 3 %.", "- speed (–): why was not measured."]
+    assert listed == ["- views (under 5 %): crops alone take 3 %.", "- speed (–): the reason was not measured."]
 
 
 def test_growth_is_drawn_on_logarithmic_axes_or_missed_in_a_sentence(tmp_path: Path) -> None:

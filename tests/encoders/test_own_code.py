@@ -13,7 +13,7 @@ from sslnb.encoders import load_encoder, save_encoder
 from sslnb.features import extract
 
 PAGE = Path(__file__).resolve().parents[2] / "book" / "encoder.md"
-CELLS = re.findall(r"```\{code-cell\} ipython3\n(.*?)```", PAGE.read_text(), re.DOTALL)
+CELLS = re.findall(r"```\{code-cell\} ipython3\n(?::tags: [^\n]*\n\n)?(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 @pytest.mark.skipif(not (files.data_root() / "cifar10.npz").is_file(), reason="needs cifar10.npz in SSLNB_DATA")
