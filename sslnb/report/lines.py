@@ -37,6 +37,11 @@ def band(
     ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
+def other(ax: Axes) -> dict[str, object]:
+    """The look of a curve that is not in colour; named once in a panel."""
+    return OTHERS | {"label": None if "others" in ax.get_legend_handles_labels()[1] else "others"}
+
+
 def of_objectives(ax: Axes, x: Sequence, values: Mapping[str, np.ndarray]) -> None:
     """A band for each objective's values [S,n]; those that are not in colour are grey lines behind the others."""
     shown = coloured(values)
@@ -44,8 +49,7 @@ def of_objectives(ax: Axes, x: Sequence, values: Mapping[str, np.ndarray]) -> No
         if name in shown:
             band(ax, x, own, styles.colour(name), label(name))
         else:
-            known = ax.get_legend_handles_labels()[1]
-            ax.plot(x, mean_spread(np.asarray(own))[0], label=None if "others" in known else "others", **OTHERS)
+            ax.plot(x, mean_spread(np.asarray(own))[0], **other(ax))
 
 
 def named(ax: Axes) -> None:

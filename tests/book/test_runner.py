@@ -151,11 +151,13 @@ def test_statements_about_published_results_are_guarded_there_and_left_out_of_ot
 
 
 def test_code_is_folded_and_parameters_are_not_shown(tmp_path) -> None:
-    (tmp_path / "page.md").write_text(EDITIONS_PAGE)
+    example = "\n```{code-cell} ipython3\n:tags: [example]\n\nx = 1\n```\n"
+    (tmp_path / "page.md").write_text(EDITIONS_PAGE + example)
     notebook = nbformat.read(runner.execute(tmp_path / "page.md", tmp_path / "page.ipynb", {}), as_version=4)
     tags = {cell.source: cell.metadata.tags for cell in notebook.cells if cell.cell_type == "code"}
     assert tags['profile = "quick"'] == ["parameters", "remove-cell"]
     assert tags['print("shown")'] == ["hide-input"] and tags['print("evidence")'] == ["hide-cell"]
+    assert tags["x = 1"] == ["example"]  # which is to be read, without an output too
 
 
 def test_a_rerun_says_so_in_its_title_and_in_a_banner(tmp_path) -> None:

@@ -27,6 +27,12 @@ def test_a_notebooks_first_cell_lists_parameters_of_its_study_with_a_comment_eac
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_a_study_has_the_title_of_its_page(name: str) -> None:
+    heading = re.search(r"^# (.*)$", (NOTEBOOKS / f"{name}.md").read_text(), re.MULTILINE)
+    assert studies.get(name).title == heading[1]
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_labels_of_a_notebook_are_where_its_editions_can_tell_them_apart(name: str) -> None:
     """A book holds every notebook twice: the runner renames labels that stand on a line of their own."""
     lines = (NOTEBOOKS / f"{name}.md").read_text().splitlines()

@@ -118,8 +118,7 @@ def margin_distributions(result: Result) -> Figure:
             finite = finite[np.isfinite(finite)]
             share = {"bins": edges, "weights": np.full(len(finite), 100 / max(len(finite), 1))}
             if len(finite) and objective not in shown:
-                known = ax.get_legend_handles_labels()[1]
-                ax.hist(finite, **share, histtype="step", label=None if "others" in known else "others", **lines.OTHERS)
+                ax.hist(finite, **share, histtype="step", **lines.other(ax))
             elif len(finite):
                 ax.hist(finite, **share, histtype="stepfilled", color=colour, alpha=0.25)
                 ax.hist(finite, **share, histtype="step", color=colour, linewidth=1.4, label=text)

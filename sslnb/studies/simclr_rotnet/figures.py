@@ -24,14 +24,14 @@ def top1(values: xr.DataArray) -> xr.DataArray:
     return values.sel(score="top1", drop=True)
 
 
-def _band(ax: Axes, x: object, values: xr.DataArray, colour: str, style: str, marker: str, text: str) -> None:
+def _band(ax: Axes, x: object, values: xr.DataArray, colour: str, marker: str, text: str, *, style: str = "-") -> None:
     """Mean over seeds of values over seeds and one more dimension in percent, and their range."""
     lines.band(ax, x, 100 * values.transpose("seed", ...).values, colour, text, marker=marker, style=style)
 
 
-def _look(method: str) -> tuple[str, str, str]:
-    """Colour, line style and marker of a method."""
-    return styles.colour(method), "-", styles.marker(method)
+def _look(method: str) -> tuple[str, str]:
+    """Colour and marker of a method."""
+    return styles.colour(method), styles.marker(method)
 
 
 def _doublings(ax: Axes, values: np.ndarray, name: str) -> None:
@@ -49,7 +49,7 @@ def linear_over_steps(result: Result) -> Figure:
     for ax, name in zip(axes[0], accuracy.objective.values, strict=True):
         for b, size in enumerate(accuracy.batch.values):
             own = accuracy.sel(objective=name, batch=size)
-            _band(ax, accuracy.step.values, own, shades[b], "-", MARKERS[b], f"batch of {size}")
+            _band(ax, accuracy.step.values, own, shades[b], MARKERS[b], f"batch of {size}")
         ax.set_title(label(name), fontsize=10)
         _doublings(ax, accuracy.step.values, "steps of pretraining")
     _references(axes[0], result)
@@ -116,8 +116,8 @@ def transfer(result: Result) -> Figure:
         ax.tick_params(axis="x", labelsize=6)
     for i, side in enumerate(data.side.values):
         text = f"{label(data.begun.values[0])}, seen at {side} px"
-        look = styles.colour("simclr"), ("-", "--")[i % 2], MARKERS[3 + i]
-        _band(axes[0, 2], data.batch.values, over_batches.sel(side=side), *look, text)
+        values, look = over_batches.sel(side=side), (styles.colour("simclr"), MARKERS[3 + i])
+        _band(axes[0, 2], data.batch.values, values, *look, text, style=("-", "--")[i % 2])
     axes[0, 2].set_title(titles[0], fontsize=10)
     _doublings(axes[0, 2], data.batch.values, "batch size")
     axes[0, 0].set_ylabel("linear accuracy in %")
