@@ -170,9 +170,10 @@ def pilots_table(path: Path | None = None) -> Markdown:
     rows = []
     for pilot in json.loads(path.read_text()):
         accuracy = f"{100 * pilot['linear']:.1f}" if pilot["linear"] is not None else "–"
-        rows.append((label(pilot["objective"]), pilot["settings"], pilot["epochs"], accuracy, pilot["reason"] or ""))
+        chosen, ended = "yes" if pilot["chosen"] else "", pilot["reason"] or ""
+        rows.append((label(pilot["objective"]), pilot["settings"], chosen, pilot["epochs"], accuracy, ended))
     return table(
-        ("objective", "settings", "epochs", "linear, %", "ended early"),
+        ("objective", "settings", "chosen", "epochs", "linear, %", "ended early"),
         rows,
         "Pilots, which chose the settings of every objective on validation images.",
     )

@@ -210,6 +210,8 @@ def test_the_shipped_encoders_are_listed_with_their_hours(tmp_path: Path) -> Non
     pilots = json.loads((ROOT / "book/encoders/pilots.json").read_text())
     table = sslnb.book.pages.pilots_table().lines
     assert table.count("\n") == len(pilots) + 1 and "stopped being finite" in table
+    chosen = {pilot["objective"] for pilot in pilots if pilot["chosen"]}
+    assert chosen == {pilot["objective"] for pilot in pilots}  # every objective was trained with one that was tried
     assert "No pilots" in sslnb.book.pages.pilots_table(tmp_path / "none.json").data
     assert "No encoders" in sslnb.book.pages.encoders_table(tmp_path).data
 

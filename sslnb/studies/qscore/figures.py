@@ -1,13 +1,14 @@
 """Figures of the study of representation quality: a Result in, a matplotlib Figure out."""
 
+import itertools
 import math
+import textwrap
 
 import numpy as np
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from sslnb.core.labels import label, short
 from sslnb.core.result import Result
@@ -33,6 +34,8 @@ SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "P
 KIND_LABELS = ("image", "discriminative", "regularized", "group", "PCA", "least active")
 GAUGE_LABELS = {"highly": "highly activating features", "confidence": "confidence in %", "auroc": "AUROC in %"}
 STAGE_LABELS = {"before": "before", "plain": "plain steps", "lasso": "lasso", "qscore": "Q-Score"}
+NARROW = 14  # letters of a title over a fifth of the page
+FAVOURED = 3  # classes of a feature, as bars
 HEAT = 0.6  # opacity of a heatmap on its image
 
 
@@ -60,7 +63,7 @@ def activation_maps(result: Result) -> Figure:
     figure, axes = panels(columns, math.ceil(len(methods) / columns), height=1.9, sharex=True, sharey=True)
     for ax, (m, method) in zip(axes.flat, methods, strict=False):
         image = ax.imshow(values.values[m], aspect="auto", cmap="viridis", vmin=0, vmax=1)
-        ax.set_title(label(method))
+        ax.set_title(textwrap.fill(label(method), NARROW))
     leave_out(axes, len(methods))
     for ax in axes[:, 0]:
         ax.set_ylabel("sample", fontsize=8)
@@ -115,7 +118,7 @@ def warmed(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 def example(result: Result, which: int) -> Figure:
     """One feature: the images that activate it most, above as they are, below under its heatmap; its classes."""
-    figure = Figure(figsize=(PAGE, 2.2), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
     _example_rows(figure.subfigures(1, 1), result, [which])
     return figure
 
@@ -127,38 +130,37 @@ def examples(result: Result) -> Figure:
         return sentence("no feature is discriminative")
     own = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     chosen = sorted({int(i) for members in own for i in (members[0], members[-1])})
-    figure = Figure(figsize=(PAGE, 1.15 * len(chosen)), layout="constrained")
+    figure = Figure(figsize=(PAGE, 1.05 * len(chosen) + 0.3), layout="constrained")
     _example_rows(figure, result, chosen, whole=False)
     return figure
 
 
 def _example_rows(figure: object, result: Result, chosen: list[int], *, whole: bool = True) -> None:
-    """A row per feature: its top images under its heatmap (``whole``: and as they are, above), its classes."""
+    """A row per feature: its top images under its heatmap (``whole``: and as they are, above), the classes it favours.
+
+    Bars of all rows share a scale.
+    """
     data = result.data["features"]
     a = {name: data[name].values for name in data.data_vars if str(name).startswith("example")}
-    top = a["example_image"].shape[1]
-    high = 2 if whole else 1
-    grid = figure.add_gridspec(high * len(chosen), top + 1, width_ratios=[1] * top + [2.2])
+    top, high = a["example_image"].shape[1], 2 if whole else 1
+    grid = figure.add_gridspec(high * len(chosen), top + 3, width_ratios=[1.1, *[1] * top, 0.7, 1.5])
+    shares = 100 * np.nan_to_num(a["example_class_rates"])
     for row, i in enumerate(chosen):
-        for column in range(top):
-            image = a["example_image"][i, column]
-            for extra in range(high):
-                ax = figure.add_subplot(grid[high * row + extra, column])
-                overlay(ax, image, a["example_heat"][i, column] if extra == high - 1 else None)
-                if not column and extra == high - 1:
-                    group = data["band"].values[int(a["example_group"][i])]
-                    text = f"feature {a['example_feature'][i]}\n{a['example_rate'][i]:.1f} %\n{group}"
-                    ax.set_ylabel(text, fontsize=6)
-        bars = figure.add_subplot(grid[high * row : high * (row + 1), top])
-        share = 100 * np.nan_to_num(a["example_class_rates"][i])
-        order = np.argsort(share)[::-1][:10]
-        bars.bar(range(len(order)), share[order], color=COLOURS[0])
-        names = [data.attrs["classes"][k][:10] for k in order]
-        bars.set_xticks(range(len(order)), names, rotation=60, ha="right", fontsize=6)
-        bars.tick_params(axis="y", labelsize=6)
+        rows = slice(high * row, high * (row + 1))
+        told = figure.add_subplot(grid[rows, 0])
+        group = data["band"].values[int(a["example_group"][i])]
+        nothing(told, f"feature {a['example_feature'][i]}\n{group}\n{a['example_rate'][i]:.1f} % of images")
+        for column, extra in itertools.product(range(top), range(high)):
+            ax = figure.add_subplot(grid[high * row + extra, column + 1])
+            overlay(ax, a["example_image"][i, column], a["example_heat"][i, column] if extra == high - 1 else None)
+        bars, order = figure.add_subplot(grid[rows, top + 2]), np.argsort(-shares[i], kind="stable")[:FAVOURED]
+        bars.barh(range(len(order)), shares[i, order], color=COLOURS[0])
+        bars.set_yticks(range(len(order)), [data.attrs["classes"][k][:12] for k in order], fontsize=8)
+        bars.invert_yaxis()
+        bars.set_xlim(0, max(1.0, float(shares[chosen].max())))
         bars.spines[["top", "right"]].set_visible(False)
-        bars.set_ylabel("% of class", fontsize=6)
-        bars.yaxis.set_major_locator(MaxNLocator(3))
+        bars.tick_params(labelbottom=row == len(chosen) - 1)
+    bars.set_xlabel("% of the class", fontsize=8)
 
 
 def grid_of(values: np.ndarray, rows: list, columns: list, names: tuple[str, str, str], notes: np.ndarray) -> Figure:
@@ -261,20 +263,22 @@ def gauges(result: Result) -> Figure:
     """Highly activating features, confidence and AUROC before and after training on, per method on the first set."""
     data = result.data["regularize"].isel(dataset=0)
     after = at_chosen_rate(data)
-    methods = [name for _, name in measured(after)]
+    methods, stages = [name for _, name in measured(after)], ("before", *map(str, after.variant.values))
     figure, axes = panels(len(GAUGE_LABELS), height=2.9)
     for ax, (gauge, text) in zip(axes[0], GAUGE_LABELS.items(), strict=True):
-        scale, own = 1 if gauge == "highly" else 100, after.sel(objective=methods, gauge=gauge)
-        stages = {"before": data.before.sel(objective=methods, gauge=gauge)}
-        stages |= {str(name): own.sel(variant=name) for name in own.variant.values}
-        for i, (stage, values) in enumerate(stages.items()):
-            mean, low, high = mean_spread(scale * values.transpose("seed", "objective").values)
-            x = np.arange(len(methods)) + 0.18 * (i - 1.5)
-            style = {"fmt": MARKERS[i], "color": COLOURS[i], "markersize": 4, "capsize": 2}
-            ax.errorbar(x, mean, (mean - low, high - mean), label=STAGE_LABELS[stage], **style)
-        ax.set_xticks(range(len(methods)), map(label, methods), rotation=45, ha="right", fontsize=7)
+        scale = 1 if gauge == "highly" else 100
+        for m, method in enumerate(methods):
+            at = {"objective": method, "gauge": gauge}
+            values = [data.before.sel(at), *(after.sel(at | {"variant": name}) for name in stages[1:])]
+            mean, low, high = mean_spread(scale * np.stack([v.values for v in values], 1))
+            x = np.arange(len(stages)) + 0.12 * (m - (len(methods) - 1) / 2)
+            style = {"fmt": styles.marker(method), "color": styles.colour(method), "markersize": 5, "capsize": 2}
+            ax.errorbar(x, mean, (mean - low, high - mean), label=label(method), **style)
+        ax.set_xticks(range(len(stages)), [STAGE_LABELS[stage] for stage in stages], rotation=30, ha="right")
+        ax.set_xlim(-0.5, len(stages) - 0.5)
         ax.set_title(text)
-    legend(figure, axes[0, 0], 4)
+    if methods:
+        legend(figure, axes[0, 0], 5)
     return figure
 
 
