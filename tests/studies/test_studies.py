@@ -3,10 +3,13 @@
 import importlib
 import re
 
+import jupytext
 import numpy as np
 import pytest
+import xarray as xr
 
 from sslnb import studies
+from sslnb.core.claims import Kind
 from sslnb.core.papers import PAPERS
 from sslnb.core.result import Result
 from sslnb.studies.presets import PROFILES
@@ -24,6 +27,17 @@ def test_a_notebooks_first_cell_lists_parameters_of_its_study_with_a_comment_eac
     listed = {line.partition(" = ")[0]: line.partition("#")[2].strip() for line in cell}
     assert set(listed) <= set(studies.parameters(name).as_dict()) | {"result_path"} and all(listed.values())
     assert len(listed) <= SHOWN
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebooks_own_names_are_none_of_its_parameters(name: str) -> None:
+    """Else its first cell, run again after the others, would take them for values that somebody asks for."""
+    cells = jupytext.read(NOTEBOOKS / f"{name}.md").cells
+    own = [
+        cell.source for cell in cells if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+    ]
+    assigned = set(re.findall(r"^(\w+)(?:, *\w+)* = ", "\n".join(own), re.MULTILINE))
+    assert assigned and not assigned & set(studies.parameters(name).as_dict())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -68,6 +82,32 @@ def test_where_a_claim_is_decided_has_the_same_answer_in_every_study(name: str, 
     monkeypatch.setattr(claims, "verdicts_of", lambda *given, **_: decided.append(given[1].keys()))
     claims.verdicts(Result.load(RECORDED / name).data)
     assert decided == [claims.COMPARISONS.keys()]
+
+
+WITHOUT_ACCURACY = {"R9"}  # what a step costs, which asks for no encoder that has learned
+
+
+@pytest.mark.parametrize("name", [name for name in studies.NAMES if studies.get(name).claims])
+@pytest.mark.parametrize("which", ["every encoder", "supervised", "simclr"])
+def test_an_encoder_that_has_not_learned_decides_no_claim(name: str, which: str) -> None:
+    def gated(data: xr.Dataset) -> xr.Dataset:
+        if "learned" not in data.coords:
+            return data
+        kept = [not (which == "every encoder" or str(o).startswith(which)) for o in data.objective.values]
+        return data.assign_coords(learned=data.learned & xr.DataArray(kept, dims="objective"))
+
+    study, recorded = studies.get(name), Result.load(RECORDED / name)
+    before = {v.claim: v for v in study.decide(recorded.data)}
+    after = {v.claim: v for v in study.decide({step: gated(data) for step, data in recorded.data.items()})}
+    if which == "every encoder":
+        assert {v.kind for v in after.values() if v.claim not in WITHOUT_ACCURACY} == {Kind.NOT_TESTED}
+    needed = {"supervised": NEED_SUPERVISED, "simclr": NEED_SIMCLR}.get(which, set()) & set(before)
+    assert {claim for claim in needed if after[claim].kind is not Kind.NOT_TESTED} == set()
+
+
+# Comparisons with supervised training, and those of which SimCLR is a side by itself.
+NEED_SUPERVISED = {"S1", "S2", "S3", "S5", "Q10", "C2", "C3", "C4", "C5", "C6", "C7", "G1", "G2", "G3", "R6"}
+NEED_SIMCLR = {"Q7", "Q8", "Q11", "C2", "C3", "C4", "C5", "C6", "C7", "G1", "G2", "G3", "R3", "R5", "R6", "R7"}
 
 
 def test_claims_of_all_studies_have_different_names() -> None:

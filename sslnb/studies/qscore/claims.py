@@ -140,6 +140,8 @@ CLAIMS = {
     )
 }
 
+TRAINED_ON = "needs encoders that learned and were trained on with the penalty"
+
 Data = Mapping[str, xr.Dataset]
 
 
@@ -221,9 +223,15 @@ def _rivals(claim: Claim, data: Data, learned: list[str]) -> Verdict:
     return decide(claim, ahead, replicates=_pooled(gap(drawn).sel(predictor=best).drop_vars("predictor")), note=note)
 
 
+def _gated(data: Data, values: xr.Dataset | xr.DataArray) -> xr.Dataset | xr.DataArray:
+    """Of the objectives that learned."""
+    known = data["representations"]
+    return values.sel(objective=[name for name in values.objective.values if bool(known.learned.sel(objective=name))])
+
+
 def _trained_on(data: Data, gauge: str) -> xr.DataArray:
     """A gauge after each kind of training on, at the chosen rate, of every objective and set that has any."""
-    regularized = data["regularize"]
+    regularized = _gated(data, data["regularize"])
     after = regularized.after.sel(gauge=gauge, drop=True)
     chosen = after.where(after.rate == regularized.chosen_rate).max("rate")  # of one rate
     return chosen.stack(cell=("objective", "dataset")).dropna("cell", how="all")
@@ -236,6 +244,8 @@ def _gain(values: xr.DataArray, variant: str) -> xr.DataArray:
 
 def _regularized(claim: Claim, data: Data, learned: list[str]) -> Verdict:
     accuracy = _trained_on(data, "accuracy")
+    if not accuracy.sizes["cell"]:
+        return not_tested(claim, TRAINED_ON)
     return decide(claim, _gain(accuracy, "qscore"), controls={"lasso − plain": _gain(accuracy, "lasso")})
 
 
@@ -244,6 +254,8 @@ def _effects(claim: Claim, data: Data, learned: list[str]) -> Verdict:
     changes = []
     for gauge, sign in signs.items():
         values = _trained_on(data, gauge)
+        if not values.sizes["cell"]:
+            return not_tested(claim, TRAINED_ON)
         changes.append(sign * _gain(values / values.sel(variant="plain", drop=True), "qscore"))
     names = ["more highly activating features", "more confidence", "less AUROC"]
     return decide(claim, xr.concat(changes, "gauge").assign_coords(gauge=names), least=True)
@@ -258,8 +270,9 @@ def _overlaps(claim: Claim, data: Data, learned: list[str]) -> Verdict:
 
 def _supervision(claim: Claim, data: Data, learned: list[str]) -> Verdict:
     areas, drawn = (data["predict"][name].sel(predictor="qscore", drop=True) for name in ("auroc", "auroc_drawn"))
+    areas, drawn = _gated(data, areas), _gated(data, drawn)
     if "supervised" not in areas.objective.values:
-        return not_tested(claim, "needs supervised encoders")
+        return not_tested(claim, "needs supervised encoders that learned")
 
     def against(values: xr.DataArray, name: str) -> xr.DataArray:
         return _of(values, learned) - _one(values, name)
@@ -272,7 +285,9 @@ def _supervision(claim: Claim, data: Data, learned: list[str]) -> Verdict:
 
 
 def _transfer(claim: Claim, data: Data, learned: list[str]) -> Verdict:
-    accuracy = data["transfer"].accuracy.dropna("objective", how="all")
+    accuracy = _gated(data, data["transfer"].accuracy).dropna("objective", how="all")
+    if not accuracy.sizes["objective"]:
+        return not_tested(claim, TRAINED_ON)
     gain = accuracy.sel(stage="qscore", drop=True) - accuracy.sel(stage="plain", drop=True)
     return decide(claim, gain.mean("objective", skipna=False))
 

@@ -226,8 +226,8 @@ def _robust(claim: Claim, data: Data) -> Verdict:
 
 def _transfer(claim: Claim, data: Data) -> Verdict:
     moved = data["transfer"]
-    if not _learned(data, f"simclr-b{moved.attrs['middle']}"):
-        return _nothing(claim, "SimCLR encoders that learned")
+    if not all(_learned(data, name) for name in (f"simclr-b{moved.attrs['middle']}", "supervised")):
+        return _nothing(claim, "SimCLR and supervised encoders that learned")
     last = _top1(moved.over_steps).isel(step=-1, drop=True)
     return decide(claim, last.sel(begun="simclr", drop=True) - last.sel(begun="supervised", drop=True))
 
