@@ -65,12 +65,14 @@ def execute(
     import jupytext
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     notebook = jupytext.read(source)
     if parameters.get("profile") != "published":  # statements about results are about the published ones
         notebook.cells = [cell for cell in notebook.cells if "published" not in cell.metadata.get("tags", [])]
     target.parent.mkdir(parents=True, exist_ok=True)
-    failed = target.with_suffix(".failed.ipynb")
+    failed, trace = target.with_suffix(".failed.ipynb"), target.with_suffix(".traceback.txt")
+    trace.unlink(missing_ok=True)  # of an earlier run
     with atomic(target) as partial:
         plain = partial.with_suffix(".source.ipynb")
         try:
@@ -82,11 +84,15 @@ def execute(
             if error.ename == "KeyboardInterrupt":  # the kernel's, of a Ctrl-C that all processes got
                 failed.unlink(missing_ok=True)
                 raise KeyboardInterrupt from error
-            trace = target.with_suffix(".traceback.txt")
             trace.write_text(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), encoding="utf-8")
             problem = " ".join(f"{error.ename}: {error.evalue}".split())
             where = f"{source.name}, cell {error.exec_count}"
             raise ValueError(f"{where}: {problem} (traceback in {trace})") from error
+        except DeadKernelError as error:  # killed, most often for want of memory: there is no traceback
+            done = sum(cell.get("execution_count") is not None for cell in nbformat.read(failed, as_version=4).cells)
+            failed.unlink()
+            wanted = "a kernel that lives to the last cell, which takes enough memory"
+            raise ValueError(f"{source.name}: expected {wanted}, got one that died after cell {done}") from error
         except KeyboardInterrupt:
             failed.unlink(missing_ok=True)
             raise

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -24,7 +25,8 @@ STUDIES = (*studies.NAMES, studies.POOL)
 def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None:
     """Execute a STUDY's notebook with parameters, or with 'all' those of all studies; leaves notebooks and Results.
 
-    With 'all' a parameter goes to the studies that have it, and a study that the images are too few for is left out.
+    With 'all' a parameter goes to the studies that have it, and a study that the images are too few for is left out, as
+    is one whose notebook fails.
     """
     asked = {"profile": profile} | parameters
     values = _by_study(asked) if study == "all" else {study: asked}
@@ -33,10 +35,10 @@ def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None
     checked = {name: studies.parameters(name, **own) for name, own in values.items()}
     left_out = []
 
-    def takes(name: str) -> bool:
+    def goes(name: str, what: Callable[[str], None]) -> bool:
         """Whether a study takes what is asked of it; of several one may not, and is left out with its reason."""
         try:
-            studies.check(name, checked[name])
+            what(name)
         except ValueError as error:
             if study != "all":
                 raise
@@ -44,13 +46,21 @@ def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None
             print(f"{name}: left out: {error}", file=sys.stderr)
         return name not in left_out
 
+    def check(name: str) -> None:
+        studies.check(name, checked[name])
+
+    def execute(name: str) -> None:
+        path = runner.run_notebook(name, values[name], out)
+        print(f"{name}: notebook {path}, result {path.with_suffix('.json')}")
+
     first = [name for name in values if study != "all" or name != studies.JOINED]
-    ready = [name for name in first if takes(name)]
+    ready = [name for name in first if goes(name, check)]
     runner.expect_places(out)
-    for name in (*ready, *(name for name in values if name not in first)):
-        if name in ready or takes(name):  # what joins the others' Results can be checked once these are there
-            path = runner.run_notebook(name, values[name], out)
-            print(f"{name}: notebook {path}, result {path.with_suffix('.json')}")
+    for name in ready:
+        goes(name, execute)
+    for name in values:  # what joins the others' Results can be checked once these are there
+        if name not in first and goes(name, check):
+            goes(name, execute)
     expect(not left_out, "all", "images and an encoder that every study takes", f"left out: {', '.join(left_out)}")
 
 

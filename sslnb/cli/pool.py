@@ -30,6 +30,8 @@ def pool_train(scale: str, workers: int | None, scheduler: str | None, members: 
     The encoders of the scale public are fetched instead.
     """
     entries = pool_training.train(scale, workers=workers, scheduler=scheduler, only=members)
+    if not entries:
+        print(f"nothing to train: what is asked of {scale} is there")
     for name, entry in entries.items():
         print(f"{name}: {entry.reason or _percentages(entry.accuracy)}")
     failed = [name for name, entry in entries.items() if entry.reason]

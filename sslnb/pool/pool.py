@@ -39,6 +39,8 @@ class Pool:
         self.scale = scale(name)
         self.folder = Path(folder) if folder else store.export_root() / name
         self.manifest = store.read_manifest(self.folder)
+        whose = self.manifest and self.manifest.scale
+        expect(whose in (None, name), "pool", f"encoders of {name!r} in {self.folder}", f"those of {whose!r}")
 
     def members(self) -> tuple[str, ...]:
         """Names of the planned members that are finished, in the order of the plan, then of the matched controls."""
@@ -112,6 +114,10 @@ class Pool:
         if place is None:
             control = name.startswith(f"{MATCHED}/")
             member = self.scale.member(name.partition("@")[0].replace(MATCHED, MATCH[0]))
+            base, _, step = name.partition("@")
+            if step and not control and self._find(base) is not None:
+                kept = ", ".join(map(str, self.steps(*base.split("/"))))
+                expect(False, f"pool: {self.scale.name}/{name}", f"a step at which it was kept: {kept}", step)
             ask = f"sslnb pool train --scale {self.scale.name}"
             got = "none that is as accurate as SimCLR" if control else runs.state(member)
             expect(False, f"pool: {self.scale.name}/{name}", f"a finished encoder ({ask} makes it)", got)
@@ -197,8 +203,8 @@ class Pixels(Encoder):
 def encoder_by_name(name: str) -> Encoder:
     """The encoder ``SCALE/VARIANT/SEED[@STEP]``, as ``load_encoder("pool:…")`` names it."""
     form = "pool:SCALE/VARIANT/SEED or pool:SCALE/VARIANT/SEED@STEP"
-    parts, _, step = name.partition("@")
+    parts, at, step = name.partition("@")
     words = parts.split("/")
-    whole = len(words) == 3 and words[2].isdigit() and (step.isdigit() or not step)
+    whole = len(words) == 3 and words[2].isdecimal() and (step.isdecimal() if at else True)
     expect(whole, "spec", form, f"'pool:{name}'")
     return Pool(words[0]).encoder(words[1], int(words[2]), step=int(step) if step else None)

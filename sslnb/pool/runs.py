@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import NonFiniteError, expect, expect_finite, one_line
 from sslnb.core.files import atomic, cache_root
 from sslnb.core.provenance import provenance
 from sslnb.data import ImageSet
@@ -94,9 +94,8 @@ def run(member: Member, on_step: Callable[[int], None] | None = None) -> Entry:
             stop_after=step - done,
             on_step=on_step,
         )
-        target = step if training.converged else steps[-1]
-        entry = _keep(member, training, target, images, held_out)
-        if not training.converged:
+        entry = _keep(member, training, step, images, held_out)
+        if entry.file is None:
             break
     return entry or find(member)[1]
 
@@ -110,10 +109,19 @@ def _trained(member: Member) -> Encoder:
 
 
 def _keep(member: Member, training: Pretrained, step: int, images: ImageSet, held_out: ImageSet) -> Entry:
-    described = _described(member, step)
+    """Write a run's encoder after a step; the description of one that ended badly stands for its last step."""
+    encoder, accuracy, reason = training.encoder, {}, training.reason
+    if training.converged:
+        try:
+            encoder = store.rounded(encoder)
+            for name, value in encoder.state_dict().items():
+                expect_finite(value, name)
+            accuracy = accuracies(encoder, images, held_out)
+        except NonFiniteError as error:
+            reason = f"rounded to float16 it is of no use: {one_line(error)}"
+    sound = reason is None
+    described = _described(member, step if sound else last_step(member))
     weights = described.with_suffix(".safetensors")
-    sound = training.converged
-    encoder = store.rounded(training.encoder) if sound else training.encoder
     entry = Entry(
         file=weights.name if sound else None,
         sha256=store.write_weights(encoder, weights) if sound else None,
@@ -124,8 +132,8 @@ def _keep(member: Member, training: Pretrained, step: int, images: ImageSet, hel
         provenance=provenance(),
         seconds=round(sum(s for s in training.history["seconds"] if math.isfinite(s)), 1),
         history=store.plain_history(training.history),
-        accuracy=accuracies(encoder, images, held_out) if sound else {},
-        reason=training.reason,
+        accuracy=accuracy,
+        reason=reason,
     )
     with atomic(described) as partial:
         partial.write_text(json.dumps(entry.model_dump(), indent=1))

@@ -38,8 +38,8 @@ QUICK = Scale(
     halvings=3,
 )
 
-# What members of ``small`` and its pilots share. One thread sees 1,227 images of two 20-px views a second, 534 of 32 px
-# (``benchmarks/run.py pool``), and learns more in the same time from small views.
+# What members of ``small`` and its pilots share. One thread sees 2.2 times as many images with two views of 20 px as
+# with two of 32 px (``benchmarks/run.py pool``), and learns more in the same time.
 CIFAR = {
     "width": 16,  # a sixteenth of the paper's compute
     "batch_size": 256,

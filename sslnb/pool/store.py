@@ -9,11 +9,12 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import safetensors
 import safetensors.torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from sslnb.core.checks import expect
+from sslnb.core.checks import expect, one_line
 from sslnb.core.files import atomic, sha256
 from sslnb.encoders.encoder import Encoder
 from sslnb.encoders.load import build
@@ -97,9 +98,12 @@ def read_weights(folder: Path, name: str, entry: Entry) -> Encoder:
         f"the file with SHA-256 {entry.sha256[:12]}…",
         f"another at {path}",
     )
-    encoder = build(entry.spec)
-    state = encoder.state_dict()
-    encoder.load_state_dict({k: v.to(state[k].dtype) for k, v in safetensors.torch.load_file(path).items()})
+    try:
+        encoder = build(entry.spec)
+        state = encoder.state_dict()
+        encoder.load_state_dict({k: v.to(state[k].dtype) for k, v in safetensors.torch.load_file(path).items()})
+    except (KeyError, RuntimeError, TypeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"pool: {name}: expected weights of {entry.spec}, got: {one_line(error)}") from error
     return encoder.eval()
 
 

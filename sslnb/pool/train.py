@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import sys
@@ -50,7 +51,7 @@ def train(
         begun_with = {member.initial.name for member in missing if member.initial}
         missing.sort(key=lambda member: (member.name not in begun_with, -_seconds_left(pool.scale, member)))
         if scheduler is None and device.best_device().type != "cpu":
-            return {member.name: runs.run(member) for member in tqdm(missing, desc=f"pool {name}")}
+            return _one_by_one(pool.scale, missing)
         return _on_dask(pool.scale, missing, workers or device.describe()["cores"], scheduler)
 
 
@@ -92,8 +93,25 @@ def _on_dask(plan: Scale, missing: list[Member], workers: int, scheduler: str | 
             else:
                 errors.append(f"{name}: {future.exception()}")
         progress.close()
-    expect(not errors, f"pool {plan.name}", "runs that can be trained", "; ".join(errors))
+    _expect_none(plan, errors)
     return entries
+
+
+def _one_by_one(plan: Scale, missing: list[Member]) -> dict[str, Entry]:
+    progress, entries, errors = Progress(plan, missing), {}, []
+    for member in missing:
+        try:
+            entries[member.name] = runs.run(member, functools.partial(progress.move, member.name))
+        except (ValueError, RuntimeError, OSError) as error:  # of one run, which the others do not need
+            errors.append(f"{member.name}: {one_line(error)}")
+        progress.finish(member.name)
+    progress.close()
+    _expect_none(plan, errors)
+    return entries
+
+
+def _expect_none(plan: Scale, errors: list[str]) -> None:
+    expect(not errors, f"pool {plan.name}", "runs that can be trained", "; ".join(errors))
 
 
 def _run_in_worker(plan: str, name: str, after: Entry | None) -> Entry:
@@ -127,8 +145,9 @@ class Progress:
         if name not in self.bars:
             self.bars[name] = tqdm(total=self.steps[name], desc=name, unit="step", leave=False)
         self.bars[name].update(step - self.bars[name].n)
-        self.whole.update(self.seconds[name] * (step - self.done[name]))
         self.done[name] = step
+        done = round(sum(self.seconds[each] * count for each, count in self.done.items()))
+        self.whole.update(done - self.whole.n)
 
     def finish(self, name: str) -> None:
         self.move(name, self.steps[name])
@@ -207,6 +226,7 @@ def export(name: str, *, folder: Path | None = None, steps: bool = False) -> Man
             place = None if label in entries else runs.find(member, step)
             if place is not None:
                 entries[label] = _copied(place, pool.folder, label)
+    expect(bool(entries), "scale", "a pool with finished encoders", f"{name!r}, which has none")
     manifest = Manifest(format=store.FORMAT, scale=name, entries=entries)
     store.write_manifest(pool.folder, manifest)
     return manifest

@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import (
@@ -24,6 +24,7 @@ from sslnb.pool.scales import SCALES
 PROFILES = ("quick", "small", "paper", "published")
 PATHS = ("folder", "npz", "hf", "checkpoint", "python")  # what begins a name that goes on with a path
 PLANNED_LATER = ("paper", "paper-grid")  # pools that presets name for the time when there is a GPU
+INJECTED = "# Parameters\n"  # how papermill begins the cell that it injects
 NONE = ("all", "null", "none")  # how text asks for no limit or no choice
 
 
@@ -118,7 +119,7 @@ class Parameters(BaseModel):
             expect_known(name, (*cls.model_fields, "dataset"), "parameter")
         given = {name: value for name, value in changes.items() if value is not None}
         both = cls.IMAGES != "dataset" and {"dataset", cls.IMAGES} <= set(given)
-        expect(not both, "dataset", f"either this or {cls.IMAGES}", "both")
+        expect(not both or given["dataset"] == given[cls.IMAGES], "dataset", f"either this or {cls.IMAGES}", "both")
         renamed = {cls.own_name(name): value for name, value in given.items()}
         changed = {name: cls._value(name, value) for name, value in renamed.items()}
         expect(profile != "published" or not changed, "profile", "no other parameter with 'published'", [*changed])
@@ -159,24 +160,29 @@ class Parameters(BaseModel):
     def from_notebook(cls, namespace: Mapping[str, object]) -> typing.Self:
         """Parameters out of a notebook's globals, as its parameters cell and papermill left them.
 
-        Other globals are the user's own. A name that papermill injected has to be a parameter: papermill itself only
-        logs one that the notebook does not know, and runs on.
+        Other globals are the user's own, those that are called like a parameter, too, where the cell is among ``In``. A
+        name that papermill injected has to be a parameter: papermill itself only logs one that the notebook does not
+        know, and runs on.
         """
-        injected = set(_injected(namespace.get("In", []))) - {"result_path"}
-        names = injected | {name for name in cls.model_fields if name in namespace}
+        cells = [_assigned(cell) for cell in namespace.get("In", [])]
+        injected = {name for cell, names in zip(namespace.get("In", []), cells, strict=True)
+                    if cell.startswith(INJECTED) for name in names} - {"result_path"}  # fmt: skip
+        listed_names = {name for names in cells if "profile" in names for name in names} or set(namespace)
+        names = injected | {name for name in cls.model_fields if name in listed_names and name in namespace}
         return cls.of(**{name: namespace[name] for name in names})
 
     def as_dict(self) -> dict:
         return self.model_dump(mode="json")
 
 
-def _injected(cells: list[str]) -> Iterator[str]:
-    """Names that the cell of papermill's parameters assigns to."""
-    for cell in cells:
-        if cell.startswith("# Parameters\n"):
-            for node in ast.parse(cell).body:
-                if isinstance(node, ast.Assign):
-                    yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+def _assigned(cell: str) -> set[str]:
+    """Names that a cell assigns to; none of one that is no plain Python, as one with magics of IPython's."""
+    try:
+        body = ast.parse(cell).body
+    except SyntaxError:
+        return set()
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _in_one_line(error: ValidationError) -> str:

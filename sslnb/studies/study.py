@@ -115,10 +115,10 @@ class Context:
         if text not in self.notes:
             self.notes.append(text)
 
-    def at_most(self, field: str, have: int) -> int:
+    def at_most(self, field: str, have: int) -> int | None:
         """A field's value, or what there is: a preset's is cut and noted, ``ValueError`` for one that was asked for."""
         wanted = getattr(self.parameters, field)
-        if wanted <= have:
+        if wanted is None or wanted <= have:
             return wanted
         expect(not self.parameters.asked(field), field, f"at most {have:,}, as many as there are", wanted)
         self.note(f"{field}: {have:,}, where {wanted:,} were asked for")
@@ -154,20 +154,29 @@ class Context:
         limit: int | None = None,
         classes: tuple[int, ...] | None = None,
         side: int | None = None,
+        field: str = "",
     ) -> ImageSet:
-        """A set's split at the study's size or another, at most ``limit`` images; a note says where there are fewer."""
+        """A set's split at the study's size or another, at most ``limit`` images; a note says where there are fewer.
+
+        ``ValueError`` where there are fewer than somebody asked for by the parameter ``field``.
+        """
         images = data.load(name, split, at_most=limit, size=side or self.parameters.size, classes=classes)
         described = f"{name}, {split}" + (f", classes {' '.join(map(str, classes))}" if classes else "")
         described += f", {side} px" if side else ""
         if limit is not None and len(images) < limit:
+            expect(not self.parameters.asked(field), field, f"at most the {len(images):,} images of {described}", limit)
             self.note(f"{described}: {len(images):,} images, where {limit:,} were asked for")
         self.checksums[described] = images.checksum()
         return images
 
     def splits(self, name: str, *, val: int | None = None, side: int | None = None) -> dict[str, ImageSet]:
         """What probes train on, are chosen on (all of it, or at most ``val`` images) and are judged by."""
-        limits = {"train": self.parameters.probe_limit, "val": val, "test": self.parameters.test_limit}
-        return {split: self.images(name, split, limit, side=side) for split, limit in limits.items()}
+        p = self.parameters
+        return {
+            "train": self.images(name, "train", p.probe_limit, side=side, field="probe_limit"),
+            "val": self.images(name, "val", val, side=side),
+            "test": self.images(name, "test", p.test_limit, side=side, field="test_limit"),
+        }
 
 
 Step = Callable[[Context], xr.Dataset]
@@ -248,6 +257,8 @@ class Run:
             self.context = Context(parameters, only)
             trained = study.published or isinstance(self.context.plan, Scale)
             expect(trained, "pool", f"one that was trained here, as {study.name} looks into that", parameters.pool)
+            if parameters.pool not in QUICK_POOLS:  # which would be trained to know its names
+                expect(bool(self.context.names), "pool", "encoders to measure", parameters.pool)
             study.check(self.context)
             facts = {"parameters": parameters.as_dict(), "provenance": provenance(seconds={}), "notes": []}
             if self.context.own is not None:

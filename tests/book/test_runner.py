@@ -45,6 +45,15 @@ def test_an_error_in_a_cell_is_one_line_with_its_traceback_in_a_file(tmp_path) -
     assert not (tmp_path / "page.ipynb").exists()
 
 
+def test_a_kernel_that_dies_is_named_with_the_cell_that_it_came_to(tmp_path) -> None:
+    ends = PRINTS_A_WIDGET + "```{code-cell}\nimport os\nos._exit(3)\n```\n"
+    (tmp_path / "page.md").write_text(ends)
+    (tmp_path / "page.traceback.txt").write_text("of an earlier run")
+    with pytest.raises(ValueError, match=r"^page\.md: expected a kernel that lives .* got one that died after cell 1$"):
+        runner.execute(tmp_path / "page.md", tmp_path / "page.ipynb", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
+
+
 SUM = """---
 kernelspec: {name: python3, display_name: Python 3, language: python}
 ---

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 
 from sslnb.cli import pool as pool_commands
-from sslnb.core import cluster
+from sslnb.core import cluster, device
 from sslnb.data import load
 from sslnb.encoders import load_encoder
 from sslnb.encoders.encoder import weights_checksum
@@ -169,12 +170,47 @@ def test_a_run_that_diverges_is_described_and_the_rest_goes_on(places) -> None:
     assert states["simclr/0"] == "not begun"
 
 
+def test_weights_that_float16_does_not_hold_are_described_and_not_trained_again(places, monkeypatch) -> None:
+    whole = runs.pretrain
+
+    def huge(*given, **named):
+        training = whole(*given, **named)
+        with torch.no_grad():
+            next(training.encoder.parameters()).mul_(1e9)  # finite in float32
+        return training
+
+    monkeypatch.setattr(runs, "pretrain", huge)
+    trained("wide/0")
+    assert "rounded to float16 it is of no use" in Pool("tiny").entry("wide/0").reason and not Pool("tiny").members()
+    monkeypatch.setattr(runs, "pretrain", lambda *_, **__: pytest.fail("trained again"))
+    assert train.train("tiny", only=["wide/0"]) == {}
+
+
+def test_on_an_accelerator_a_run_that_fails_stops_no_other(places, monkeypatch) -> None:
+    there = SimpleNamespace(best_device=lambda: torch.device("meta"), describe=device.describe)
+    monkeypatch.setattr(train, "device", there)
+    whole, began = runs.run, []
+
+    def run(member: Member, on_step=None):
+        began.append(member.name)
+        if member.name == "simclr/0":
+            raise ValueError("images: expected colours, got none")
+        return whole(member, on_step)
+
+    monkeypatch.setattr(runs, "run", run)
+    with pytest.raises(ValueError, match=r"^pool tiny: expected runs that .* got simclr/0: images: expected"):
+        train.train("tiny", only=["simclr/0", "wide/0"])
+    assert set(began) == {"simclr/0", "wide/0"} and Pool("tiny").members() == ("wide/0",)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("pool:tiny/simclr", "spec: expected pool:SCALE/VARIANT/SEED"),
         ("pool:tiny/simclr/one", "spec: expected pool:SCALE/VARIANT/SEED"),
         ("pool:tiny/simclr/0@last", "spec: expected pool:SCALE/VARIANT/SEED"),
+        ("pool:tiny/simclr/0@", "spec: expected pool:SCALE/VARIANT/SEED"),
+        ("pool:tiny/simclr/\u00b2", "spec: expected pool:SCALE/VARIANT/SEED"),
         ("pool:tinny/simclr/0", "did you mean 'tiny'"),
         ("pool:tiny/simclrr/0", "did you mean 'simclr/0'"),
         ("pool:tiny/simclr/0", r"sslnb pool train --scale tiny makes it\), got not begun"),
@@ -223,6 +259,31 @@ def test_a_list_of_another_format_is_refused_in_one_line(places, change) -> None
     path.write_text(change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=r"pool\.json: expected a pool of format 1, got") as error:
         Pool("tiny")
+    assert "\n" not in str(error.value)
+
+
+def test_files_of_another_pool_are_no_members_of_this_one(places) -> None:
+    folder = exported(places)
+    with pytest.raises(ValueError, match=r"^pool: expected encoders of 'quick' in .*, got those of 'tiny'$"):
+        train.export("quick", folder=folder)
+    with pytest.raises(ValueError, match=r"^scale: expected .* finished encoders, got 'pilots', which has none$"):
+        train.export("pilots", folder=places / "none")
+    assert not (places / "none").exists()
+
+
+def test_a_step_that_was_not_kept_names_those_that_were(places) -> None:
+    exported(places)
+    with pytest.raises(ValueError, match=r"^pool: tiny/wide/0@5: expected a step at which it was kept: .*9, got 5$"):
+        Pool("tiny").encoder("wide", step=5)
+
+
+def test_weights_that_are_not_of_the_described_network_are_one_line(places) -> None:
+    path = exported(places) / store.MANIFEST
+    facts = json.loads(path.read_text())
+    facts["entries"]["wide/0"]["spec"]["width"] = 3
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=r"^pool: wide/0: expected weights of .*'width': 3.*, got: ") as error:
+        Pool("tiny").encoder("wide")
     assert "\n" not in str(error.value)
 
 

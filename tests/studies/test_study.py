@@ -74,6 +74,8 @@ def test_what_can_not_be_is_refused_in_one_line(changes, message) -> None:
 def test_a_notebooks_own_globals_are_no_parameters_but_injected_names_are() -> None:
     own = {"count": 5, "my_table": [1, 2], "In": ["count = None"], "rate": None}
     assert Toy.from_notebook(own).count == 5
+    listed = own | {"In": ["profile = None\ncount = None", "%matplotlib inline", "rate = 'a tide table'"], "rate": "x"}
+    assert Toy.from_notebook(listed).rate == 0.5  # which the cell of parameters does not list
     injected = own | {"cuont": 4, "In": ["count = None", '# Parameters\ncuont = 4\nresult_path = "x"\n']}
     with pytest.raises(ValueError, match="got 'cuont'; did you mean 'count'"):
         Toy.from_notebook(injected)
@@ -149,6 +151,10 @@ def test_what_a_preset_asks_is_cut_to_what_there_is_and_said(tmp_path) -> None:
     (note,) = context.notes
     assert note.startswith("digit-scenes, val: ") and note.endswith("where 10,000,000 were asked for")
     assert set(context.checksums) == {"digit-scenes, val"}
+    asked = Context(Toy.of(limit=10_000_000))
+    with pytest.raises(ValueError, match=r"^limit: expected at most the [0-9,]+ images of .*, val, got 10000000$"):
+        asked.images("digit-scenes", "val", asked.parameters.limit, field="limit")
+    assert asked.at_most("limit", 10_000_000) == 10_000_000 and Context(Toy.of("small")).at_most("limit", 5) is None
 
 
 def test_results_survive_their_files_with_names_and_gaps(tmp_path) -> None:
@@ -199,5 +205,6 @@ def test_one_word_for_the_images_in_every_study_also_beside_a_notebooks_own() ->
     assert Several.of(dataset="x,y").sets == ("x", "y") == Several.of(dataset="x,y", sets=None).sets
     injected = {"sets": None, "dataset": "x", "In": ["sets = None", '# Parameters\ndataset = "x"\n']}
     assert Several.from_notebook(injected).sets == ("x",) and Several.of(sets="a", dataset=None).sets == ("a",)
+    assert Several.of(dataset="x", sets="x").sets == ("x",)
     with pytest.raises(ValueError, match=r"^dataset: expected either this or sets, got both$"):
         Several.of(dataset="x", sets="y")

@@ -36,6 +36,11 @@ def _stage_ticks(layers: Sequence[str]) -> tuple[list[float], list[str]]:
     return [float(np.mean(places)) for places in stages.values()], [name.removeprefix("layer") for name in stages]
 
 
+def _said(group: str) -> str:
+    """A group of layers in words: "stage 1" rather than torchvision's "layer1"."""
+    return str(group).replace("layer", "stage ")
+
+
 def _map(ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, dots: bool = False) -> AxesImage:
     """CKA of layers from the input (below, left) to the output; lines where stages begin, dots at the rows' maxima."""
     image = ax.imshow(values, vmin=0, vmax=1, cmap=SHADES, origin="lower", aspect="auto", interpolation="nearest")
@@ -150,7 +155,7 @@ def groups(result: Result) -> Figure:
     figure, axes = panels(2, height=2.7, sharey=True)
     for ax, values, title in zip(axes[0], (views, simplex), ("two augmented views", "one-hot labels"), strict=True):
         for m, method in enumerate(values.objective.values):
-            _band(ax, list(values.group.values), values[m].values, method)
+            _band(ax, list(map(_said, values.group.values)), values[m].values, method)
         ax.set_title(title)
         ax.tick_params(axis="x", labelsize=7)
     axes[0, 0].set_ylabel("CKA")
@@ -192,7 +197,7 @@ def training(result: Result) -> Figure:
     for m, method in enumerate(methods):
         ax = axes[0, m]
         image = ax.imshow(data.own[m, :, :, last].values, vmin=0, vmax=1, cmap=SHADES, origin="lower", aspect="auto")
-        ax.set_title(f"{label(method)}, {names[last]}")
+        ax.set_title(f"{label(method)}, {_said(names[last])}")
         ax.set_xticks(at, steps, fontsize=7)
         ax.set_yticks(at, steps, fontsize=7)
     for ax in axes[0, len(methods) :]:
@@ -200,7 +205,9 @@ def training(result: Result) -> Figure:
     figure.colorbar(image, ax=axes[0, -1], fraction=0.3, location="left").set_label("CKA")
     for ax, values, title in zip(axes[1], ends, titles, strict=True):
         for g, name in enumerate(names):
-            ax.plot(at, values[:, g], color=COLOURS[g], marker=MARKERS[g], markersize=3.5, linewidth=1, label=name)
+            ax.plot(
+                at, values[:, g], color=COLOURS[g], marker=MARKERS[g], markersize=3.5, linewidth=1, label=_said(name)
+            )
         ax.set_title(title)
         ax.set_xticks(at, steps, fontsize=7)
         ax.set_ylim(-0.02, 1.02)
@@ -273,7 +280,7 @@ def indices(result: Result) -> Figure | Markdown:
             )
         ax.set_title(f"supervised and\n{'another seed' if pair == SUPERVISED else label(pair)}")
         ax.set_xticks(range(len(layers)), [n.removeprefix("layer") for n in layers], fontsize=7)
-        ax.set_xlabel("block (stage.index)")
+        ax.set_xlabel("block (stage.index), pooled features")
         ax.set_ylim(-0.02, 1.02)
     axes[0, 0].set_ylabel("index of similarity")
     legend(figure, axes[0, 0], 6)

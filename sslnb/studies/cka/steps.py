@@ -77,6 +77,12 @@ def check(context: Context) -> None:
     context.expect_usable("dataset", {"test": images})
     for name in (SUPERVISED, *p.compared):
         expect(name in context.plan.variants, "compared", f"objectives that the pool {p.pool!r} plans", name)
+    count = len(images)
+    for field, have in {"gram_batch": count // 2, "estimate_images": count, "index_images": count}.items():
+        context.at_most(field, have)
+    context.at_most("neighbours", min(BANK, count) - 1)
+    fits = not p.asked("batch_sizes") or max(p.batch_sizes) < count
+    expect(fits, "batch_sizes", f"sizes below {count:,}, the number of images", p.batch_sizes)
     if context.own is not None:
         cka.similarity([Source(OWN, images.images[: cka.LEAST], context.own)])
 

@@ -197,7 +197,11 @@ class Runs:
 def check(context: Context) -> None:
     """Refuse tasks of one class, and a target whose images an encoder does not take."""
     for task in _tasks(context):
-        context.expect_usable("target", {split: task.split(split) for split in SPLITS})
+        splits = {split: task.split(split) for split in SPLITS}
+        context.expect_usable("target", splits)
+        context.at_most("attack_limit", len(splits["validation"]))
+    context.at_most("surface_images", len(splits["train"]))  # of the last task
+    context.at_most("mean_images", len(next(iter(context.plan.members.values())).images()))
 
 
 def _tasks(context: Context) -> list[Task]:
@@ -206,7 +210,7 @@ def _tasks(context: Context) -> list[Task]:
     return [
         Task(
             " ".join(map(str, classes)),
-            context.images(p.target, "train", p.task_limit, classes),
+            context.images(p.target, "train", p.task_limit, classes, field="task_limit"),
             context.images(p.target, "test", None, classes),
         )
         for classes in numbers

@@ -13,7 +13,12 @@ def check(context: Context) -> None:
     p = context.parameters
     for argument, names in {"datasets": p.datasets, "masked": p.masked, "targets": p.unseen}.items():
         for name in names:
-            context.expect_usable(argument, splits(context, name))
+            sets = splits(context, name)
+            context.expect_usable(argument, sets)
+            if argument == "datasets":
+                context.at_most("neighbours", len(sets["train"]))
+            if argument == "masked":
+                context.at_most("heatmap_images", len(sets["test"]))
     for name, split in itertools.product(p.masked, ("train", "val", "test")):
         masks = splits(context, name)[split].masks
         expect(masks is not None, "masked", "sets with masks", f"{name}, whose {split} split has none")

@@ -6,6 +6,7 @@ import altair as alt
 import ipywidgets as w
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 from sslnb.core.labels import NORM_NAMES, label
 from sslnb.core.result import Result
@@ -60,8 +61,10 @@ def explore_margins(result: Result, classes: Sequence[str] = ()) -> w.VBox:
     return w.VBox([dataset, norm, which, share, image])
 
 
-def browse_margins(result: Result) -> charts.Explorer:
+def browse_margins(result: Result) -> charts.Explorer | Markdown:
     """On the page: choose data set, norm and budget; which margins lie below it, and the accuracy that is left."""
+    if not bool(result.data["separation"].margin.notnull().any()):
+        return Markdown("There are no margins to choose from: no probe has converged.")
     margins, kept = _tables(result)
     names = list(result.data["probes"].objective.values)
     controls = (
