@@ -166,11 +166,11 @@ def _batches(claim: Claim, data: Data) -> Verdict:
     if not accuracy.sizes["objective"]:
         return _nothing(claim, "encoders that learned")
     least = int(accuracy.batch.min()) * int(accuracy.step.max())
-    beside = {"at equal images seen": slope(_at_images(accuracy, least), "batch")}
+    beside = {"at equal images seen": slope(at_images(accuracy, least), "batch")}
     return decide(claim, slope(accuracy.isel(step=-1, drop=True), "batch"), controls=beside)
 
 
-def _at_images(accuracy: xr.DataArray, images: int) -> xr.DataArray:
+def at_images(accuracy: xr.DataArray, images: int) -> xr.DataArray:
     """Accuracies when so many images were seen, between steps by interpolation over their logarithm."""
     doubled = accuracy.assign_coords(step=np.log2(accuracy.step.values.astype(float)))
     parts = [

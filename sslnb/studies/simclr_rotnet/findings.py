@@ -1,0 +1,105 @@
+"""What the chapter's text says of its recorded result, and whether the result bears it out."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from sslnb.core.result import Result
+from sslnb.report import kinds
+from sslnb.studies.simclr_rotnet.claims import at_images
+from sslnb.studies.simclr_rotnet.figures import top1
+
+FEW = 500  # steps, up to which RotNet has not come above raw pixels
+SEEN = "at equal images seen"  # the control of R1
+
+
+def linear(result: Result) -> xr.DataArray:
+    """Linear accuracy [objective, batch, step, seed]."""
+    return top1(result.data["linear"].accuracy)
+
+
+def reference(result: Result, name: str) -> float:
+    """Accuracy of raw pixels or of untrained networks, mean over seeds."""
+    return float(top1(result.data["linear"].references).sel(reference=name).mean("seed"))
+
+
+def seen_by_all(result: Result) -> int:
+    """Images after which every batch size has an accuracy: those of the smallest one's last step."""
+    accuracy = linear(result)
+    return int(accuracy.batch.min()) * int(accuracy.step.max())
+
+
+def after_images(result: Result) -> xr.DataArray:
+    """Accuracy [objective, batch, seed] after so many images, between steps by interpolation."""
+    return at_images(linear(result), seen_by_all(result))
+
+
+def last_gain(result: Result) -> xr.DataArray:
+    """What a doubling of the steps adds at the end [objective], from the last two steps: means over batches, seeds."""
+    ends = linear(result).mean(("batch", "seed")).isel(step=[-2, -1])
+    return ends.diff("step").isel(step=0, drop=True) / math.log2(ends.step.values[1] / ends.step.values[0])
+
+
+def leads(result: Result) -> xr.DataArray:
+    """By how much fine-tuning from an encoder beats that from random weights [begun, fraction, seed]."""
+    tuned = top1(result.data["fractions"].tuned)
+    return (tuned - tuned.sel(begun="supervised", drop=True)).drop_sel(begun="supervised")
+
+
+def interval(values: xr.DataArray) -> tuple[float, float, float]:
+    """Mean of values over seeds with its 95 % interval, Student's."""
+    known = values.values[np.isfinite(values.values)]
+    mean, n = float(known.mean()), len(known)
+    half = float(stats.t.ppf(0.975, n - 1) * known.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    return mean, mean - half, mean + half
+
+
+def kept(result: Result) -> xr.DataArray:
+    """Share of the clean accuracy [attack, begun, fraction, seed] that is left: mean over budgets, in pixels."""
+    accuracy = result.data["attack"].accuracy.sel(unit="pixel", drop=True)
+    return accuracy.isel(budget=slice(1, None)).mean("budget") / accuracy.isel(budget=0, drop=True)
+
+
+def first_budget(result: Result) -> xr.DataArray:
+    """Accuracy [attack, begun, fraction, seed] within the smallest budget."""
+    return result.data["attack"].accuracy.sel(unit="pixel", drop=True).isel(budget=1)
+
+
+def price(result: Result) -> xr.DataArray:
+    """Median seconds, those of views, and bytes of a training step [objective, quantity], of the shallow network."""
+    return result.data["architectures"].cost.median("repeat").isel(depth=0)
+
+
+def verdict_of(result: Result, claim: str) -> Mapping:
+    """A claim's verdict with its parts and controls."""
+    return next(v for v in result.facts["verdicts"] if v["claim"] == claim)
+
+
+def statements(result: Result) -> dict[str, bool]:
+    """Every statement of the published text with its truth; the build stops at one that is false."""
+    return _on_pretraining(result) | _on_labels(result) | _on_attacks(result) | _on_transfer(result)
+
+
+def _on_pretraining(result: Result) -> dict[str, bool]:
+    verdict, accuracy = kinds(result), linear(result).mean("seed")
+    simclr, rotnet = (accuracy.sel(objective=name) for name in ("simclr", "rotnet"))
+    equal = after_images(result).mean("seed")
+    _, low, high = verdict_of(result, "R1")["controls"][SEEN]
+    gain = last_gain(result)
+    whole = verdict_of(result, "R2")["parts"]
+    return {
+        "both objectives still gain at the last step, and SimCLR is ahead with every batch size": verdict["R2"]
+        == "replicated"
+        and bool((simclr > rotnet).all())
+        and all(float(gain.sel(objective=part["name"])) > part["estimate"] for part in whole),
+        "at equal steps larger batches are better, after equally many images smaller ones": verdict["R1"]
+        == "replicated"
+        and high < 0
+        and bool((equal.diff("batch") < 0).all()),
+        "up to 500 steps RotNet is no better than raw pixels": float(rotnet.sel(step=slice(None, FEW)).max())
+        < reference(result, "pixels"),
+        "SimCLR beats RotNet": verdict["R3"] == "replicated",
+    }
