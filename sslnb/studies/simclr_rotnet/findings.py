@@ -87,7 +87,7 @@ def _on_pretraining(result: Result) -> dict[str, bool]:
     verdict, accuracy = kinds(result), linear(result).mean("seed")
     simclr, rotnet = (accuracy.sel(objective=name) for name in ("simclr", "rotnet"))
     equal = after_images(result).mean("seed")
-    _, low, high = verdict_of(result, "R1")["controls"][SEEN]
+    _, _, high = verdict_of(result, "R1")["controls"][SEEN]
     gain = last_gain(result)
     whole = verdict_of(result, "R2")["parts"]
     return {
@@ -102,4 +102,46 @@ def _on_pretraining(result: Result) -> dict[str, bool]:
         "up to 500 steps RotNet is no better than raw pixels": float(rotnet.sel(step=slice(None, FEW)).max())
         < reference(result, "pixels"),
         "SimCLR beats RotNet": verdict["R3"] == "replicated",
+    }
+
+
+def _on_labels(result: Result) -> dict[str, bool]:
+    gaps = {
+        (str(begun), float(fraction)): interval(leads(result).sel(begun=begun, fraction=fraction))
+        for begun in leads(result).begun.values
+        for fraction in leads(result).fraction.values
+    }
+    few = min(fraction for _, fraction in gaps)
+    return {
+        "pretraining helps with one label in a hundred, with ten or fifty nothing is clear of zero": few == 0.01
+        and all((low > 0) if fraction == few else (low < 0 < high) for (_, fraction), (_, low, high) in gaps.items())
+    }
+
+
+def _on_attacks(result: Result) -> dict[str, bool]:
+    left, share = first_budget(result).mean("seed"), kept(result).mean("seed")
+    simclr, supervised, rotnet = (share.sel(begun=name) for name in ("simclr", "supervised", "rotnet"))
+    return {
+        "no network survives attacks that nobody sees, and SimCLR's keeps no more than the baseline": kinds(result)[
+            "R5"
+        ]
+        == "replicated"
+        and bool((left < 0.36).all())
+        and bool((simclr < supervised).all())
+        and float(share.max()) < 0.15,
+        "RotNet keeps as much as the baseline": float((rotnet - supervised).min()) > -0.01,
+    }
+
+
+def _on_transfer(result: Result) -> dict[str, bool]:
+    verdict, batches = verdict_of(result, "R7"), top1(result.data["transfer"].over_batches).mean("seed")
+    part = {p["name"]: p for p in verdict["parts"]}
+    costs = price(result).sel(quantity="seconds")
+    return {
+        "transfer grows with the batch and has not levelled off after 3,000 steps": verdict["kind"] == "reversed"
+        and part["per doubling of the batch"]["low"] > 0
+        and set(verdict["note"].removeprefix("knee: ").split(", ")) == {"still growing"},
+        "enlarged to 96 px, STL-10's images are told apart better": bool((batches.diff("side") > 0).all()),
+        "a step of RotNet costs more than one of SimCLR": kinds(result)["R9"] == "reversed"
+        and float(costs.sel(objective="rotnet")) > 1.3 * float(costs.sel(objective="simclr")),
     }

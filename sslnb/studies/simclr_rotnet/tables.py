@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from IPython.display import Markdown
@@ -9,8 +10,9 @@ from IPython.display import Markdown
 from sslnb.core.labels import brief, label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
-from sslnb.report.tables import spread, table
-from sslnb.studies.simclr_rotnet.claims import PAPER
+from sslnb.report.tables import percent, say, spread, table
+from sslnb.studies.simclr_rotnet import findings
+from sslnb.studies.simclr_rotnet.claims import AS_ROBUST, PAPER
 from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, top1
 
 # Fine-tuned SimCLR without attack, under FGSM and under PGD at the largest budget, by fraction of the labels: recorded
@@ -185,3 +187,65 @@ def initialised(result: Result) -> Markdown:
         rows,
         "Accuracy, in percent, after fine-tuning from supervised weights, and from what was trained on from them.",
     )
+
+
+def glue_findings(result: Result) -> None:
+    """Make what the text says of the recorded result available: points of claims, and accuracies by encoder."""
+    for verdict in result.facts["verdicts"]:
+        say(f"{verdict['claim']}_points", _points(*_bounds(verdict)))
+        for part in verdict["parts"]:
+            say(
+                f"{verdict['claim']}_{part['name'].replace(' ', '_')}",
+                _points(part["estimate"], part["low"], part["high"]),
+            )
+    say("R1_images", _points(*findings.verdict_of(result, "R1")["controls"][findings.SEEN]))
+    say("R3_cells", findings.verdict_of(result, "R3")["note"].split()[0])
+    say("images_seen", f"{findings.seen_by_all(result):,}")
+    ends = findings.linear(result).isel(step=-1).mean("seed")
+    equal = findings.after_images(result).mean("seed")
+    for objective, batch in itertools.product(ends.objective.values, ends.batch.values):
+        at = {"objective": objective, "batch": batch}
+        say(f"end_{objective}_{batch}", percent(float(ends.sel(at))))
+        say(f"seen_{objective}_{batch}", percent(float(equal.sel(at))))
+    for name in result.data["linear"].reference.values:
+        say(f"level_{name}", percent(findings.reference(result, str(name))))
+    for name, gain in zip(ends.objective.values, findings.last_gain(result).values, strict=True):
+        say(f"last_{name}", percent(float(gain)))
+    _glue_tuned(result)
+
+
+def _glue_tuned(result: Result) -> None:
+    tuned, leads = top1(result.data["fractions"].tuned).mean("seed"), findings.leads(result)
+    for begun, fraction in itertools.product(tuned.begun.values, tuned.fraction.values):
+        share = f"{begun}_{100 * fraction:g}"
+        say(f"tuned_{share}", percent(float(tuned.sel(begun=begun, fraction=fraction))))
+        if begun in leads.begun.values:
+            say(f"lead_{share}", _points(*findings.interval(leads.sel(begun=begun, fraction=fraction))))
+    kept, first = findings.kept(result).mean("seed"), findings.first_budget(result).mean("seed")
+    for attack, begun, fraction in itertools.product(kept.attack.values, kept.begun.values, kept.fraction.values):
+        at = {"attack": attack, "begun": begun, "fraction": fraction}
+        say(f"kept_{attack}_{begun}_{100 * fraction:g}", percent(float(kept.sel(at))))
+        say(f"first_{attack}_{begun}_{100 * fraction:g}", percent(float(first.sel(at))))
+    for attack in kept.attack.values:
+        say(
+            f"left_{attack}",
+            " to ".join(percent(float(v)) for v in (first.sel(attack=attack).min(), first.sel(attack=attack).max())),
+        )
+    say("first_budget", f"{255 * float(result.data['attack'].eps.sel(unit='pixel')[1]):.1f}")
+    say("behind_baseline", _points(*(v - AS_ROBUST for v in _bounds(findings.verdict_of(result, "R5")))))
+    price = findings.price(result)
+    for name in price.objective.values:
+        say(f"ms_{name}", f"{1e3 * float(price.sel(objective=name, quantity='seconds')):.0f}")
+    moved = top1(result.data["transfer"].over_batches).mean("seed")
+    for side, batch in itertools.product(moved.side.values, moved.batch.values):
+        say(f"moved_{side}_{batch}", percent(float(moved.sel(side=side, batch=batch))))
+
+
+def _bounds(verdict: Mapping) -> tuple[float, float, float]:
+    return verdict["estimate"], verdict["low"], verdict["high"]
+
+
+def _points(value: float, low: float, high: float) -> str:
+    """An effect and its interval in points."""
+    known = value is not None and math.isfinite(value)
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if known else "not measured"
