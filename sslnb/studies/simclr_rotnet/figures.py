@@ -113,7 +113,7 @@ def transfer(result: Result) -> Figure:
             _band(ax, data.step.values, values, *_look(method), label(method))
         ax.set_title(title, fontsize=10)
         _doublings(ax, data.step.values, "steps of pretraining")
-        ax.tick_params(axis="x", labelsize=6)
+        ax.tick_params(axis="x", labelsize=7, rotation=45)
     for i, side in enumerate(data.side.values):
         text = f"{label(data.begun.values[0])}, seen at {side} px"
         values, look = over_batches.sel(side=side), (styles.colour("simclr"), MARKERS[3 + i])

@@ -198,7 +198,8 @@ def glue_findings(result: Result) -> None:
                 f"{verdict['claim']}_{part['name'].replace(' ', '_')}",
                 _points(part["estimate"], part["low"], part["high"]),
             )
-    say("R1_images", _points(*findings.verdict_of(result, "R1")["controls"][findings.SEEN]))
+    value, low, high = findings.verdict_of(result, "R1")["controls"][findings.SEEN]
+    say("R1_images", _points(-value, -high, -low))  # as what a doubling costs
     say("R3_cells", findings.verdict_of(result, "R3")["note"].split()[0])
     say("images_seen", f"{findings.seen_by_all(result):,}")
     ends = findings.linear(result).isel(step=-1).mean("seed")
@@ -248,4 +249,5 @@ def _bounds(verdict: Mapping) -> tuple[float, float, float]:
 def _points(value: float, low: float, high: float) -> str:
     """An effect and its interval in points."""
     known = value is not None and math.isfinite(value)
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if known else "not measured"
+    said = f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if known else "not measured"
+    return said.replace("-", "−")

@@ -19,11 +19,11 @@ from sslnb.pool import Pool, grids, runs, scales, train
 from sslnb.pool.grids import grid
 from sslnb.pool.members import Scale
 from sslnb.studies.measures import features_of
-from sslnb.studies.simclr_rotnet import STUDY, explorers, figures, tables
+from sslnb.studies.simclr_rotnet import STUDY, explorers, figures, findings, tables
 from sslnb.studies.simclr_rotnet.claims import CLAIMS, knee, slope, verdicts, within
 from sslnb.studies.simclr_rotnet.steps import SCORES, WAYS, _attacked, _to_tune
 from sslnb.studies.simclr_rotnet.units import normalised
-from sslnb.studies.study import Run
+from sslnb.studies.study import RECORDED, Run
 
 TINY = {
     "pool": "tiny-grid",
@@ -553,3 +553,14 @@ def test_the_ranking_says_plainly_when_it_is_not_so(study: Run) -> None:
     linear["accuracy"][..., 1, :] = np.nan
     alone = tables.ranking(Result("", {"linear": linear}, {})).data
     assert alone.startswith("Whether SimCLR is above RotNet takes two seeds") and "nan" not in alone
+
+
+def test_what_the_text_says_of_the_recorded_result_is_borne_out_by_it_alone() -> None:
+    recorded = STUDY.decided(Result.load(RECORDED / STUDY.name))
+    assert all(findings.statements(recorded).values())
+    tables.glue_findings(recorded)
+    swapped = xr.Dataset.copy(recorded.data["linear"], deep=True)
+    swapped["accuracy"] = swapped.accuracy.isel(objective=[1, 0]).assign_coords(objective=swapped.objective)
+    other = Result(STUDY.name, recorded.data | {"linear": swapped}, recorded.facts)
+    wrong = {statement for statement, true in findings.statements(other).items() if not true}
+    assert any("SimCLR is ahead" in statement for statement in wrong) and any("raw pixels" in s for s in wrong)
