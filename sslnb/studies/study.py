@@ -154,29 +154,23 @@ class Context:
         limit: int | None = None,
         classes: tuple[int, ...] | None = None,
         side: int | None = None,
-        field: str = "",
     ) -> ImageSet:
         """A set's split at the study's size or another, at most ``limit`` images; a note says where there are fewer.
 
-        ``ValueError`` where there are fewer than somebody asked for by the parameter ``field``.
+        A limit is no demand, whoever sets it, since one is for all sets of a study, of which some are smaller.
         """
         images = data.load(name, split, at_most=limit, size=side or self.parameters.size, classes=classes)
         described = f"{name}, {split}" + (f", classes {' '.join(map(str, classes))}" if classes else "")
         described += f", {side} px" if side else ""
         if limit is not None and len(images) < limit:
-            expect(not self.parameters.asked(field), field, f"at most the {len(images):,} images of {described}", limit)
             self.note(f"{described}: {len(images):,} images, where {limit:,} were asked for")
         self.checksums[described] = images.checksum()
         return images
 
     def splits(self, name: str, *, val: int | None = None, side: int | None = None) -> dict[str, ImageSet]:
         """What probes train on, are chosen on (all of it, or at most ``val`` images) and are judged by."""
-        p = self.parameters
-        return {
-            "train": self.images(name, "train", p.probe_limit, side=side, field="probe_limit"),
-            "val": self.images(name, "val", val, side=side),
-            "test": self.images(name, "test", p.test_limit, side=side, field="test_limit"),
-        }
+        limits = {"train": self.parameters.probe_limit, "val": val, "test": self.parameters.test_limit}
+        return {split: self.images(name, split, limit, side=side) for split, limit in limits.items()}
 
 
 Step = Callable[[Context], xr.Dataset]

@@ -199,7 +199,6 @@ def check(context: Context) -> None:
     for task in _tasks(context):
         splits = {split: task.split(split) for split in SPLITS}
         context.expect_usable("target", splits)
-        context.at_most("attack_limit", len(splits["validation"]))
     context.at_most("surface_images", len(splits["train"]))  # of the last task
     context.at_most("mean_images", len(next(iter(context.plan.members.values())).images()))
 
@@ -210,7 +209,7 @@ def _tasks(context: Context) -> list[Task]:
     return [
         Task(
             " ".join(map(str, classes)),
-            context.images(p.target, "train", p.task_limit, classes, field="task_limit"),
+            context.images(p.target, "train", p.task_limit, classes),
             context.images(p.target, "test", None, classes),
         )
         for classes in numbers

@@ -13,6 +13,7 @@ from sslnb.core.labels import brief, label
 from sslnb.core.result import Result
 from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
+from sslnb.studies.simclr_rotnet.claims import at_images
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}
 REFERENCE_LABELS = {"pixels": "raw pixels", "untrained": "random weights", "encoder": "given encoder"}
@@ -58,6 +59,11 @@ def linear_over_steps(result: Result) -> Figure:
     return figure
 
 
+def seen_by_all(accuracy: xr.DataArray) -> int:
+    """Images after which every batch size has an accuracy: those of the smallest one's last step."""
+    return int(accuracy.batch.min()) * int(accuracy.step.max())
+
+
 def _references(axes: np.ndarray, result: Result) -> None:
     values = top1(result.data["linear"].references)
     for name in values.reference.values:
@@ -68,13 +74,22 @@ def _references(axes: np.ndarray, result: Result) -> None:
 
 
 def linear_over_batches(result: Result) -> Figure:
-    """Linear accuracy at the last step against the batch size, both objectives, beside references."""
-    accuracy = top1(result.data["linear"].accuracy).isel(step=-1)
-    figure, axes = panels(1, height=3.0)
-    for name in accuracy.objective.values:
-        _band(axes[0, 0], accuracy.batch.values, accuracy.sel(objective=name), *_look(name), label(name))
+    """Linear accuracy against the batch size, beside references: after equally many steps, and equally many images.
+
+    These are as many as the smallest batch has seen in the end; between steps accuracy is interpolated over their
+    logarithm.
+    """
+    accuracy = top1(result.data["linear"].accuracy)
+    images = seen_by_all(accuracy)
+    compared = {f"after {int(accuracy.step[-1]):,} steps": accuracy.isel(step=-1)}
+    compared[f"after {images:,} images"] = at_images(accuracy, images)
+    figure, axes = panels(len(compared), height=3.0, sharey=True)
+    for ax, (title, values) in zip(axes[0], compared.items(), strict=True):
+        for name in values.objective.values:
+            _band(ax, values.batch.values, values.sel(objective=name), *_look(name), label(name))
+        ax.set_title(title, fontsize=10)
+        _doublings(ax, values.batch.values, "batch size")
     _references(axes[0], result)
-    _doublings(axes[0, 0], accuracy.batch.values, f"batch size, after {int(accuracy.step):,} steps")
     axes[0, 0].set_ylabel("linear accuracy in %")
     legend(figure, axes[0, 0], 4)
     return figure

@@ -10,7 +10,7 @@ from scipy import stats
 from sslnb.core.result import Result
 from sslnb.report import kinds
 from sslnb.studies.simclr_rotnet.claims import at_images
-from sslnb.studies.simclr_rotnet.figures import top1
+from sslnb.studies.simclr_rotnet.figures import seen_by_all, top1
 
 FEW = 500  # steps, up to which RotNet has not come above raw pixels
 SEEN = "at equal images seen"  # the control of R1
@@ -26,15 +26,9 @@ def reference(result: Result, name: str) -> float:
     return float(top1(result.data["linear"].references).sel(reference=name).mean("seed"))
 
 
-def seen_by_all(result: Result) -> int:
-    """Images after which every batch size has an accuracy: those of the smallest one's last step."""
-    accuracy = linear(result)
-    return int(accuracy.batch.min()) * int(accuracy.step.max())
-
-
 def after_images(result: Result) -> xr.DataArray:
-    """Accuracy [objective, batch, seed] after so many images, between steps by interpolation."""
-    return at_images(linear(result), seen_by_all(result))
+    """Accuracy [objective, batch, seed] after as many images as the smallest batch has seen in the end."""
+    return at_images(linear(result), seen_by_all(linear(result)))
 
 
 def last_gain(result: Result) -> xr.DataArray:

@@ -92,7 +92,6 @@ def check(context: Context) -> None:
     p = context.parameters
     expect(isinstance(context.plan, Grid), "pool", "a grid of SimCLR and RotNet", p.pool)
     context.expect_usable("dataset", _source(context))
-    context.at_most("attack_limit", len(_source(context)["test"]))
     for side in p.sizes:
         context.expect_usable("target", context.splits(p.target, side=side), by_own=False)
     _fractions(context)

@@ -13,7 +13,7 @@ from sslnb.core.result import Result
 from sslnb.report.tables import percent, say, spread, table
 from sslnb.studies.simclr_rotnet import findings
 from sslnb.studies.simclr_rotnet.claims import AS_ROBUST, PAPER
-from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, top1
+from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, seen_by_all, top1
 
 # Fine-tuned SimCLR without attack, under FGSM and under PGD at the largest budget, by fraction of the labels: recorded
 # output of the report's published notebooks, which its figure 3 draws.
@@ -201,7 +201,7 @@ def glue_findings(result: Result) -> None:
     value, low, high = findings.verdict_of(result, "R1")["controls"][findings.SEEN]
     say("R1_images", _points(-value, -high, -low))  # as what a doubling costs
     say("R3_cells", findings.verdict_of(result, "R3")["note"].split()[0])
-    say("images_seen", f"{findings.seen_by_all(result):,}")
+    say("images_seen", f"{seen_by_all(findings.linear(result)):,}")
     ends = findings.linear(result).isel(step=-1).mean("seed")
     equal = findings.after_images(result).mean("seed")
     for objective, batch in itertools.product(ends.objective.values, ends.batch.values):
