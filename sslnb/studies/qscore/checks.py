@@ -17,11 +17,11 @@ def check(context: Context) -> None:
             context.expect_usable(argument, sets)
             if argument == "datasets":
                 context.at_most("neighbours", len(sets["train"]))
-            if argument == "masked":
-                context.at_most("heatmap_images", len(sets["test"]))
     for name, split in itertools.product(p.masked, ("train", "val", "test")):
         masks = splits(context, name)[split].masks
         expect(masks is not None, "masked", "sets with masks", f"{name}, whose {split} split has none")
+    for name in p.masked:
+        context.at_most("heatmap_images", len(splits(context, name)["test"]))
     known = [path for path, _ in context.architecture.named_children()]
     there = pictures.layers(context.architecture, p.heatmap_layer)
     expect(bool(there), "heatmap_layer", f"a layer of the pool's encoders, such as {known}", repr(p.heatmap_layer))

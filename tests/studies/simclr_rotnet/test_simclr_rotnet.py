@@ -389,6 +389,7 @@ def made_up(**changes: np.ndarray) -> dict[str, xr.Dataset]:
         return xr.DataArray(arrays[name], {k: list(v) for k, v in dims.items()}, tuple(dims))
 
     variants = [f"{o}-b{size}" for o in ("simclr", "rotnet") for size in SIZES] + ["simclr-deep", "rotnet-deep"]
+    variants += ["supervised"]
     trained = {"objective": variants, "learned": ("objective", [True] * len(variants))}
     begun = ["supervised", "simclr", "rotnet"]
     fractions = {"fraction": [0.01, 0.1]}
