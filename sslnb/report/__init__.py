@@ -15,6 +15,7 @@ from sslnb.report.verdicts import (
     parts,
     ran,
     titled,
+    verdict_of,
     verdicts,
 )
 
@@ -34,5 +35,6 @@ __all__ = [
     "ran",
     "table",
     "titled",
+    "verdict_of",
     "verdicts",
 ]

@@ -59,7 +59,7 @@ def estimate(verdict: Mapping) -> str:
 
 def parts(result: Result, claim: str) -> Markdown:
     """The parts of a claim's comparison with intervals corrected by Holm's method, and its controls."""
-    verdict = next(v for v in result.facts["verdicts"] if v["claim"] == claim)
+    verdict = verdict_of(result, claim)
     rows = [("part", part["name"], estimate(part)) for part in verdict["parts"]]
     for name, (value, low, high) in verdict["controls"].items():
         rows.append(("control", name, estimate({"estimate": value, "low": low, "high": high})))
@@ -121,6 +121,11 @@ def _value(value: object) -> str:
     if value is None:
         return "none given"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def verdict_of(result: Result, claim: str) -> Mapping:
+    """A claim's verdict with its parts and controls, as a result has it."""
+    return next(verdict for verdict in result.facts["verdicts"] if verdict["claim"] == claim)
 
 
 def kinds(result: Result) -> dict[str, str]:

@@ -164,11 +164,10 @@ class Parameters(BaseModel):
         name that papermill injected has to be a parameter: papermill itself only logs one that the notebook does not
         know, and runs on.
         """
-        cells = [_assigned(cell) for cell in namespace.get("In", [])]
-        injected = {name for cell, names in zip(namespace.get("In", []), cells, strict=True)
-                    if cell.startswith(INJECTED) for name in names} - {"result_path"}  # fmt: skip
-        listed_names = {name for names in cells if "profile" in names for name in names} or set(namespace)
-        names = injected | {name for name in cls.model_fields if name in listed_names and name in namespace}
+        cells = {cell: _assigned(cell) for cell in namespace.get("In", [])}
+        injected = set().union(*(names for cell, names in cells.items() if cell.startswith(INJECTED))) - {"result_path"}
+        own_cell = set().union(*(names for names in cells.values() if "profile" in names)) or set(namespace)
+        names = injected | {name for name in cls.model_fields if name in own_cell and name in namespace}
         return cls.of(**{name: namespace[name] for name in names})
 
     def as_dict(self) -> dict:

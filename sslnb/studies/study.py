@@ -252,7 +252,7 @@ class Run:
             trained = study.published or isinstance(self.context.plan, Scale)
             expect(trained, "pool", f"one that was trained here, as {study.name} looks into that", parameters.pool)
             if parameters.pool not in QUICK_POOLS:  # which would be trained to know its names
-                expect(bool(self.context.names), "pool", "encoders to measure", parameters.pool)
+                self.context.grid()  # which refuses members that are asked for and not there
             study.check(self.context)
             facts = {"parameters": parameters.as_dict(), "provenance": provenance(seconds={}), "notes": []}
             if self.context.own is not None:

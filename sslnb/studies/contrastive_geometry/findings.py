@@ -5,7 +5,7 @@ import xarray as xr
 
 from sslnb.core.result import Result
 from sslnb.pool.pool import PIXELS
-from sslnb.report import kinds
+from sslnb.report import kinds, verdict_of
 from sslnb.studies.contrastive_geometry.claims import THREE, area, kept
 from sslnb.studies.study import UNTRAINED
 
@@ -145,9 +145,7 @@ def _on_geometry(result: Result) -> dict[str, bool]:
     def far(method: str) -> float:
         return float(attacked[attacked.objective == method].mean())
 
-    parts, by_task = (
-        next(v["parts"] for v in result.facts["verdicts"] if v["claim"] == claim) for claim in ("G2", "G3")
-    )
+    parts, by_task = (verdict_of(result, claim)["parts"] for claim in ("G2", "G3"))
     slower = next(part for part in parts if part["name"].startswith("on average"))  # SupCE − SupCon
     steps = result.data["along_pretraining"].progress
     reached = {str(name): float(steps.sel(objective=name).isel(step=-1)) for name in steps.objective.values}

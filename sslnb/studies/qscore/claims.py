@@ -226,7 +226,7 @@ def _rivals(claim: Claim, data: Data, learned: list[str]) -> Verdict:
 def _gated(data: Data, values: xr.Dataset | xr.DataArray) -> xr.Dataset | xr.DataArray:
     """Of the objectives that learned."""
     known = data["representations"]
-    return values.sel(objective=[name for name in values.objective.values if bool(known.learned.sel(objective=name))])
+    return values.sel(objective=values.objective.isin(known.objective[known.learned.values]).values)
 
 
 def _trained_on(data: Data, gauge: str) -> xr.DataArray:

@@ -5,7 +5,7 @@ import xarray as xr
 
 from sslnb.core.result import Result
 from sslnb.pool.pool import MATCHED
-from sslnb.report import kinds
+from sslnb.report import kinds, verdict_of
 from sslnb.studies.qscore.claims import KEPT, RIVALS, SIZES
 from sslnb.studies.study import UNTRAINED
 
@@ -99,7 +99,7 @@ def _on_prediction(result: Result) -> dict[str, bool]:
         return float(found[f"{predictor}_auroc"].sel(objective=method))
 
     best = max(of("qscore", method) for method in names)
-    controls = next(v["controls"] for v in result.facts["verdicts"] if v["claim"] == "Q10")
+    controls = verdict_of(result, "Q10")["controls"]
     _, low, high = controls["supervised, as accurate"]
     return {
         "the score puts right images first little more often than chance where there were no labels": verdict["Q6"]

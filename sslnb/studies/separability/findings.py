@@ -9,7 +9,7 @@ from scipy import stats
 from sslnb.core.labels import CONTROLS
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
-from sslnb.report import kinds
+from sslnb.report import kinds, verdict_of
 from sslnb.studies.separability.choices import ENCODER, PROBE, SOURCES, of_encoders
 from sslnb.studies.separability.claims import CLAIMS, OBJECTIVES, PAPER, PAPER_SETS, compared_measures, learned_in
 
@@ -66,7 +66,7 @@ def means(result: Result) -> xr.Dataset:
 
 def gaps_on_first(result: Result) -> dict[str, xr.DataArray]:
     """Norm-AUC [attacked] of supervised features less that of the paper's objectives on the first set, by probe."""
-    deep = next(v["parts"] for v in result.facts["verdicts"] if v["claim"] == "S5")
+    deep = verdict_of(result, "S5")["parts"]
     linear = means(result).norm_auc.isel(dataset=0, drop=True)
     own = linear.sel(objective=SUPERVISED) - linear.sel(objective=of_paper(result)).mean("objective")
     names = [part["name"] for part in deep]

@@ -165,9 +165,13 @@ def _batches(claim: Claim, data: Data) -> Verdict:
     accuracy = _linear(data)
     if not accuracy.sizes["objective"]:
         return _nothing(claim, "encoders that learned")
-    least = int(accuracy.batch.min()) * int(accuracy.step.max())
-    beside = {"at equal images seen": slope(at_images(accuracy, least), "batch")}
+    beside = {"at equal images seen": slope(at_images(accuracy, seen_by_all(accuracy)), "batch")}
     return decide(claim, slope(accuracy.isel(step=-1, drop=True), "batch"), controls=beside)
+
+
+def seen_by_all(accuracy: xr.DataArray) -> int:
+    """Images after which every batch size has an accuracy: those of the smallest one's last step."""
+    return int(accuracy.batch.min()) * int(accuracy.step.max())
 
 
 def at_images(accuracy: xr.DataArray, images: int) -> xr.DataArray:

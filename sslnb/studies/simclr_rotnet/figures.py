@@ -13,7 +13,7 @@ from sslnb.core.labels import brief, label
 from sslnb.core.result import Result
 from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
-from sslnb.studies.simclr_rotnet.claims import at_images
+from sslnb.studies.simclr_rotnet.claims import at_images, seen_by_all
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}
 REFERENCE_LABELS = {"pixels": "raw pixels", "untrained": "random weights", "encoder": "given encoder"}
@@ -57,11 +57,6 @@ def linear_over_steps(result: Result) -> Figure:
     axes[0, 0].set_ylabel("linear accuracy in %")
     legend(figure, axes[0, 0], 4)
     return figure
-
-
-def seen_by_all(accuracy: xr.DataArray) -> int:
-    """Images after which every batch size has an accuracy: those of the smallest one's last step."""
-    return int(accuracy.batch.min()) * int(accuracy.step.max())
 
 
 def _references(axes: np.ndarray, result: Result) -> None:

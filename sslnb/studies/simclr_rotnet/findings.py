@@ -1,16 +1,15 @@
 """What the chapter's text says of its recorded result, and whether the result bears it out."""
 
+import itertools
 import math
-from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
-from scipy import stats
 
+from sslnb.core.claims import mean_interval
 from sslnb.core.result import Result
-from sslnb.report import kinds
-from sslnb.studies.simclr_rotnet.claims import at_images
-from sslnb.studies.simclr_rotnet.figures import seen_by_all, top1
+from sslnb.report import kinds, verdict_of
+from sslnb.studies.simclr_rotnet.claims import at_images, seen_by_all
+from sslnb.studies.simclr_rotnet.figures import top1
 
 FEW = 500  # steps, up to which RotNet has not come above raw pixels
 SEEN = "at equal images seen"  # the control of R1
@@ -43,12 +42,9 @@ def leads(result: Result) -> xr.DataArray:
     return (tuned - tuned.sel(begun="supervised", drop=True)).drop_sel(begun="supervised")
 
 
-def interval(values: xr.DataArray) -> tuple[float, float, float]:
-    """Mean of values over seeds with its 95 % interval, Student's."""
-    known = values.values[np.isfinite(values.values)]
-    mean, n = float(known.mean()), len(known)
-    half = float(stats.t.ppf(0.975, n - 1) * known.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-    return mean, mean - half, mean + half
+def lead(result: Result, begun: str, fraction: float) -> tuple[float, float, float]:
+    """The mean of one such difference over seeds with its 95 % interval."""
+    return mean_interval(leads(result).sel(begun=begun, fraction=fraction).dropna("seed").values, 0.0)
 
 
 def kept(result: Result) -> xr.DataArray:
@@ -65,11 +61,6 @@ def first_budget(result: Result) -> xr.DataArray:
 def price(result: Result) -> xr.DataArray:
     """Median seconds, those of views, and bytes of a training step [objective, quantity], of the shallow network."""
     return result.data["architectures"].cost.median("repeat").isel(depth=0)
-
-
-def verdict_of(result: Result, claim: str) -> Mapping:
-    """A claim's verdict with its parts and controls."""
-    return next(v for v in result.facts["verdicts"] if v["claim"] == claim)
 
 
 def statements(result: Result) -> dict[str, bool]:
@@ -100,25 +91,21 @@ def _on_pretraining(result: Result) -> dict[str, bool]:
 
 
 def _on_labels(result: Result) -> dict[str, bool]:
-    gaps = {
-        (str(begun), float(fraction)): interval(leads(result).sel(begun=begun, fraction=fraction))
-        for begun in leads(result).begun.values
-        for fraction in leads(result).fraction.values
-    }
-    few = min(fraction for _, fraction in gaps)
+    known = leads(result)
+    few = float(known.fraction.min())
+    cells = itertools.product(known.begun.values, known.fraction.values)
+    bounds = [(fraction == few, *lead(result, begun, fraction)[1:]) for begun, fraction in cells]
     return {
         "pretraining helps with one label in a hundred, with ten or fifty nothing is clear of zero": few == 0.01
-        and all((low > 0) if fraction == few else (low < 0 < high) for (_, fraction), (_, low, high) in gaps.items())
+        and all(low > 0 if fewest else low < 0 < high for fewest, low, high in bounds)
     }
 
 
 def _on_attacks(result: Result) -> dict[str, bool]:
-    left, share = first_budget(result).mean("seed"), kept(result).mean("seed")
+    verdict, left, share = kinds(result), first_budget(result).mean("seed"), kept(result).mean("seed")
     simclr, supervised, rotnet = (share.sel(begun=name) for name in ("simclr", "supervised", "rotnet"))
     return {
-        "no network survives attacks that nobody sees, and SimCLR's keeps no more than the baseline": kinds(result)[
-            "R5"
-        ]
+        "no network survives attacks that nobody sees, and SimCLR's keeps no more than the baseline": verdict["R5"]
         == "replicated"
         and bool((left < 0.36).all())
         and bool((simclr < supervised).all())

@@ -10,10 +10,11 @@ from IPython.display import Markdown
 from sslnb.core.labels import brief, label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
+from sslnb.report import verdict_of
 from sslnb.report.tables import percent, say, spread, table
 from sslnb.studies.simclr_rotnet import findings
-from sslnb.studies.simclr_rotnet.claims import AS_ROBUST, PAPER
-from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, seen_by_all, top1
+from sslnb.studies.simclr_rotnet.claims import AS_ROBUST, PAPER, seen_by_all
+from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, top1
 
 # Fine-tuned SimCLR without attack, under FGSM and under PGD at the largest budget, by fraction of the labels: recorded
 # output of the report's published notebooks, which its figure 3 draws.
@@ -194,13 +195,10 @@ def glue_findings(result: Result) -> None:
     for verdict in result.facts["verdicts"]:
         say(f"{verdict['claim']}_points", _points(*_bounds(verdict)))
         for part in verdict["parts"]:
-            say(
-                f"{verdict['claim']}_{part['name'].replace(' ', '_')}",
-                _points(part["estimate"], part["low"], part["high"]),
-            )
-    value, low, high = findings.verdict_of(result, "R1")["controls"][findings.SEEN]
+            say(f"{verdict['claim']}_{part['name'].replace(' ', '_')}", _points(*_bounds(part)))
+    value, low, high = verdict_of(result, "R1")["controls"][findings.SEEN]
     say("R1_images", _points(-value, -high, -low))  # as what a doubling costs
-    say("R3_cells", findings.verdict_of(result, "R3")["note"].split()[0])
+    say("R3_cells", verdict_of(result, "R3")["note"].split()[0])
     say("images_seen", f"{seen_by_all(findings.linear(result)):,}")
     ends = findings.linear(result).isel(step=-1).mean("seed")
     equal = findings.after_images(result).mean("seed")
@@ -216,24 +214,18 @@ def glue_findings(result: Result) -> None:
 
 
 def _glue_tuned(result: Result) -> None:
-    tuned, leads = top1(result.data["fractions"].tuned).mean("seed"), findings.leads(result)
-    for begun, fraction in itertools.product(tuned.begun.values, tuned.fraction.values):
-        share = f"{begun}_{100 * fraction:g}"
-        say(f"tuned_{share}", percent(float(tuned.sel(begun=begun, fraction=fraction))))
-        if begun in leads.begun.values:
-            say(f"lead_{share}", _points(*findings.interval(leads.sel(begun=begun, fraction=fraction))))
+    leads = findings.leads(result)
+    for begun, fraction in itertools.product(leads.begun.values, leads.fraction.values):
+        say(f"lead_{begun}_{100 * fraction:g}", _points(*findings.lead(result, begun, fraction)))
     kept, first = findings.kept(result).mean("seed"), findings.first_budget(result).mean("seed")
     for attack, begun, fraction in itertools.product(kept.attack.values, kept.begun.values, kept.fraction.values):
         at = {"attack": attack, "begun": begun, "fraction": fraction}
         say(f"kept_{attack}_{begun}_{100 * fraction:g}", percent(float(kept.sel(at))))
-        say(f"first_{attack}_{begun}_{100 * fraction:g}", percent(float(first.sel(at))))
-    for attack in kept.attack.values:
-        say(
-            f"left_{attack}",
-            " to ".join(percent(float(v)) for v in (first.sel(attack=attack).min(), first.sel(attack=attack).max())),
-        )
+    for attack in first.attack.values:
+        left = first.sel(attack=attack)
+        say(f"left_{attack}", f"{percent(float(left.min()))} to {percent(float(left.max()))}")
     say("first_budget", f"{255 * float(result.data['attack'].eps.sel(unit='pixel')[1]):.1f}")
-    say("behind_baseline", _points(*(v - AS_ROBUST for v in _bounds(findings.verdict_of(result, "R5")))))
+    say("behind_baseline", _points(*(v - AS_ROBUST for v in _bounds(verdict_of(result, "R5")))))
     price = findings.price(result)
     for name in price.objective.values:
         say(f"ms_{name}", f"{1e3 * float(price.sel(objective=name, quantity='seconds')):.0f}")
