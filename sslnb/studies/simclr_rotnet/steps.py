@@ -27,10 +27,11 @@ from sslnb.pool import grids
 from sslnb.pool.grids import OBJECTIVES, Grid
 from sslnb.pool.pool import PIXELS
 from sslnb.studies.measures import features_of
+from sslnb.studies.simclr_rotnet.tuned import classifier
 from sslnb.studies.simclr_rotnet.units import normalisation, normalised
 from sslnb.studies.study import OWN, UNTRAINED, Context, empty
 from sslnb.training import cost
-from sslnb.training.finetune import Classifier, fine_tune, label_fraction, with_probe
+from sslnb.training.finetune import Classifier, label_fraction, with_probe
 
 SCORES = ("top1", "top2", "top3", "auc")
 UNITS = ("normalised", "pixel")  # of the attacks' budgets
@@ -215,12 +216,12 @@ def _tune(
     labelled = label_fraction(context.images(p.dataset, "train"), fraction, seed)
     settings = {"batch_size": p.tune_batch, "learning_rate": p.tune_rate, "crop_scale": p.tune_crop}
     epochs = p.tune_epochs[p.fractions.index(fraction)]
-    tuned = fine_tune(encoder, labelled, epochs=epochs, seed=seed, flip=p.tune_flip, **settings)
-    if not tuned.converged:
+    model = classifier(encoder, labelled, epochs=epochs, seed=seed, flip=p.tune_flip, **settings)
+    if model is None:
         context.note(f"fine-tuning on {100 * fraction:g} % of the labels, seed {seed}: stopped being finite")
         return None, missing
     test = _source(context)["test"]
-    return tuned.model, scores(features_of(tuned.model, test), test.labels)
+    return model, scores(features_of(model, test), test.labels)
 
 
 def attack(context: Context) -> xr.Dataset:
