@@ -167,7 +167,8 @@ def contours(result: Result) -> Figure:
     axes[0, 0].set_ylabel("second direction")
     ticks = levels[::4]
     bar = figure.colorbar(contour, ax=axes, fraction=0.03, ticks=ticks)
-    bar.ax.set_yticklabels([f"{10**tick:.2g}" for tick in ticks], fontsize=7)
+    words = [np.format_float_positional(10**tick, precision=2, fractional=False, trim="-") for tick in ticks]
+    bar.ax.set_yticklabels(words, fontsize=7)
     bar.set_label("loss")
     return figure
 
