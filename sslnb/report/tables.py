@@ -9,7 +9,10 @@ from IPython.display import Markdown
 from markdown_it import MarkdownIt
 from myst_nb import glue
 
+from sslnb.core.labels import brief
 from sslnb.core.result import Result
+
+SET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10", "caltech101": "Caltech-101"}
 
 
 class Table(Markdown):
@@ -29,6 +32,11 @@ def table(head: Sequence[str], rows: Iterable[Iterable[object]], caption: str) -
     """A Markdown table with its caption; bars in cells are escaped."""
     lines = [[str(cell).replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
     return Table("\n".join(f"| {' | '.join(line)} |" for line in lines), caption)
+
+
+def set_label(dataset: str) -> str:
+    """How a data set is called in figures, tables and the papers; a generated one by its parameters."""
+    return SET_LABELS.get(dataset, brief(dataset))
 
 
 def percent(value: float) -> str:

@@ -11,8 +11,10 @@ from sslnb.core.checks import expect, expect_known
 from sslnb.core.claims import Claim
 from sslnb.core.labels import label
 from sslnb.core.result import Result
+from sslnb.pool.members import Scale
+from sslnb.pool.scales import SCALES
 from sslnb.report.html import render
-from sslnb.report.tables import percent, say, spread, table
+from sslnb.report.tables import percent, say, set_label, spread, table
 
 TITLE_SIZE, TITLE_LETTERS = 11, 84  # of a figure's title: points, and letters in a line as wide as the page
 NOTES_IN_SIGHT = 3  # more are folded
@@ -41,12 +43,24 @@ def answer(result: Result, claims: Mapping[str, Claim], *, paper: str) -> HTML:
 
 
 def _scale(result: Result) -> str:
-    """Encoders, seeds and whose they are, in a line."""
-    data, parameters = result.data["pretraining"], result.facts["parameters"]
-    whose = f"the pool {parameters['pool']}" if "pool" in parameters else "the study's own"
+    """Network, training, seeds and objectives, in a line."""
+    data, pool = result.data["pretraining"], result.facts["parameters"].get("pool")
     names = (str(name).partition("-")[0] for name in data.objective.values)  # a grid's variants are one objective
     trained = [name for name in dict.fromkeys(names) if name != "untrained"]
-    return f"encoders of {whose}: {', '.join(map(label, trained))}; seeds: {data.sizes['seed']} at most"
+    seeds = f"up to {data.sizes['seed']} seeds" if data.sizes["seed"] > 1 else "one seed"
+    return f"{_network(pool)}, {seeds}: {'; '.join(map(label, trained))}"
+
+
+def _network(pool: str | None) -> str:
+    """Of a pool that is trained here, what its encoders are and saw."""
+    if pool not in SCALES:  # published encoders, or a result of before there were pools
+        return f"encoders of the pool {pool}" if pool else "encoders of the study's own"
+    plan = SCALES[pool]
+    if not isinstance(plan, Scale):
+        return f"encoders of the pool {pool}"
+    config = next(iter(plan.members.values())).config
+    length = f"up to {plan.steps[-1]:,} steps" if plan.steps else f"{config.epochs:g} epochs"
+    return f"ResNet-{config.depth} of width {config.width}, {length} on {set_label(plan.dataset)} (pool {pool})"
 
 
 def estimate(verdict: Mapping) -> str:

@@ -38,7 +38,10 @@ def test_an_answer_has_a_chip_for_each_verdict_and_the_papers_scale() -> None:
     run = study.start(study.parameters.of("published"))
     text = report.answer(run.claims(), study.claims, paper="ResNet-50 <of a poster>").data
     assert all(f">{name} <span>" in text for name in study.claims)
-    assert "ResNet-50 &lt;of a poster&gt;" in text and "SimCLR" in text and "; seeds: 3 at most" in text
+    assert "ResNet-50 &lt;of a poster&gt;" in text and "<li>C6, " in text
+    assert (
+        "ResNet-18 of width 16, 40 epochs on CIFAR-10 (pool small), up to 3 seeds: Supervised; SupCon; SimCLR" in text
+    )
 
 
 def test_a_figures_title_is_a_statement_that_its_result_supports() -> None:

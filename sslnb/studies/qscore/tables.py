@@ -10,12 +10,11 @@ from IPython.display import Markdown
 from sslnb.core.labels import PREDICTOR_LABELS, brief, label
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
-from sslnb.report.tables import percent, say, spread, table
+from sslnb.report.tables import SET_LABELS, percent, say, spread, table
 from sslnb.studies.qscore.claims import BASELINE, LASSO, PAPER, REGULARIZED
 from sslnb.studies.qscore.figures import STAGE_LABELS
 from sslnb.studies.qscore.findings import lost, means, on_object, trained_on
 
-PAPER_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10"}
 PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than the figures'
 
 
@@ -30,7 +29,7 @@ def rows_of(values: xr.DataArray) -> Iterator[tuple[str, str]]:
 
 def _printed(dataset: str, method: str, metric: str) -> float:
     """The paper's number as a share."""
-    return reference(PAPER, PAPER_SETS.get(dataset, ""), PAPER_METHODS.get(method, label(method)), metric) / 100
+    return reference(PAPER, SET_LABELS.get(dataset, ""), PAPER_METHODS.get(method, label(method)), metric) / 100
 
 
 def representations(result: Result) -> Markdown:

@@ -1,23 +1,31 @@
 """Figures of the study of SimCLR and RotNet: a Result in, a matplotlib Figure out."""
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from sslnb.core.labels import brief, label
+from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, legend, mean_spread, panels
+from sslnb.report.tables import set_label
 from sslnb.studies.simclr_rotnet.claims import at_images, seen_by_all
 
 ATTACK_LABELS = {"fgsm": "FGSM", "pgd": "PGD"}
 REFERENCE_LABELS = {"pixels": "raw pixels", "untrained": "random weights", "encoder": "given encoder"}
 REFERENCE_STYLES = {"pixels": "--", "untrained": ":", "encoder": "-."}
+SHADES = (0.1, 0.65)  # of the colour map: neither end is lost on a light page or on a dark one
+
+
+def begun_label(name: str) -> str:
+    """What fine-tuning began from: here the supervised baseline has had no training before."""
+    return "random weights" if name == "supervised" else label(name)
 
 
 def top1(values: xr.DataArray) -> xr.DataArray:
@@ -45,7 +53,7 @@ def _doublings(ax: Axes, values: np.ndarray, name: str) -> None:
 def linear_over_steps(result: Result) -> Figure:
     """Linear accuracy against steps of pretraining: a panel per objective, a line per batch size."""
     accuracy = top1(result.data["linear"].accuracy)
-    shades = colormaps["viridis"](np.linspace(0, 0.9, accuracy.sizes["batch"]))  # the larger the batch, the lighter
+    shades = colormaps["viridis"](np.linspace(*SHADES, accuracy.sizes["batch"]))  # the larger the batch, the lighter
     figure, axes = panels(accuracy.sizes["objective"], height=3.0, sharey=True)
     for ax, name in zip(axes[0], accuracy.objective.values, strict=True):
         for b, size in enumerate(accuracy.batch.values):
@@ -53,14 +61,14 @@ def linear_over_steps(result: Result) -> Figure:
             _band(ax, accuracy.step.values, own, shades[b], MARKERS[b], f"batch of {size}")
         ax.set_title(label(name), fontsize=10)
         _doublings(ax, accuracy.step.values, "steps of pretraining")
-    _references(axes[0], result)
+    _references(axes[0], result.data["linear"].references)
     axes[0, 0].set_ylabel("linear accuracy in %")
-    legend(figure, axes[0, 0], 4)
+    legend(figure, axes[0, 0], 3)
     return figure
 
 
-def _references(axes: np.ndarray, result: Result) -> None:
-    values = top1(result.data["linear"].references)
+def _references(axes: Iterable[Axes], references: xr.DataArray) -> None:
+    values = top1(references).dropna("reference", how="all")
     for name in values.reference.values:
         level = 100 * mean_spread(values.sel(reference=name).values)[0]
         for ax in axes:
@@ -84,7 +92,7 @@ def linear_over_batches(result: Result) -> Figure:
             _band(ax, values.batch.values, values.sel(objective=name), *_look(name), label(name))
         ax.set_title(title, fontsize=10)
         _doublings(ax, values.batch.values, "batch size")
-    _references(axes[0], result)
+    _references(axes[0], result.data["linear"].references)
     axes[0, 0].set_ylabel("linear accuracy in %")
     legend(figure, axes[0, 0], 4)
     return figure
@@ -99,12 +107,13 @@ def attacks(result: Result) -> Figure:
         ax = axes[a, f]
         for method in data.begun.values:
             values = data.accuracy.sel(attack=kinds[a], begun=method, fraction=shares[f])
-            _band(ax, 255 * data.eps.values, values, *_look(method), label(method))
+            _band(ax, 255 * data.eps.values, values, *_look(method), begun_label(method))
         ax.axhline(100 / len(data.attrs["classes"]), label="chance", color="0.45", linestyle=":", linewidth=1)
         ax.set_title(f"{ATTACK_LABELS[kinds[a]]}, {100 * shares[f]:g} % of the labels", fontsize=10)
     axes[0, 0].set_ylim(bottom=0)  # of all panels, now that all have their lines
     for ax in axes[-1]:
-        ax.set_xlabel("budget, of 255")
+        ax.set_xlabel("budget in 1/255")
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy in %")
     legend(figure, axes[0, 0], 4)
@@ -116,7 +125,8 @@ def transfer(result: Result) -> Figure:
     data = result.data["transfer"]
     over_steps, over_batches = top1(data.over_steps), top1(data.over_batches)
     figure, axes = panels(3, height=3.0, sharey=True)
-    titles = f"to {brief(data.attrs['target'])}", f"back to {brief(data.attrs['source'])}"
+    ends = [set_label(data.attrs[end]) for end in ("source", "target")]
+    titles = [" → ".join(pair) for pair in (ends, ends[::-1])]
     for ax, way, title in zip(axes[0], data.way.values, titles, strict=False):
         for method in data.begun.values:
             values = over_steps.sel(way=way, begun=method)
@@ -125,14 +135,18 @@ def transfer(result: Result) -> Figure:
         _doublings(ax, data.step.values, "steps of pretraining")
         ax.tick_params(axis="x", labelsize=7, rotation=45)
     for i, side in enumerate(data.side.values):
-        text = f"{label(data.begun.values[0])}, seen at {side} px"
+        text = f"{label(data.begun.values[0])}, images of {side} px"
         values, look = over_batches.sel(side=side), (styles.colour("simclr"), MARKERS[3 + i])
         _band(axes[0, 2], data.batch.values, values, *look, text, style=("-", "--")[i % 2])
     axes[0, 2].set_title(titles[0], fontsize=10)
     _doublings(axes[0, 2], data.batch.values, "batch size")
+    if "references" in data:  # results of before have none
+        beaten = data.references.sel(side=data.side[0])
+        for ax, values in zip(axes[0], (beaten, result.data["linear"].references, beaten), strict=True):
+            _references([ax], values)
     axes[0, 0].set_ylabel("linear accuracy in %")
-    handles = [h for ax in (axes[0, 0], axes[0, 2]) for h in ax.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    known = {text: h for ax in axes[0] for h, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=3)
     return figure
 
 

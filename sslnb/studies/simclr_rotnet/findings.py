@@ -2,16 +2,18 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import xarray as xr
 
-from sslnb.core.claims import mean_interval
+from sslnb.core.claims import GATE, mean_interval
 from sslnb.core.result import Result
 from sslnb.report import kinds, verdict_of
-from sslnb.studies.simclr_rotnet.claims import at_images, seen_by_all
+from sslnb.studies.simclr_rotnet.claims import LEVELS_OFF, at_images, seen_by_all, slope
 from sslnb.studies.simclr_rotnet.figures import top1
 
-FEW = 500  # steps, up to which RotNet has not come above raw pixels
+FEW = 1000  # steps, up to which RotNet is at the level of raw pixels
+USUAL = 8 / 255  # a budget that nobody is said to see
 SEEN = "at equal images seen"  # the control of R1
 
 
@@ -30,6 +32,44 @@ def after_images(result: Result) -> xr.DataArray:
     return at_images(linear(result), seen_by_all(linear(result)))
 
 
+def interval(values: xr.DataArray) -> tuple[float, float, float]:
+    """The mean over seeds of values [seed] with its 95 % interval."""
+    return mean_interval(values.dropna("seed").values, 0.0)
+
+
+def ahead(values: xr.DataArray) -> xr.DataArray:
+    """SimCLR minus RotNet, seed by seed."""
+    return values.sel(objective="simclr", drop=True) - values.sel(objective="rotnet", drop=True)
+
+
+def per_doubling(result: Result) -> dict[str, xr.DataArray]:
+    """What a doubling of the batch adds [objective, seed]: after equally many steps, and after equally many images."""
+    return {"steps": slope(linear(result).isel(step=-1), "batch"), "images": slope(after_images(result), "batch")}
+
+
+def with_a_stricter_gate(result: Result) -> dict[str, tuple[float, float, float]]:
+    """R1, R2 and R3 without the runs whose last encoder is less than 5 points above raw pixels by this chapter's probe.
+
+    The gate of the claims compares with raw pixels by a quicker classifier, on which these are lower.
+    """
+    accuracy, floor = linear(result), reference(result, "pixels")
+    learned = (accuracy.isel(step=-1, drop=True) >= floor + GATE).all("seed")
+    steps = slope(accuracy.where(learned).mean("batch"), "step")
+    several = [name for name in accuracy.objective.values if int(learned.sel(objective=name).sum()) > 1]
+    both = learned.all("objective") & (accuracy > floor).all(("objective", "seed"))
+    return {
+        "R1": interval(per_doubling(result)["steps"].sel(objective=several).mean("objective")),
+        "R2": interval(steps.mean("objective")),
+        "R3": interval(ahead(accuracy).where(both).mean(("batch", "step"))),
+    }
+
+
+def fine_tuned_from(result: Result) -> xr.DataArray:
+    """Linear accuracy [objective] of the encoders that are fine-tuned, mean over seeds."""
+    step = int(result.data["fractions"].attrs["step"])
+    return linear(result).sel(step=step).isel(batch=-1).mean("seed")
+
+
 def last_gain(result: Result) -> xr.DataArray:
     """What a doubling of the steps adds at the end [objective], from the last two steps: means over batches, seeds."""
     ends = linear(result).mean(("batch", "seed")).isel(step=[-2, -1])
@@ -44,7 +84,13 @@ def leads(result: Result) -> xr.DataArray:
 
 def lead(result: Result, begun: str, fraction: float) -> tuple[float, float, float]:
     """The mean of one such difference over seeds with its 95 % interval."""
-    return mean_interval(leads(result).sel(begun=begun, fraction=fraction).dropna("seed").values, 0.0)
+    return interval(leads(result).sel(begun=begun, fraction=fraction))
+
+
+def corrected_leads(result: Result) -> dict[tuple[str, float], Mapping]:
+    """The parts of R4, whose intervals are corrected for their number, by beginning and share of the labels."""
+    named = ([*part["name"].split(", "), part] for part in verdict_of(result, "R4")["parts"])
+    return {(begun, float(fraction)): part for begun, fraction, part in named}
 
 
 def kept(result: Result) -> xr.DataArray:
@@ -56,6 +102,13 @@ def kept(result: Result) -> xr.DataArray:
 def first_budget(result: Result) -> xr.DataArray:
     """Accuracy [attack, begun, fraction, seed] within the smallest budget."""
     return result.data["attack"].accuracy.sel(unit="pixel", drop=True).isel(budget=1)
+
+
+def usual_budget(result: Result) -> tuple[float, xr.DataArray]:
+    """The greatest budget that was tried of at most 8/255, and the accuracy [attack, begun, fraction] within it."""
+    data = result.data["attack"].sel(unit="pixel")
+    at = int((data.eps <= USUAL).sum()) - 1
+    return float(data.eps[at]), data.accuracy.isel(budget=at).mean("seed")
 
 
 def price(result: Result) -> xr.DataArray:
@@ -80,13 +133,27 @@ def _on_pretraining(result: Result) -> dict[str, bool]:
         == "replicated"
         and bool((simclr > rotnet).all())
         and all(float(gain.sel(objective=part["name"])) > part["estimate"] for part in whole),
-        "at equal steps larger batches are better, after equally many images smaller ones": verdict["R1"]
+        "at equal steps larger batches are better, after equally many images they are not": verdict["R1"]
         == "replicated"
         and high < 0
         and bool((equal.diff("batch") < 0).all()),
-        "up to 500 steps RotNet is no better than raw pixels": float(rotnet.sel(step=slice(None, FEW)).max())
-        < reference(result, "pixels"),
-        "SimCLR beats RotNet": verdict["R3"] == "replicated",
+        "up to 1,000 steps RotNet is at the level of raw pixels or below": float(
+            rotnet.sel(step=slice(None, FEW)).max()
+        )
+        < reference(result, "pixels") + 0.01,
+        "SimCLR beats RotNet in every cell": verdict["R3"] == "replicated"
+        and bool((ahead(linear(result)).mean("seed") > 0).all()),
+        "a stricter gate leaves R1, R2 and R3 as they are": all(
+            verdict[claim] == "replicated" and low > 0 for claim, (_, low, _) in with_a_stricter_gate(result).items()
+        ),
+        "up to 2,000 steps RotNet has no gain from a larger batch that is clear of zero": all(
+            interval(slope(linear(result).sel(objective="rotnet", step=step), "batch"))[1] <= 0
+            for step in accuracy.step.values
+            if step <= LEVELS_OFF
+        ),
+        "SimCLR gains more from a larger batch than RotNet": all(
+            interval(ahead(slopes))[1] > 0 for slopes in per_doubling(result).values()
+        ),
     }
 
 
@@ -95,22 +162,30 @@ def _on_labels(result: Result) -> dict[str, bool]:
     few = float(known.fraction.min())
     cells = itertools.product(known.begun.values, known.fraction.values)
     bounds = [(fraction == few, *lead(result, begun, fraction)[1:]) for begun, fraction in cells]
+    between = known.sel(begun="simclr", drop=True) - known.sel(begun="rotnet", drop=True)
+    signs = [float(between.sel(fraction=fraction).mean("seed")) > 0 for fraction in known.fraction.values]
     return {
-        "pretraining helps with one label in a hundred, with ten or fifty nothing is clear of zero": few == 0.01
-        and all(low > 0 if fewest else low < 0 < high for fewest, low, high in bounds)
+        "leads with one label in a hundred are clear of zero uncorrected, all others are not": few == 0.01
+        and all(low > 0 if fewest else low < 0 < high for fewest, low, high in bounds),
+        "corrected, no lead is clear of zero": all(p["low"] < 0 < p["high"] for p in corrected_leads(result).values()),
+        "SimCLR is ahead of RotNet with the fewest labels alone": signs == [True, False, False],
     }
 
 
 def _on_attacks(result: Result) -> dict[str, bool]:
-    verdict, left, share = kinds(result), first_budget(result).mean("seed"), kept(result).mean("seed")
+    verdict, left, share = kinds(result), usual_budget(result)[1], kept(result).mean("seed")
+    against = (kept(result) - kept(result).sel(begun="supervised")).mean(("attack", "fraction"))
     simclr, supervised, rotnet = (share.sel(begun=name) for name in ("simclr", "supervised", "rotnet"))
     return {
-        "no network survives attacks that nobody sees, and SimCLR's keeps no more than the baseline": verdict["R5"]
+        "within 8/255 no network keeps 5 % accuracy, and SimCLR's keeps no more than the baseline": verdict["R5"]
         == "replicated"
-        and bool((left < 0.36).all())
-        and bool((simclr < supervised).all())
-        and float(share.max()) < 0.15,
-        "RotNet keeps as much as the baseline": float((rotnet - supervised).min()) > -0.01,
+        and bool((left < 0.05).all())
+        and bool((simclr < supervised).all()),
+        "RotNet keeps more than the baseline in every panel, by nothing that is clear of zero": bool(
+            (rotnet > supervised).all()
+        )
+        and interval(against.sel(begun="rotnet"))[1] < 0
+        and interval(against.sel(begun="simclr"))[2] > 0,
     }
 
 

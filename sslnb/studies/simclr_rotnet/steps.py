@@ -6,7 +6,7 @@ converge or fine-tuning diverged.
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -166,14 +166,19 @@ def linear(context: Context) -> xr.Dataset:
         objective, batch, step, seed = cell
         values = _probe_at(context, grids.member(objective, batch), seed, step)[0]
         accuracy.loc[dict(zip(shape, cell, strict=True))] = values
-    references = [UNTRAINED, *([OWN] if context.own else [])]
-    side = splits["test"].images.shape[-1]
-    references += [PIXELS] if side == context.pool.images().images.shape[-1] else []
-    beaten = empty({"reference": references, "seed": seeds, "score": SCORES})
-    for name, seed in itertools.product(references, seeds):
-        beaten.loc[{"reference": name, "seed": seed}] = _probe(context, context.encoder(name, seed), splits, seed)[0]
+    beaten = _references(context, splits, [OWN] if context.own else [])
     attrs = {"classes": list(map(str, splits["test"].classes)), "test_images": len(splits["test"])}
     return xr.Dataset({"accuracy": accuracy, "references": beaten}, attrs=attrs)
+
+
+def _references(context: Context, splits: Splits, more: Sequence[str] = ()) -> xr.DataArray:
+    """Scores [reference, seed, score] of what is to be beaten: random weights, and raw pixels of the pool's size."""
+    seeds, side = _encoders(context).seeds, splits["test"].images.shape[-1]
+    pixels = [PIXELS] if side == context.pool.images().images.shape[-1] else []
+    values = empty({"reference": [UNTRAINED, *more, *pixels], "seed": seeds, "score": SCORES})
+    for name, seed in itertools.product(values.reference.values, seeds):
+        values.loc[{"reference": name, "seed": seed}] = _probe(context, context.encoder(name, seed), splits, seed)[0]
+    return values
 
 
 # --- label fractions and attacks --------------------------------------------------------------------------------------
@@ -322,10 +327,13 @@ def transfer(context: Context) -> xr.Dataset:
     for side, batch, seed in itertools.product(p.sizes, made.batch_sizes, made.seeds):
         values = _probe_at(context, grids.member("simclr", batch), seed, None, p.target, side)[0]
         over_batches.loc[{"side": side, "batch": batch, "seed": seed}] = values
-    test = context.splits(p.target, side=p.sizes[0])["test"]
+    splits = {side: context.splits(p.target, side=side) for side in p.sizes}
+    beaten = xr.concat([_references(context, splits[side]) for side in p.sizes], "side", join="outer")
+    test = splits[p.sizes[0]]["test"]
     names = {"source": p.dataset, "target": p.target}
     attrs = names | {"target_test_images": len(test), "middle": made.plan.middle}
-    return xr.Dataset({"over_steps": over_steps, "over_batches": over_batches}, attrs=attrs)
+    data = {"over_steps": over_steps, "over_batches": over_batches, "references": beaten.assign_coords(side=[*p.sizes])}
+    return xr.Dataset(data, attrs=attrs)
 
 
 def architectures(context: Context) -> xr.Dataset:

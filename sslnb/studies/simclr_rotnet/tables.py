@@ -7,18 +7,19 @@ from collections.abc import Mapping
 import numpy as np
 from IPython.display import Markdown
 
-from sslnb.core.labels import brief, label
+from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
 from sslnb.report import verdict_of
-from sslnb.report.tables import percent, say, spread, table
+from sslnb.report.tables import percent, say, set_label, spread, table
 from sslnb.studies.simclr_rotnet import findings
 from sslnb.studies.simclr_rotnet.claims import AS_ROBUST, PAPER, seen_by_all
-from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, top1
+from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, begun_label, top1
 
 # Fine-tuned SimCLR without attack, under FGSM and under PGD at the largest budget, by fraction of the labels: recorded
 # output of the report's published notebooks, which its figure 3 draws.
 REPORTED = {0.01: (0.653, 0.215, 0.063), 0.1: (0.822, 0.295, 0.096), 0.5: (0.870, 0.256, 0.071)}
+PAPER_SETS = {"cifar10", "stl10"}
 VARIANT_LABELS = {
     "plain": "none of these",
     "initialised": "begun from supervised weights",
@@ -27,7 +28,6 @@ VARIANT_LABELS = {
     "imagenet stem": "7×7 stem of stride 2 with pooling",
     "cut": "learning rate cut to a tenth after every fifth of the steps",
 }
-PAPER_SETS = {"cifar10": "CIFAR-10", "stl10": "STL-10"}  # as the paper's tables call them
 PAPER_ROWS = {"supervised": "Supervised (2000 steps)"}  # of its table 2a, where they are called otherwise
 
 
@@ -59,18 +59,19 @@ def fractions(result: Result) -> Markdown:
     """The paper's table 1: scores of fine-tuned networks per fraction of the labels, each beside the paper's."""
     data, rows = result.data["fractions"].tuned, []
     wanted = {"top1": "top-1", "top2": "top-2", "auc": "AUC"}
-    source = PAPER_SETS.get(result.facts["parameters"]["dataset"])
+    source = result.facts["parameters"]["dataset"]
     for fraction, method in itertools.product(data.fraction.values, data.begun.values):
         cells = []
         for metric in wanted:
             values = data.sel(begun=method, fraction=fraction, score=metric).values
-            printed = reference(PAPER, f"{source} {100 * fraction:g}%", label(method), metric)
+            printed = reference(PAPER, f"{set_label(source)} {100 * fraction:g}%", label(method), metric)
             cells.append(spread(values) + _beside(printed))
-        rows.append((f"{100 * fraction:g} %", label(method), *cells))
+        rows.append((f"{100 * fraction:g} %", begun_label(method), *cells))
+    caption = "Fine-tuning on a share of the labels: scores on {:,} test images; in brackets what the report printed."
     return table(
         ("labels", "begun from", *(f"{name}, %{_paper(source)}" for name in wanted.values())),
         rows,
-        "Fine-tuning on a share of the labels: scores on test images; in brackets what the report printed.",
+        caption.format(result.data["linear"].attrs["test_images"]),
     )
 
 
@@ -79,8 +80,8 @@ def _beside(printed: float) -> str:
     return f" ({100 * printed:.1f})" if math.isfinite(printed) else ""
 
 
-def _paper(known: str | None) -> str:
-    return " (paper)" if known else ""
+def _paper(dataset: str) -> str:
+    return " (paper)" if dataset in PAPER_SETS else ""
 
 
 def strongest(result: Result) -> Markdown:
@@ -94,12 +95,14 @@ def strongest(result: Result) -> Markdown:
         printed = REPORTED.get(float(fraction), (math.nan,) * 3) if known else (math.nan,) * 3
         cells = (clean, *(own.isel(attack=a, budget=-1).values for a in range(own.sizes["attack"])))
         beside = (spread(cell) + _beside(value) for cell, value in zip(cells, printed, strict=True))
-        rows.append((f"{100 * fraction:g} %", label(method), *beside))
+        rows.append((f"{100 * fraction:g} %", begun_label(method), *beside))
+    budget = f"{255 * float(result.data['attack'].eps.sel(unit='pixel')[-1]):.1f}/255"
+    count = result.data["attack"].attrs["attacked_images"]
     names = ("no attack", *(ATTACK_LABELS[kind] for kind in data.attack.values))
     return table(
         ("labels", "begun from", *(f"{name}, %" for name in names)),
         rows,
-        "Accuracy without attack and under the strongest ones, beside the report's.",
+        f"Accuracy on {count} test images without attack and under the strongest, on average {budget} in a channel.",
     )
 
 
@@ -108,19 +111,20 @@ def transfers(result: Result) -> Markdown:
     data, rows = result.data["transfer"], []
     sets = data.attrs["source"], data.attrs["target"]
     for way, ends in zip(data.way.values, (sets, sets[::-1]), strict=True):
-        name = " to ".join(PAPER_SETS.get(end, end) for end in ends)
+        name = " to ".join(set_label(end) for end in ends)
         for method in data.begun.values:
             values, cells = data.over_steps.sel(way=way, begun=method).isel(step=-1), []
             for metric in data.score.values:
                 printed = reference(PAPER, name, PAPER_ROWS.get(method, label(method)), metric)
                 cells.append(spread(values.sel(score=metric).values) + _beside(printed))
-            rows.append((" → ".join(f"`{brief(end)}`" for end in ends), label(method), *cells))
-    paper = " (paper, at 96 px)" if set(sets) <= set(PAPER_SETS) else ""
+            rows.append((" → ".join(map(set_label, ends)), label(method), *cells))
+    known = set(sets) <= PAPER_SETS
+    paper, beside = (" (paper)", "; in brackets the report's legible numbers, at 96 px") if known else ("", "")
     head = (f"{name}, %{paper}" for name in ("top-1", "top-2", "top-3", "AUC"))
     return table(
         ("transfer", "pretraining", *head),
         rows,
-        "Transfer at the last step, in percent; the report's legible numbers in brackets.",
+        f"Transfer after {int(data.step[-1]):,} steps, {set_label(sets[1])} at {int(data.side[0])} px{beside}.",
     )
 
 
@@ -128,8 +132,8 @@ def transfer_batches(result: Result) -> Markdown:
     """The paper's table 2b: accuracy on the target by the batch size of pretraining."""
     data, rows = result.data["transfer"], []
     values, ends = top1(data.over_batches), (data.attrs["source"], data.attrs["target"])
-    known = set(ends) <= set(PAPER_SETS)
-    name = " to ".join(PAPER_SETS.get(end, end) for end in ends)
+    known = set(ends) <= PAPER_SETS
+    name = " to ".join(set_label(end) for end in ends)
     for size in data.batch.values:
         printed = reference(PAPER, name, f"{label(data.begun.values[0])} batch {size}", "top1")
         ours = [spread(values.sel(side=side, batch=size).values) for side in data.side.values]
@@ -153,7 +157,8 @@ def architectures(result: Result) -> Markdown:
     return table(
         ("objective", "network", "linear, %", "ms per step", "share for views, %", "memory, MiB"),
         rows,
-        "Two objectives with two networks: accuracy, and what a step costs.",
+        f"Two objectives with two networks: linear accuracy, and what a step costs (median of {data.sizes['repeat']} "
+        "timings).",
     )
 
 
@@ -161,6 +166,8 @@ def variants(result: Result) -> Markdown:
     """Effect of each departure of the published code on linear accuracy, paired by seed."""
     data, rows = top1(result.data["published_code"].accuracy), []
     plain = data.sel(departure="plain")
+    if not bool(data.drop_sel(departure="plain").notnull().any()):
+        return Markdown("*None of these departures has been trained yet.*")
     for name in data.departure.values:
         cells = []
         for objective in data.objective.values:
@@ -210,13 +217,37 @@ def glue_findings(result: Result) -> None:
         say(f"level_{name}", percent(findings.reference(result, str(name))))
     for name, gain in zip(ends.objective.values, findings.last_gain(result).values, strict=True):
         say(f"last_{name}", percent(float(gain)))
+    _glue_compared(result)
     _glue_tuned(result)
+
+
+def _glue_compared(result: Result) -> None:
+    """What batch sizes and the lead are for each objective, over all cells, and under a stricter gate."""
+    for at, slopes in findings.per_doubling(result).items():
+        for name in slopes.objective.values:
+            say(f"{at}_{name}", _points(*findings.interval(slopes.sel(objective=name))))
+        say(f"{at}_more", _points(*findings.interval(findings.ahead(slopes))))
+    lead = findings.ahead(findings.linear(result))
+    say("lead_all", _points(*findings.interval(lead.mean(("batch", "step")))))
+    for name, cell in (("least", lead.mean("seed").min()), ("most", lead.mean("seed").max())):
+        say(f"lead_{name}", percent(float(cell)))
+    over = findings.linear(result).isel(step=-1).mean("seed").sel(objective="rotnet")
+    for batch in over.batch.values:
+        say(f"over_pixels_{batch}", percent(float(over.sel(batch=batch)) - findings.reference(result, "pixels")))
+    say("gate_pixels", percent(float(result.data["pretraining"].pixels_accuracy)))
+    for claim, effect in findings.with_a_stricter_gate(result).items():
+        say(f"{claim}_strict", _points(*effect))
+    first = findings.fine_tuned_from(result)
+    for name in first.objective.values:
+        say(f"begins_{name}", percent(float(first.sel(objective=name))))
 
 
 def _glue_tuned(result: Result) -> None:
     leads = findings.leads(result)
     for begun, fraction in itertools.product(leads.begun.values, leads.fraction.values):
         say(f"lead_{begun}_{100 * fraction:g}", _points(*findings.lead(result, begun, fraction)))
+    for (begun, fraction), part in findings.corrected_leads(result).items():
+        say(f"corrected_{begun}_{100 * fraction:g}", _points(*_bounds(part)))
     kept, first = findings.kept(result).mean("seed"), findings.first_budget(result).mean("seed")
     for attack, begun, fraction in itertools.product(kept.attack.values, kept.begun.values, kept.fraction.values):
         at = {"attack": attack, "begun": begun, "fraction": fraction}
@@ -224,12 +255,23 @@ def _glue_tuned(result: Result) -> None:
     for attack in first.attack.values:
         left = first.sel(attack=attack)
         say(f"left_{attack}", f"{percent(float(left.min()))} to {percent(float(left.max()))}")
+    kept = findings.kept(result).mean(("attack", "fraction"))
+    say("rotnet_keeps", _points(*findings.interval(kept.sel(begun="rotnet") - kept.sel(begun="supervised"))))
+    between = leads.sel(begun="simclr", drop=True) - leads.sel(begun="rotnet", drop=True)
+    for fraction in between.fraction.values:
+        say(f"between_{100 * fraction:g}", _points(*findings.interval(between.sel(fraction=fraction))))
+    usual, left = findings.usual_budget(result)
+    say("usual_budget", f"{255 * usual:.1f}")
+    for attack in left.attack.values:
+        say(f"usual_{attack}", percent(float(left.sel(attack=attack).max())))
     say("first_budget", f"{255 * float(result.data['attack'].eps.sel(unit='pixel')[1]):.1f}")
     say("behind_baseline", _points(*(v - AS_ROBUST for v in _bounds(verdict_of(result, "R5")))))
     price = findings.price(result)
     for name in price.objective.values:
         say(f"ms_{name}", f"{1e3 * float(price.sel(objective=name, quantity='seconds')):.0f}")
-    moved = top1(result.data["transfer"].over_batches).mean("seed")
+    sides = top1(result.data["transfer"].over_batches)
+    say("enlarged", _points(*findings.interval(sides.diff("side").isel(side=-1).mean("batch"))))
+    moved = sides.mean("seed")
     for side, batch in itertools.product(moved.side.values, moved.batch.values):
         say(f"moved_{side}_{batch}", percent(float(moved.sel(side=side, batch=batch))))
 

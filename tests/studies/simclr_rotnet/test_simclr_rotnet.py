@@ -194,7 +194,7 @@ def test_datasets_have_their_shapes_and_numbers_wherever_a_probe_learned_somethi
         "linear": {"accuracy": (2, 2, 2, 2, 4), "references": (3, 2, 4)},
         "fractions": {"tuned": (4, 2, 2, 4)},
         "attack": {"accuracy": (2, 2, 4, 2, 3, 2), "eps": (2, 3)},
-        "transfer": {"over_steps": (2, 2, 2, 2, 4), "over_batches": (1, 2, 2, 4)},
+        "transfer": {"over_steps": (2, 2, 2, 2, 4), "over_batches": (1, 2, 2, 4), "references": (1, 2, 2, 4)},
         "architectures": {"accuracy": (2, 2, 2, 4), "cost": (2, 2, 3, 3)},
         "published_code": {"accuracy": (5, 2, 2, 4), "transfer_cut": (2, 2, 4), "initialised": (3, 2, 2, 4)},
     }
@@ -297,7 +297,11 @@ def test_figures_have_their_lines(study: Run) -> None:
     assert len(figures.linear_over_batches(study.result).axes[0].lines) == 2 + 3
     attacks = figures.attacks(study.result).axes
     assert len(attacks) == 2 * 2 and all(len(ax.lines) == 4 + 1 for ax in attacks)  # attacks × fractions; chance
-    assert [len(ax.lines) for ax in figures.transfer(study.result).axes] == [2, 2, 1]
+    assert [len(ax.lines) for ax in figures.transfer(study.result).axes] == [
+        2 + 2,
+        2 + 3,
+        1 + 2,
+    ]  # references: given encoder
 
 
 def with_papers_names(study: Run) -> Result:
