@@ -17,7 +17,7 @@ from sslnb.report.html import render
 from sslnb.report.tables import percent, say, set_label, spread, table
 
 TITLE_SIZE, TITLE_LETTERS = 11, 84  # of a figure's title: points, and letters in a line as wide as the page
-NOTES_IN_SIGHT = 3  # more are folded
+LINES_IN_SIGHT = 3  # of notes; more are folded
 
 
 def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
@@ -118,10 +118,10 @@ def learned(result: Result) -> Markdown:
 def notes(result: Result) -> Markdown | None:
     """What has to be known before a result is read, folded where it is much; None, which shows nothing, for nothing."""
     said = result.facts.get("notes", [])
-    if len(said) <= NOTES_IN_SIGHT:
+    if sum(len(note) // TITLE_LETTERS + 1 for note in said) <= LINES_IN_SIGHT:
         return Markdown("\n\n".join(f"> {note}" for note in said)) if said else None
     listed = "\n".join(f"- {note}" for note in said)
-    return Markdown(f"<details>\n<summary>{len(said)} notes on this run</summary>\n\n{listed}\n\n</details>")
+    return Markdown(f"<details>\n<summary>Notes on this run ({len(said)})</summary>\n\n{listed}\n\n</details>")
 
 
 def ran(result: Result) -> Markdown:
@@ -170,12 +170,19 @@ def titled(figure: Figure, statement: str, statements: Mapping[str, bool]) -> Fi
     if statements:
         expect_known(statement, statements, "statement")
         holds(statement, statements[statement])
-        title = textwrap.fill(statement[0].upper() + statement[1:], TITLE_LETTERS)
+        title = _in_even_lines(statement[0].upper() + statement[1:])
         if figure.legends:  # which stands above the panels: matplotlib would set a title of the figure upon it
             figure.legends[0].set_title(title, {"size": TITLE_SIZE})
         else:
             figure.suptitle(title, fontsize=TITLE_SIZE)
     return figure
+
+
+def _in_even_lines(text: str) -> str:
+    """As few lines as a page's width allows, none of them much shorter than the others."""
+    count = len(textwrap.wrap(text, TITLE_LETTERS))
+    width = next(n for n in range(1, TITLE_LETTERS + 1) if len(textwrap.wrap(text, n)) <= count)
+    return textwrap.fill(text, width)
 
 
 def origin(result: Result) -> Markdown:

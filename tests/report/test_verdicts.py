@@ -56,3 +56,9 @@ def test_a_figures_title_is_a_statement_that_its_result_supports() -> None:
         report.titled(Figure(), "probes converge", said)
     with pytest.raises(ValueError, match="did you mean 'margins are smaller'"):
         report.titled(Figure(), "margins are small", said)
+
+
+def test_a_long_title_has_lines_of_like_length() -> None:
+    statement = "both objectives still gain at the last step, and SimCLR is ahead with every batch size"
+    lines = report.titled(Figure(), statement, {statement: True}).get_suptitle().split("\n")
+    assert len(lines) == 2 and abs(len(lines[0]) - len(lines[1])) < 15

@@ -132,8 +132,9 @@ def test_the_live_explorer_draws_again_when_a_control_moves(recorded):
 def test_notes_are_shown_where_there_are_some_and_nothing_else_is() -> None:
     assert report.notes(Result("separability")) is None
     assert report.notes(Result("separability", {}, {"notes": ["a", "b"]})).data == "> a\n\n> b"
+    assert report.notes(Result("separability", {}, {"notes": ["long " * 80]})).data.startswith("<details>")
     folded = report.notes(Result("separability", {}, {"notes": list("abcd")})).data
-    assert folded.startswith("<details>") and "4 notes" in folded and "\n- d\n" in folded
+    assert folded.startswith("<details>") and "(4)" in folded and "\n- d\n" in folded
 
 
 # --- the audit of probes ----------------------------------------------------------------------------------------------
