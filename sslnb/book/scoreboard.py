@@ -90,7 +90,7 @@ def scoreboard(folder: Path) -> HTML:
 def counts(folder: Path) -> Markdown:
     """How many claims have each verdict, in a sentence."""
     kinds = [str(row.verdict["kind"]) for row in rows(folder)]
-    said = [f"{kinds.count(kind)} {kind}" for kind in Kind if kinds.count(kind)]
+    said = [f"{count} {'is' if count == 1 else 'are'} {kind}" for kind in Kind if (count := kinds.count(kind))]
     return Markdown(f"Of {len(kinds)} claims, {', '.join(said)}.")
 
 

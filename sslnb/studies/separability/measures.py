@@ -2,16 +2,23 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import xarray as xr
 
-from sslnb.studies.separability.claims import compared
+from sslnb.studies.separability.claims import OBJECTIVES, compared, learned_in
 
 
 def measures(data: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Accuracies on the first set, transfer to the others, margin, norm-AUC and effective accuracy on the first."""
+    """Accuracies on the first set, transfer to the others, margin, norm-AUC and effective accuracy on the first.
+
+    Besides, accuracies and margins on every set, the latter as geometric means over norms with the objectives that the
+    claim on margins is about as their attribute ``claimed``.
+    """
     probed, separation = data["probes"], data["separation"]
     accuracy = compared(probed, probed.accuracy)
     first = {"dataset": 0, "drop": True}
+    margins = np.exp(np.log(compared(probed, separation.mean_margin)).mean("norm"))
+    claimed = [name for name in learned_in(probed) if name in OBJECTIVES] or learned_in(probed)
     return xr.Dataset(
         {
             "accuracy": accuracy.isel(**first),
@@ -20,5 +27,7 @@ def measures(data: Mapping[str, xr.Dataset]) -> xr.Dataset:
             "margin": compared(probed, separation.mean_margin).sel(norm="l2", drop=True).isel(**first),
             "norm_auc": compared(probed, separation.norm_auc).mean("attacked").isel(**first),
             "effective": compared(probed, separation.effective).mean("attacked").isel(**first),
+            "accuracies": accuracy,
+            "margins": margins.assign_attrs(claimed=claimed),
         }
     )

@@ -21,7 +21,7 @@ def browse_measures(result: Result) -> charts.Explorer:
     objectives = [name for step in ("matrix", "embedding") for name in result.data[step].objective.values]
     colour = charts.colours("encoder", objectives)
     pairs = (
-        alt.Chart(charts.table("measures", numbers), title="Two measures, each encoder a point")
+        alt.Chart(charts.table("measures", numbers), title=alt.TitleParams(alt.ExprRef("up + ' against ' + across")))
         .transform_filter("datum.measure == across || datum.measure == up")
         .transform_calculate(
             x="datum.measure == across ? datum.value : null", y="datum.measure == up ? datum.value : null"
@@ -29,8 +29,8 @@ def browse_measures(result: Result) -> charts.Explorer:
         .transform_aggregate(x="max(x)", y="max(y)", groupby=["encoder", "seed"])
         .mark_point(filled=True, size=70, opacity=0.9)
         .encode(
-            x=alt.X("x:Q", title="the measure across", scale=alt.Scale(zero=False)),
-            y=alt.Y("y:Q", title="the measure up", scale=alt.Scale(zero=False)),
+            x=alt.X("x:Q", title="across", scale=alt.Scale(zero=False)),
+            y=alt.Y("y:Q", title="up", scale=alt.Scale(zero=False)),
             color=colour,
             tooltip=["encoder:N", "seed:N", alt.Tooltip("x:Q", title="across"), alt.Tooltip("y:Q", title="up")],
         )

@@ -4,16 +4,19 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
 from sslnb.core.labels import CONTROLS, label
 from sslnb.core.result import Result
 from sslnb.report import styles
 from sslnb.report.panels import COLOURS, MARKERS, PAGE, annotated, at_points
 from sslnb.studies.measures import MEASURES, turned_means
+from sslnb.studies.synthesis.findings import LEVEL
 
 TARGET_LABELS = {"accuracy": "linear accuracy", "transfer": "transfer", "effective": "effective accuracy"}
 NAMED = 5  # runs that are drawn in colour on the map; the others are grey
-AMONG, RUNS = (COLOURS[0], COLOURS[3]), COLOURS[1]  # of encoders without labels, of all, and of checkpoints
+AMONG, RUNS = ("black", "0.45"), "0.65"  # of encoders without labels, of all, and of checkpoints: no objective's
+UNDEFINED = "0.85"
 
 
 def _written(name: str, value: float) -> str:
@@ -38,7 +41,7 @@ def _order(result: Result) -> list[str]:
 
 
 def matrix(result: Result) -> Figure:
-    """Every measure of every encoder, coloured by how it stands among the encoders, from worst (light) to best.
+    """Every measure of every encoder, coloured by its rank among the encoders, from worst to best.
 
     A cell has the mean over seeds, and below it the sample deviation where there are two or more.
     """
@@ -47,8 +50,10 @@ def matrix(result: Result) -> Figure:
     names = [str(name) for name in means.measure.values]
     values, spreads = (part.sel(objective=objectives).values for part in (means, deviations))
     better = turned_means(result.data["matrix"].value.sel(objective=objectives)).values
-    low, high = (np.nanmin(better, 1, keepdims=True), np.nanmax(better, 1, keepdims=True))
-    standing = (better - low) / np.where(high > low, high - low, 1)
+    known = np.isfinite(better)
+    ranks = np.where(known, stats.rankdata(np.where(known, better, -np.inf), axis=1), np.nan)
+    ranks -= np.nanmin(ranks, 1, keepdims=True)
+    standing = ranks / np.maximum(np.nanmax(ranks, 1, keepdims=True), 1)
     figure = Figure(figsize=(PAGE, 0.3 * len(names) + 1.2))
     ax = figure.subplots()
     texts = [
@@ -69,19 +74,23 @@ def _unit(name: str) -> str:
 
 
 def agreement(result: Result) -> Figure:
-    """Rank correlations, raw below the diagonal, with accuracy held fixed above; dots where intervals exclude 0."""
+    """Rank correlations, raw below the diagonal, with accuracy held fixed above; a dot where p is below 0.05."""
     data = result.data["agreement"]
     names = [str(name) for name in data.measure.values]
     raw, partial = data.correlation.sel(bound="value").values
     lower = np.tri(len(names), k=-1, dtype=bool)
     shown = np.where(lower, raw, partial)
-    bounds = [np.where(lower, *data.correlation.sel(bound=bound).values) for bound in ("low", "high")]
-    apart = (bounds[0] > 0) | (bounds[1] < 0)
+    apart = np.where(lower, *data.p.values) < LEVEL
     figure = Figure(figsize=(PAGE, PAGE * 0.9))
     ax = figure.subplots()
     texts = [["" if not np.isfinite(v) else "•" if dot else "" for v, dot in zip(*rows, strict=True)]
              for rows in zip(shown, apart, strict=True)]  # fmt: skip
     image = annotated(ax, shown, texts, np.abs(shown) > 0.6, cmap="RdBu", vmin=-1, vmax=1)
+    ax.set_facecolor(UNDEFINED)
+    for i, (name, other) in enumerate(zip(names[1:], names, strict=False), 1):
+        if MEASURES[name].kind != MEASURES[other].kind:
+            ax.axhline(i - 0.5, color="white", linewidth=2)
+            ax.axvline(i - 0.5, color="white", linewidth=2)
     ticks = range(len(names))
     ax.set_xticks(ticks, [MEASURES[name].label for name in names], rotation=90, fontsize=7)
     ax.set_yticks(ticks, [MEASURES[name].label for name in names], fontsize=7)
@@ -148,12 +157,12 @@ def embedding(result: Result) -> Figure:
         ends = ours & (step < 0)
         known = label(name) if name in coloured else None
         ax.plot(x[ends], y[ends], marker, color=colour, markersize=6, zorder=2, label=known)
-        names[label(name)] = (x[ends][0], y[ends][0]), colour if name in coloured else "#555555"
+        names[label(name)] = (x[ends].mean(), y[ends].mean()), colour if name in coloured else "#555555"
     ax.plot(x[start], y[start], "k*", markersize=8)
     names["untrained"] = (x[start][0], y[start][0]), "black"
     shares = [f"{100 * float(share):.0f} %" for share in data.explained.values]
     ax.set_xlabel(f"first principal coordinate ({shares[0]} of the variance)")
-    ax.set_ylabel(f"second ({shares[1]})")
+    ax.set_ylabel(f"second principal coordinate ({shares[1]})")
     ax.set_aspect("equal", "datalim")
     points, colours = zip(*names.values(), strict=True)
     at_points(ax, np.array(points), list(names), colours)

@@ -11,6 +11,8 @@ import numpy as np
 from scipy import stats
 
 LEAST = 5  # units, below which a correlation gets no interval: at 4 its standard error is 1
+TINY = 1e-9  # of lengths of centred ranks, which are at least 1 where there is anything
+PAIRINGS = 9_999  # that are drawn at random where there are more; of up to seven units all are taken
 
 
 class Correlation(NamedTuple):
@@ -51,6 +53,36 @@ def _partial(r: np.ndarray) -> float:
     """Correlation of the first two of three variables with the third held fixed; NaN where that explains one whole."""
     left = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
     return (r[0, 1] - r[0, 2] * r[1, 2]) / math.sqrt(left) if left > 1e-12 else math.nan
+
+
+def p_value(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = None) -> float:
+    """Two-sided p of :func:`spearman` when every pairing of x [n] with y [n] is as likely as another.
+
+    Exact for up to seven units; at five, where an interval always holds 0, equal orders have 0.017. With ``given`` [n]
+    what its ranks leave of x is exchanged. NaN where the correlation has none. Source: Freedman and Lane 1983.
+    """
+    columns = np.stack([x, y] if given is None else [x, y, given])
+    known = columns[:, np.isfinite(columns).all(0)]
+    if known.shape[1] < LEAST or (np.ptp(known, axis=1) == 0).any():
+        return math.nan
+    ranks = stats.rankdata(known, axis=1)
+    first, second, *held = ranks - ranks.mean(1, keepdims=True)
+
+    def left(values: np.ndarray) -> np.ndarray:
+        for one in held:
+            values = values - np.multiply.outer(values @ one, one) / (one @ one)
+        return values
+
+    rest = left(second)
+    if min(np.linalg.norm(left(first)), np.linalg.norm(rest)) < TINY:
+        return math.nan
+
+    def correlation(values: np.ndarray, axis: int) -> np.ndarray:
+        values = left(np.moveaxis(values, axis, -1))
+        return values @ rest / np.maximum(np.linalg.norm(values, axis=-1) * np.linalg.norm(rest), TINY)
+
+    settings = {"permutation_type": "pairings", "n_resamples": PAIRINGS, "vectorized": True, "random_state": 0}
+    return float(stats.permutation_test((left(first),), correlation, **settings).pvalue)
 
 
 def kendall(x: np.ndarray, y: np.ndarray) -> float:

@@ -38,7 +38,8 @@ from sslnb.studies.measures import (
     with_labels,
 )
 from sslnb.studies.study import UNTRAINED, Context
-from sslnb.studies.synthesis.relations import LEAST, blind_regret, kendall, regret, spearman
+from sslnb.studies.synthesis.margins import BOUNDS, order, ratios
+from sslnb.studies.synthesis.relations import LEAST, blind_regret, kendall, p_value, regret, spearman
 
 TARGETS = ("accuracy", "transfer", "effective")  # what a number without labels should predict
 KINDS = ("raw", "accuracy held fixed")
@@ -191,14 +192,19 @@ def _with_probe(context: Context, point: Point, encoder: Encoder) -> Measured:
     return joined(_label_free(context, point, encoder), here, transfer)
 
 
+def _parts(context: Context) -> dict[str, xr.DataArray]:
+    """What the studies hand over, by name."""
+    found = (studies.get(name).measures(result.data) for name, result in _results(context).items())
+    return {str(name): array for part in found for name, array in part.data_vars.items()}
+
+
 def matrix(context: Context) -> xr.Dataset:
     """All measures of all encoders: what the studies found, and the label-free ones."""
-    parts = [studies.get(name).measures(result.data) for name, result in _results(context).items()]
+    parts = _parts(context)
     coordinates = context.coordinates()
     free = context.data["encoders"].value
     values = {name: free.sel(measure=name, drop=True) for name in free.measure.values}
-    for part in parts:
-        values |= {name: array for name, array in part.data_vars.items() if name in MEASURES}
+    values |= {name: array for name, array in parts.items() if name in MEASURES}
     names = [name for name in MEASURES if name in values]
     like = {"objective": coordinates["objective"], "seed": coordinates["seed"]}
     whole = [values[name].reset_coords(drop=True).reindex(like).transpose("objective", "seed") for name in names]
@@ -231,7 +237,7 @@ def agreement(context: Context) -> xr.Dataset:
     names = [str(name) for name in turned.measure.values]
     preferences = _rows(turned)
     shape = (len(KINDS), len(names), len(names))
-    values, count = np.full((3, *shape), np.nan), np.zeros(shape, int)
+    values, chance, count = np.full((3, *shape), np.nan), np.full(shape, np.nan), np.zeros(shape, int)
     accuracy = preferences.get("accuracy")
     for i, j in itertools.combinations(range(len(names)), 2):
         x, y = preferences[names[i]], preferences[names[j]]
@@ -239,15 +245,15 @@ def agreement(context: Context) -> xr.Dataset:
         for k, given in enumerate((None, accuracy)):
             if k and held:
                 continue
-            correlation = spearman(x, y, given)
+            correlation, p = spearman(x, y, given), p_value(x, y, given)
             for a, b in ((i, j), (j, i)):
-                values[:, k, a, b], count[k, a, b] = correlation[:3], correlation.n
-    coordinates = {"bound": ["value", "low", "high"], "given": list(KINDS), "measure": names, "measure_b": names}
-    return xr.Dataset(
-        {"correlation": (tuple(coordinates), values), "n": (tuple(coordinates)[1:], count)},
-        coordinates,
-        {"units": units},
-    )
+                values[:, k, a, b], chance[k, a, b], count[k, a, b] = correlation[:3], p, correlation.n
+    coordinates = {"bound": BOUNDS, "given": list(KINDS), "measure": names, "measure_b": names}
+    pairs = tuple(coordinates)[1:]
+    data = {"correlation": (tuple(coordinates), values), "p": (pairs, chance), "n": (pairs, count)}
+    if "margins" in (parts := _parts(context)):
+        data["order"] = order(parts["margins"], parts["accuracies"], units)
+    return xr.Dataset(data, coordinates, {"units": units})
 
 
 def selection(context: Context) -> xr.Dataset:
@@ -329,14 +335,18 @@ def controls(context: Context) -> xr.Dataset:
     effects = {claim.id: claim.effect for name in _results(context) for claim in studies.get(name).claims.values()}
     estimate = [[np.nan if v[key] is None else v[key] for key in ("estimate", "low", "high")] for v in rows]
     beside = [[_numbers(v["controls"].get(name)) for name in names] for v in rows]
-    return xr.Dataset(
+    compared = xr.Dataset(
         {
             "compares": ("claim", np.array([effects[v["claim"]] for v in rows], dtype=str)),
             "estimate": (("claim", "bound"), np.reshape(estimate, (len(rows), 3))),
             "control_estimate": (("claim", "control", "bound"), np.reshape(beside, (len(rows), len(names), 3))),
         },
-        {"claim": [v["claim"] for v in rows], "control": names, "bound": ["value", "low", "high"]},
+        {"claim": [v["claim"] for v in rows], "control": names, "bound": BOUNDS},
     )
+    margins = _parts(context).get("margins")
+    if margins is not None and margins.attrs["claimed"]:
+        compared["margin_ratio"] = ratios(margins, margins.attrs["claimed"])
+    return compared
 
 
 def _numbers(interval: Sequence[float | None] | None) -> list[float]:

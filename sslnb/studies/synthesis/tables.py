@@ -16,6 +16,8 @@ from sslnb.studies.synthesis.findings import (
     VIEWS,
     between_ends,
     between_papers,
+    dots,
+    margin_ratio,
     missed_by,
     remaining,
     shares_of,
@@ -23,7 +25,7 @@ from sslnb.studies.synthesis.findings import (
 )
 from sslnb.studies.synthesis.steps import ALL, WITHOUT_LABELS
 
-STRONGEST = 8  # pairs that are listed
+STRONGEST = 12  # pairs that are listed
 
 
 def matrix(result: Result) -> Markdown:
@@ -50,22 +52,26 @@ def _mean(values: np.ndarray) -> str:
 def strongest(result: Result) -> Markdown:
     """Pairs of measures of different kinds whose rank correlation is strongest, raw, and what accuracy leaves of it.
 
-    Of measures that are no accuracies and do not have accuracy's order, over objectives enough for an interval.
+    Of measures that are no accuracies, over objectives enough for an interval.
     """
     data, pairs = result.data["agreement"], []
     names = [name for name in map(str, data.measure.values) if MEASURES[name].kind != MEASURES["accuracy"].kind]
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             raw, partial = (data.correlation.sel(given=given, measure=a, measure_b=b).values for given in data.given)
-            if np.isfinite([raw, partial]).all() and MEASURES[a].kind != MEASURES[b].kind:
-                n = int(data.n.sel(measure=a, measure_b=b).values[0])
-                pairs.append((abs(raw[0]), MEASURES[a].label, MEASURES[b].label, _interval(raw), _interval(partial), n))
+            if np.isfinite(raw).all() and MEASURES[a].kind != MEASURES[b].kind:
+                at = data.sel(measure=a, measure_b=b).isel(given=0)
+                labels = MEASURES[a].label, MEASURES[b].label
+                pairs.append(
+                    (abs(raw[0]), *labels, _interval(raw), f"{float(at.p):.3f}", _interval(partial), int(at.n))
+                )
     pairs.sort(reverse=True)
-    head = ("", "and", "ρ [95 % interval]", "with accuracy held fixed", "objectives")
+    head = ("measure", "and", "ρ [95 % interval]", "p", "with accuracy held fixed", "objectives")
     return table(
         head,
         [row[1:] for row in pairs[:STRONGEST]],
-        "The strongest rank correlations between measures of different kinds, accuracies aside.",
+        "The strongest rank correlations between measures of different kinds, accuracies aside; a dash where one of "
+        "them has the order of accuracy, of which nothing is left once that is held fixed.",
     )
 
 
@@ -180,6 +186,15 @@ def glue_headlines(result: Result) -> None:
     for kind, given in (("raw", "raw"), ("held", "accuracy held fixed")):
         for word, count in zip(("apart", "pairs"), between_papers(result, given), strict=True):
             say(f"{kind}_{word}", str(count))
+        for word, count in zip(("dots", "cells"), dots(result, given), strict=True):
+            say(f"{kind}_{word}", str(count))
+    order = result.data["agreement"].order.sel(bound="value")
+    ratio = result.data["controls"].margin_ratio
+    for name in order.probed.values:
+        say(f"order_{name}", f"{float(order.sel(probed=name)):.2f}")
+        for against in ratio.against.values:
+            value, low, high = margin_ratio(result, against, name)
+            say(f"times_{against}_{name}", f"{value:.2f} [{low:.2f}, {high:.2f}]")
     for word, among in (("without", WITHOUT_LABELS), ("all", ALL)):
         say(f"{word}_blind", _points(chosen.blind_encoders_regret.sel(among=among)))
         for name in chosen.measure.values:

@@ -1,12 +1,13 @@
 """Correlations agree with scipy's, partial ones with a regression by hand, and a regret with its definition."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from sslnb.studies.synthesis.relations import LEAST, blind_regret, kendall, regret, spearman
+from sslnb.studies.synthesis.relations import LEAST, blind_regret, kendall, p_value, regret, spearman
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -61,6 +62,27 @@ def test_gaps_are_left_out_and_few_units_have_no_interval() -> None:
     assert few.value == pytest.approx(1) and math.isnan(few.low)
     assert math.isnan(spearman(x, np.ones(6)).value) and math.isnan(kendall(x[:2], x[:2]))
     assert math.isnan(kendall(x, np.ones(6)))
+
+
+def test_p_is_the_share_of_all_pairings_that_are_as_far_from_none() -> None:
+    x, y = np.array([1.0, 2, 3, 4, 5]), np.array([2.0, 1, 3, 4, 5])
+    every = [np.corrcoef(x, order)[0, 1] for order in itertools.permutations(x)]
+    own = np.corrcoef(x, y)[0, 1]
+    assert p_value(x, y) == pytest.approx(2 * np.mean(np.array(every) >= own - 1e-12))
+    assert p_value(x, x) == p_value(x, -x) == pytest.approx(2 / 120)
+    assert math.isnan(p_value(x[:4], y[:4])) and math.isnan(p_value(x, np.ones(5)))
+    assert math.isnan(p_value(x, y, x))  # of which nothing is left
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_null_measures_have_a_small_p_about_as_often_as_it_says(held: bool) -> None:
+    generator = np.random.default_rng(3)
+    small = 0
+    for _ in range(300):
+        x, y, given = generator.normal(size=(3, 7))
+        p = p_value(x + 2 * given, y + 2 * given, given) if held else p_value(x, y)
+        small += p < 0.05
+    assert 0.01 <= small / 300 <= 0.085
 
 
 def test_regret_is_what_the_first_choice_loses() -> None:

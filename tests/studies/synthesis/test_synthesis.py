@@ -51,7 +51,10 @@ def folder(train_pool: Callable[[Scale], Path]) -> Path:
             }
         ),
     }
-    data["probes"].attrs["primary"] = "unit_variance"
+    labelled = [name == "supervised" for name in names["objective"]]
+    kinds = {"self_supervised": np.invert(labelled), "learned": [True for _ in labelled]}
+    kinds = {name: ("objective", values) for name, values in kinds.items()}
+    data["probes"] = data["probes"].assign_coords(kinds).assign_attrs(primary="unit_variance")
     Result("separability", data, facts).save(where / "separability")
     verdict = {"claim": "S1", "estimate": 0.4, "low": 0.3, "high": 0.5, "controls": {}}
     verdict["controls"] = {next(iter(CONTROLS.values())): [0.1, -0.1, 0.3]}
@@ -103,6 +106,8 @@ def test_correlations_are_over_objectives_and_symmetric(run: Run) -> None:
     assert data.attrs["units"] == ["supervised", "simclr", "vicreg", "cmc"]
     raw = data.correlation.sel(bound="value", given="raw").values
     assert np.allclose(raw, raw.T, equal_nan=True)
+    assert bool(data.p.isnull().all())  # of four objectives nothing is unlikely
+    assert data.order.sizes["probed"] >= 1 and bool((abs(data.order.sel(bound="value").dropna("probed")) <= 1).all())
     assert any("say nothing about encoders that have learned" in note for note in run.context.notes)
 
 
@@ -211,17 +216,16 @@ def test_the_page_explorer_holds_every_measure_of_every_encoder(run: Run, tables
     assert len(ends) == int((run.result.data["embedding"].step < 0).sum())
 
 
-def test_pairs_of_different_papers_whose_interval_excludes_0_are_counted_once() -> None:
+def test_pairs_of_different_papers_that_are_unlikely_by_chance_are_counted_once() -> None:
     names = ["margin", "norm_auc", "progress", "fgsm", "cka_supervised", "rankme"]
-    values = np.full((3, 1, 6, 6), np.nan)
-    values[:, 0, 0, 1] = values[:, 0, 2, 3] = values[:, 0, 0, 5] = 0.9, 0.5, 1.0  # of one paper, or of none
-    values[:, 0, 0, 2] = 0.3, -0.2, 0.7
-    values[:, 0, 1, 3] = -0.8, -0.9, -0.1
-    values[0, 0, 0, 4] = 1.0  # of too few objectives for an interval
-    values = np.fmax(values, values.transpose(0, 1, 3, 2))
-    coordinates = {"bound": ["value", "low", "high"], "given": ["raw"], "measure": names, "measure_b": names}
-    agreement = xr.Dataset({"correlation": (tuple(coordinates), values)}, coordinates)
-    assert findings.between_papers(Result("synthesis", {"agreement": agreement}, {}), "raw") == (1, 2)
+    p = np.full((1, 6, 6), np.nan)
+    p[0, 0, 1] = p[0, 2, 3] = p[0, 0, 5] = 0.01  # of one paper, or of none
+    p[0, 0, 2], p[0, 1, 3] = 0.2, 0.04  # and of margin with CKA of too few objectives
+    p = np.fmax(p, p.transpose(0, 2, 1))
+    coordinates = {"given": ["raw"], "measure": names, "measure_b": names}
+    result = Result("synthesis", {"agreement": xr.Dataset({"p": (tuple(coordinates), p)}, coordinates)}, {})
+    assert findings.between_papers(result, "raw") == (1, 2)
+    assert findings.dots(result, "raw") == (4, 5)
 
 
 def test_what_is_left_of_an_effect_is_its_share_where_the_effect_is_clear(run: Run) -> None:
