@@ -79,7 +79,8 @@ def _interval(values: np.ndarray) -> str:
     value, low, high = values
     if not math.isfinite(value):
         return "–"
-    return f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else "")
+    said = f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else "")
+    return said.replace("-", "−")
 
 
 def choices(result: Result) -> Markdown:
