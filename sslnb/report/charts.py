@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 import altair as alt
@@ -29,7 +29,7 @@ PANEL = 310  # pixels: two panels stand beside each other on the page, one below
 SHAPE = 0.8  # height of a panel over its width
 INK = alt.param(name="ink", value="#222222")  # of letters and lines: the page sets it to its theme's
 INK_NOW = alt.expr("ink")
-ABOVE = alt.Legend(orient="top", symbolLimit=30, columns=5)
+ABOVE = alt.Legend(orient="top", symbolLimit=30, columns=5, symbolOpacity=1)  # though a band is pale
 
 
 class Explorer:
@@ -104,10 +104,10 @@ def address(column: str, kind: str = "jpeg") -> str:
     return f"'data:image/{kind};base64,' + datum.{column}"
 
 
-def colours(field: str, names: Sequence[str], **more: object) -> alt.Color:
-    """Colour by a column that holds the labels of objectives, each in its own."""
+def colours(field: str, names: Sequence[str], said: Callable[[str], str] = label, **more: object) -> alt.Color:
+    """Colour by a column that holds what objectives are ``said`` to be, each in its own."""
     names = list(dict.fromkeys(map(str, names)))
-    scale = alt.Scale(domain=[label(name) for name in names], range=[colour(name) for name in names])
+    scale = alt.Scale(domain=[said(name) for name in names], range=[colour(name) for name in names])
     return alt.Color(f"{field}:N", scale=scale, **({"legend": None} | more))
 
 

@@ -5,11 +5,10 @@ import ipywidgets as w
 import numpy as np
 import pandas as pd
 
-from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report import charts
 from sslnb.report.explorers import picture
-from sslnb.studies.simclr_rotnet.figures import added, attack_example
+from sslnb.studies.simclr_rotnet.figures import added, attack_example, begun_label
 
 UNITS = {"pixel": "pixels, of 255", "normalised": "normalised inputs"}
 
@@ -98,7 +97,7 @@ def browse_labels(result: Result) -> charts.Explorer:
     frame = frame.merge(eps, on=["unit", "budget"])
     frame["eps"] *= np.where(frame.unit == "pixel", 255, 1)
     frame["unit"] = frame.unit.map(UNITS)
-    frame["encoder"] = [label(name) for name in frame.begun]
+    frame["encoder"] = [begun_label(name) for name in frame.begun]
     frame["labels"] = [f"{100 * share:g} %" for share in frame.fraction]
     frame["attack"] = frame.attack.str.upper()
     frame = frame[["attack", "unit", "labels", "encoder", "seed", "eps", "accuracy"]]
@@ -111,15 +110,22 @@ def browse_labels(result: Result) -> charts.Explorer:
         "datum.attack == attack && datum.unit == unit && datum.labels == share"
     )
     x = alt.X("eps:Q", title="budget, in the unit chosen")
-    colour = charts.colours("encoder", list(data.begun.values), legend=charts.ABOVE, title=None)
+    colour = charts.colours("encoder", list(data.begun.values), begun_label, legend=charts.ABOVE, title=None)
     y = alt.Y("mean(accuracy):Q", title="accuracy, %")
     lines = base.mark_line(point=True).encode(
         x=x, y=y, color=colour, tooltip=["encoder:N", "eps:Q", alt.Tooltip("mean(accuracy):Q", title="accuracy, %")]
     )
     low, high = alt.Y("min(accuracy):Q", title="accuracy, %"), alt.Y2("max(accuracy):Q")
     range_ = base.mark_area(opacity=0.2).encode(x=x, y=low, y2=high, color=colour)
-    panel = (range_ + lines).properties(width=2 * charts.PANEL, height=charts.PANEL * 0.8).add_params(*controls)
-    return charts.Explorer(panel, "Accuracy after fine-tuning against the budget of an attack, for each beginning.")
+    level = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], color=charts.INK_NOW, opacity=0.6)
+    chance = level.encode(y=alt.datum(100 / len(data.attrs["classes"])))
+    panel = (
+        (range_ + lines + chance).properties(width=2 * charts.PANEL, height=charts.PANEL * 0.8).add_params(*controls)
+    )
+    return charts.Explorer(
+        panel,
+        "Accuracy after fine-tuning against the budget of an attack, for each beginning; the dashed line is chance.",
+    )
 
 
 def _batch_sizes(result: Result) -> list[int]:
