@@ -36,6 +36,7 @@ from rows import row, seconds
 from sklearn.linear_model import LogisticRegression
 
 from sslnb import data, metrics
+from sslnb.book.verify import MEMBERS
 from sslnb.core import device, files
 from sslnb.data.digit_scenes import digit_scenes
 from sslnb.features.extract import extract
@@ -243,6 +244,24 @@ def book() -> list[dict]:
     return [row("sslnb book --force with an empty cache", "min", took, "under 6 min", took < 6)]
 
 
+def verify() -> list[dict]:
+    """Recorded numbers measured again from the shipped encoders and the images in $SSLNB_DATA, nothing kept before."""
+    what = f"sslnb verify, {' and '.join(MEMBERS)}"
+    with tempfile.TemporaryDirectory() as cache:
+        env = os.environ | {"SSLNB_CACHE": cache}
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "sslnb", "verify"]
+        found = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        took = (time.perf_counter() - started) / 60
+    print(found.stdout + found.stderr[-1000:], file=sys.stderr)
+    same, different = (found.stdout.count(f": {word}") for word in ("same", "DIFFERENT"))
+    return [
+        row(f"{what}: time", "min", took, "under 10 min", took < 10),
+        row(f"{what}: kinds of numbers that are not as recorded, of {same + different}", "", different, "none",
+            found.returncode == 0 and same > 0),
+    ]  # fmt: skip
+
+
 FUNCTIONS = (
     scenes,
     margins,
@@ -261,7 +280,7 @@ REPRESENTATION = (
     growth.imagenet,
     probes.probe_audit,
 )
-BOOK = (book, pages.pages)
+BOOK = (book, pages.pages, verify)
 GEOMETRY = (trajectories.bhattacharyya_matrix, surfaces.loss_surfaces)
 TRAINING = (training.simclr_step, training.pool, training.against_lightly, training.looking, training.epoch_on_gpu)
 PEERS = (peers.against_stable_pretraining,)
