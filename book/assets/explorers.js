@@ -54,9 +54,12 @@ addEventListener("DOMContentLoaded", () => {
   document.head.append(script);
 });
 
-// What scrolls sideways can be scrolled by keyboard, too.
+// What scrolls sideways says so, and can be scrolled by keyboard, too.
 function reachable() {
-  for (const wide of document.querySelectorAll(".bd-content :is(figure, .output, div.math)"))
-    wide.tabIndex = wide.scrollWidth > wide.clientWidth ? 0 : -1;
+  for (const box of document.querySelectorAll(".bd-content :is(figure, .output, div.math, .pst-scrollable-table-container)")) {
+    const wide = box.scrollWidth > box.clientWidth + 1;
+    box.classList.toggle("wide", wide);
+    box.tabIndex = wide ? 0 : -1;
+  }
 }
 for (const moment of ["load", "resize"]) addEventListener(moment, reachable);

@@ -298,6 +298,9 @@ CONTRAST = """() => {
 }"""
 
 
+WIDE_BOXES = """() => [...document.querySelectorAll(".bd-content :is(figure, .pst-scrollable-table-container)")]
+  .filter((box) => box.scrollWidth > box.clientWidth + 1)
+  .map((box) => [getComputedStyle(box, "::before").content, box.tabIndex])"""
 RESIZED = 500  # ms: the theme gives what now scrolls a tab stop after 300
 
 
@@ -449,11 +452,20 @@ def test_no_page_breaks_a_serious_rule_of_accessibility(browser: "Browser", page
 
 @pytest.mark.browser
 def test_nothing_is_cut_off_on_a_telephone(browser: "Browser", pages: Path) -> None:
-    """The page itself never scrolls sideways; a wide table does, in a region of its own."""
+    """The page itself never scrolls sideways; a wide table or figure does, says so, and has the focus."""
     for address in _addresses(pages):
         with _Visit(browser, address, width=390) as visit:
             wide = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
             assert visit.page.evaluate(wide) <= 0, address
+            boxes = visit.page.evaluate(WIDE_BOXES)
+            assert all("sideways" in said and focus == 0 for said, focus in boxes), address
+
+
+@pytest.mark.browser
+def test_a_wide_figure_says_that_it_scrolls_on_a_telephone_alone(browser: "Browser", miniature: Path) -> None:
+    address = f"file://{miniature}/_build/html/book/chapter.html"
+    with _Visit(browser, address, width=390) as narrow, _Visit(browser, address, width=1400) as broad:
+        assert narrow.page.evaluate(WIDE_BOXES) and not broad.page.evaluate(WIDE_BOXES)
 
 
 @pytest.mark.browser
