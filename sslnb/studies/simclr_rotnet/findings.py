@@ -116,6 +116,14 @@ def price(result: Result) -> xr.DataArray:
     return result.data["architectures"].cost.median("repeat").isel(depth=0)
 
 
+def moved(result: Result) -> dict[tuple[str, str], float]:
+    """Accuracy on the other set at the last step, mean over seeds, by way (to, from) and beginning."""
+    last = top1(result.data["transfer"].over_steps).isel(step=-1).mean("seed")
+    return {
+        (str(w).split()[0], str(b)): float(last.sel(way=w, begun=b)) for w in last.way.values for b in last.begun.values
+    }
+
+
 def statements(result: Result) -> dict[str, bool]:
     """Every statement of the published text with its truth; the build stops at one that is false."""
     return _on_pretraining(result) | _on_labels(result) | _on_attacks(result) | _on_transfer(result)
@@ -192,8 +200,15 @@ def _on_attacks(result: Result) -> dict[str, bool]:
 def _on_transfer(result: Result) -> dict[str, bool]:
     verdict, batches = verdict_of(result, "R7"), top1(result.data["transfer"].over_batches).mean("seed")
     part = {p["name"]: p for p in verdict["parts"]}
-    costs = price(result).sel(quantity="seconds")
+    costs, over_steps = price(result).sel(quantity="seconds"), top1(result.data["transfer"].over_steps)
+    gap = over_steps.sel(begun="simclr", drop=True) - over_steps.sel(begun="supervised", drop=True)
+    early = [interval(gap.sel(way=way, step=200)) for way in gap.way.values]
     return {
+        "supervised training transfers better both ways, and SimCLR's transfer still grows": kinds(result)["R6"]
+        == "reversed"
+        and bool((gap.isel(step=-1) < 0).all())
+        and bool((over_steps.sel(begun="simclr").mean("seed").diff("step") > 0).all()),
+        "after 200 steps they are alike": all(low < 0 < high for _, low, high in early),
         "transfer grows with the batch and has not levelled off after 3,000 steps": verdict["kind"] == "reversed"
         and part["per doubling of the batch"]["low"] > 0
         and set(verdict["note"].removeprefix("knee: ").split(", ")) == {"still growing"},

@@ -246,6 +246,10 @@ def _glue_tuned(result: Result) -> None:
     leads = findings.leads(result)
     for begun, fraction in itertools.product(leads.begun.values, leads.fraction.values):
         say(f"lead_{begun}_{100 * fraction:g}", _points(*findings.lead(result, begun, fraction)))
+    for (way, begun), accuracy in findings.moved(result).items():
+        say(f"{way}_{begun}", percent(accuracy))
+    value, low, high = _bounds(verdict_of(result, "R6"))
+    say("R6_behind", _points(-value, -high, -low))
     for (begun, fraction), part in findings.corrected_leads(result).items():
         say(f"corrected_{begun}_{100 * fraction:g}", _points(*_bounds(part)))
     kept, first = findings.kept(result).mean("seed"), findings.first_budget(result).mean("seed")
