@@ -60,8 +60,9 @@ def _of(study: Study, members: Sequence[str], folder: Path) -> Iterator[Comparis
     if reason:
         yield _left_out(study, reason)
         return
-    asked = {name: value for name, value in recorded.facts["parameters"].items() if name != "profile"}
-    parameters = study.parameters.of(recorded.facts["parameters"]["profile"], **asked | _first_set(study, asked))
+    asked = dict(recorded.facts["parameters"])
+    profile = asked.pop("profile")
+    parameters = study.parameters.of(profile, **asked | _first_set(study, asked) | study.spared)
     run = study.start(parameters, only=members)
     for step, tolerances in study.headlines.items():
         again = run.step(step)

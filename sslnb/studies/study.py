@@ -212,7 +212,7 @@ class Study:
     """A study: ``steps`` turn a Context into datasets, ``decide`` turns those into verdicts on ``claims``.
 
     ``headlines`` are variables of steps that can be measured again for some encoders alone, each with the difference
-    that another machine may make.
+    that another machine may make; ``spared`` are parameters under which they are the same and all else is cheap.
     """
 
     name: str
@@ -225,6 +225,7 @@ class Study:
     measures: Callable[[Mapping[str, xr.Dataset]], xr.Dataset] = lambda _: xr.Dataset()  # of studies.measures, by name
     check: Callable[[Context], None] = lambda _: None  # refuses what would stop a step, before anything is trained
     headlines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    spared: Mapping[str, object] = dataclasses.field(default_factory=dict)
     published: bool = False  # whether weights suffice: encoders whose training, with its images, is not at hand
 
     def start(self, parameters: Parameters, only: Iterable[str] = ()) -> "Run":

@@ -331,6 +331,11 @@ def test_the_largest_rise_may_lie_within_the_radius():
     assert found.rise == pytest.approx(0, abs=1e-5) and found.sharpness == pytest.approx(1, abs=1e-5)
 
 
+def test_rises_are_the_same_however_long_the_curvature_is_looked_for(model, data):
+    brief, long = (flatness(model, *data, directions=2, iterations=n, probes=2 * n, generator=seeded()) for n in (1, 4))
+    assert (brief.rise, brief.sharpness) == (long.rise, long.sharpness) and brief.trace != long.trace
+
+
 def test_the_mean_rise_needs_the_ends_alone(tiny, points):
     fine = rises(tiny, *points, radius=0.5, directions=3, generator=seeded())
     ends = rises(tiny, *points, radius=0.5, directions=3, points=1, generator=seeded())

@@ -47,6 +47,16 @@ def test_a_study_has_the_title_of_its_page(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_headlines_are_recorded_and_what_they_spare_are_parameters(name: str) -> None:
+    study = studies.get(name)
+    assert set(study.headlines) <= {step.__name__ for step in study.steps}
+    assert study.parameters.of("small", **study.spared)  # which refuses others
+    if study.headlines:
+        recorded = Result.load(RECORDED / name).data
+        assert all(variable in recorded[step] for step, known in study.headlines.items() for variable in known)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_labels_of_a_notebook_are_where_its_editions_can_tell_them_apart(name: str) -> None:
     """A book holds every notebook twice: the runner renames labels that stand on a line of their own."""
     lines = (NOTEBOOKS / f"{name}.md").read_text().splitlines()
