@@ -117,7 +117,7 @@ def browse_labels(result: Result) -> charts.Explorer:
     )
     low, high = alt.Y("min(accuracy):Q", title="accuracy, %"), alt.Y2("max(accuracy):Q")
     range_ = base.mark_area(opacity=0.2).encode(x=x, y=low, y2=high, color=colour)
-    level = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], color=charts.INK_NOW, opacity=0.6)
+    level = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 4], color=charts.INK_NOW, aria=False)
     chance = level.encode(y=alt.datum(100 / len(data.attrs["classes"])))
     panel = (
         (range_ + lines + chance).properties(width=2 * charts.PANEL, height=charts.PANEL * 0.8).add_params(*controls)
