@@ -53,11 +53,9 @@ def _scale(result: Result) -> str:
 
 def _network(pool: str | None) -> str:
     """Of a pool that is trained here, what its encoders are and saw."""
-    if pool not in SCALES:  # published encoders, or a result of before there were pools
+    plan = SCALES.get(pool)
+    if not isinstance(plan, Scale):  # published encoders, or a result of before there were pools
         return f"encoders of the pool {pool}" if pool else "encoders of the study's own"
-    plan = SCALES[pool]
-    if not isinstance(plan, Scale):
-        return f"encoders of the pool {pool}"
     config = next(iter(plan.members.values())).config
     length = f"up to {plan.steps[-1]:,} steps" if plan.steps else f"{config.epochs:g} epochs"
     return f"ResNet-{config.depth} of width {config.width}, {length} on {set_label(plan.dataset)} (pool {pool})"

@@ -87,6 +87,12 @@ def lead(result: Result, begun: str, fraction: float) -> tuple[float, float, flo
     return interval(leads(result).sel(begun=begun, fraction=fraction))
 
 
+def between_objectives(result: Result) -> xr.DataArray:
+    """By how much fine-tuning from SimCLR beats that from RotNet [fraction, seed]."""
+    tuned = leads(result)
+    return tuned.sel(begun="simclr", drop=True) - tuned.sel(begun="rotnet", drop=True)
+
+
 def corrected_leads(result: Result) -> dict[tuple[str, float], Mapping]:
     """The parts of R4, whose intervals are corrected for their number, by beginning and share of the labels."""
     named = ([*part["name"].split(", "), part] for part in verdict_of(result, "R4")["parts"])
@@ -97,6 +103,12 @@ def kept(result: Result) -> xr.DataArray:
     """Share of the clean accuracy [attack, begun, fraction, seed] that is left: mean over budgets, in pixels."""
     accuracy = result.data["attack"].accuracy.sel(unit="pixel", drop=True)
     return accuracy.isel(budget=slice(1, None)).mean("budget") / accuracy.isel(budget=0, drop=True)
+
+
+def kept_against_baseline(result: Result) -> xr.DataArray:
+    """By how much more a beginning keeps than the baseline [begun, seed], mean over attacks and shares of labels."""
+    share = kept(result).mean(("attack", "fraction"))
+    return share - share.sel(begun="supervised", drop=True)
 
 
 def first_budget(result: Result) -> xr.DataArray:
@@ -170,8 +182,7 @@ def _on_labels(result: Result) -> dict[str, bool]:
     few = float(known.fraction.min())
     cells = itertools.product(known.begun.values, known.fraction.values)
     bounds = [(fraction == few, *lead(result, begun, fraction)[1:]) for begun, fraction in cells]
-    between = known.sel(begun="simclr", drop=True) - known.sel(begun="rotnet", drop=True)
-    signs = [float(between.sel(fraction=fraction).mean("seed")) > 0 for fraction in known.fraction.values]
+    signs = (between_objectives(result).mean("seed") > 0).values.tolist()
     return {
         "leads with one label in a hundred are clear of zero uncorrected, all others are not": few == 0.01
         and all(low > 0 if fewest else low < 0 < high for fewest, low, high in bounds),
@@ -182,7 +193,7 @@ def _on_labels(result: Result) -> dict[str, bool]:
 
 def _on_attacks(result: Result) -> dict[str, bool]:
     verdict, left, share = kinds(result), usual_budget(result)[1], kept(result).mean("seed")
-    against = (kept(result) - kept(result).sel(begun="supervised")).mean(("attack", "fraction"))
+    against = kept_against_baseline(result)
     simclr, supervised, rotnet = (share.sel(begun=name) for name in ("simclr", "supervised", "rotnet"))
     return {
         "within 8/255 no network keeps 5 % accuracy, and SimCLR's keeps no more than the baseline": verdict["R5"]

@@ -259,9 +259,8 @@ def _glue_tuned(result: Result) -> None:
     for attack in first.attack.values:
         left = first.sel(attack=attack)
         say(f"left_{attack}", f"{percent(float(left.min()))} to {percent(float(left.max()))}")
-    kept = findings.kept(result).mean(("attack", "fraction"))
-    say("rotnet_keeps", _points(*findings.interval(kept.sel(begun="rotnet") - kept.sel(begun="supervised"))))
-    between = leads.sel(begun="simclr", drop=True) - leads.sel(begun="rotnet", drop=True)
+    say("rotnet_keeps", _points(*findings.interval(findings.kept_against_baseline(result).sel(begun="rotnet"))))
+    between = findings.between_objectives(result)
     for fraction in between.fraction.values:
         say(f"between_{100 * fraction:g}", _points(*findings.interval(between.sel(fraction=fraction))))
     usual, left = findings.usual_budget(result)

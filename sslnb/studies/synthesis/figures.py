@@ -1,5 +1,8 @@
 """Figures of the synthesis: a Result in, a matplotlib Figure out."""
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -50,9 +53,7 @@ def matrix(result: Result) -> Figure:
     names = [str(name) for name in means.measure.values]
     values, spreads = (part.sel(objective=objectives).values for part in (means, deviations))
     better = turned_means(result.data["matrix"].value.sel(objective=objectives)).values
-    known = np.isfinite(better)
-    ranks = np.where(known, stats.rankdata(np.where(known, better, -np.inf), axis=1), np.nan)
-    ranks -= np.nanmin(ranks, 1, keepdims=True)
+    ranks = stats.rankdata(better, axis=1, nan_policy="omit") - 1
     standing = ranks / np.maximum(np.nanmax(ranks, 1, keepdims=True), 1)
     figure = Figure(figsize=(PAGE, 0.3 * len(names) + 1.2))
     ax = figure.subplots()
@@ -63,10 +64,15 @@ def matrix(result: Result) -> Figure:
     annotated(ax, standing, texts, standing > 0.6, size=6, cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(len(objectives)), [label(name) for name in objectives], rotation=40, ha="right", fontsize=7)
     ax.set_yticks(range(len(names)), [_unit(name) for name in names], fontsize=7)
-    for i, (name, other) in enumerate(zip(names[1:], names, strict=False), 1):
-        if MEASURES[name].kind != MEASURES[other].kind:
-            ax.axhline(i - 0.5, color="white", linewidth=2)
+    for place in _between_kinds(names):
+        ax.axhline(place, color="white", linewidth=2)
     return figure
+
+
+def _between_kinds(names: Sequence[str]) -> list[float]:
+    """Where rows of one kind of measure end and those of the next begin."""
+    kinds = [MEASURES[name].kind for name in names]
+    return [i + 0.5 for i, (one, other) in enumerate(itertools.pairwise(kinds)) if one != other]
 
 
 def _unit(name: str) -> str:
@@ -87,10 +93,9 @@ def agreement(result: Result) -> Figure:
              for rows in zip(shown, apart, strict=True)]  # fmt: skip
     image = annotated(ax, shown, texts, np.abs(shown) > 0.6, cmap="RdBu", vmin=-1, vmax=1)
     ax.set_facecolor(UNDEFINED)
-    for i, (name, other) in enumerate(zip(names[1:], names, strict=False), 1):
-        if MEASURES[name].kind != MEASURES[other].kind:
-            ax.axhline(i - 0.5, color="white", linewidth=2)
-            ax.axvline(i - 0.5, color="white", linewidth=2)
+    for place in _between_kinds(names):
+        ax.axhline(place, color="white", linewidth=2)
+        ax.axvline(place, color="white", linewidth=2)
     ticks = range(len(names))
     ax.set_xticks(ticks, [MEASURES[name].label for name in names], rotation=90, fontsize=7)
     ax.set_yticks(ticks, [MEASURES[name].label for name in names], fontsize=7)

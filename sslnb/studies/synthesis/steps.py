@@ -194,8 +194,10 @@ def _with_probe(context: Context, point: Point, encoder: Encoder) -> Measured:
 
 def _parts(context: Context) -> dict[str, xr.DataArray]:
     """What the studies hand over, by name."""
-    found = (studies.get(name).measures(result.data) for name, result in _results(context).items())
-    return {str(name): array for part in found for name, array in part.data_vars.items()}
+    if "parts" not in context.memory:
+        found = (studies.get(name).measures(result.data) for name, result in _results(context).items())
+        context.memory["parts"] = {str(name): array for part in found for name, array in part.data_vars.items()}
+    return context.memory["parts"]
 
 
 def matrix(context: Context) -> xr.Dataset:
