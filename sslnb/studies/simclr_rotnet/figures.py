@@ -140,10 +140,9 @@ def transfer(result: Result) -> Figure:
         _band(axes[0, 2], data.batch.values, values, *look, text, style=("-", "--")[i % 2])
     axes[0, 2].set_title(titles[0], fontsize=10)
     _doublings(axes[0, 2], data.batch.values, "batch size")
-    if "references" in data:  # results of before have none
-        beaten = data.references.sel(side=data.side[0])
-        for ax, values in zip(axes[0], (beaten, result.data["linear"].references, beaten), strict=True):
-            _references([ax], values)
+    beaten = data.references.sel(side=data.side[0])
+    for ax, values in zip(axes[0], (beaten, result.data["linear"].references, beaten), strict=True):
+        _references([ax], values)
     axes[0, 0].set_ylabel("linear accuracy in %")
     known = {text: h for ax in axes[0] for h, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=3)

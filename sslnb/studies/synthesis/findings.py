@@ -10,6 +10,7 @@ from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
 from sslnb.studies.measures import MEASURES
 from sslnb.studies.synthesis.steps import ALL, WITHOUT_LABELS
+from sslnb.studies.synthesis.steps import KINDS as KINDS_OF_CORRELATION
 
 VIEWS, MATCHED = CONTROLS.values()
 MARGINS = ("margin", "norm_auc", "effective")
@@ -120,8 +121,7 @@ def _on_agreement(result: Result) -> dict[str, bool]:
     ordered = value.sel(other=list(MARGINS)).min() == 1
     order = agreement.order.sel(bound="value")
     following = [*SPREAD, "mean_q_score"]
-    chance = ("raw", "accuracy held fixed")
-    found = dots(result, chance[1])
+    found = dots(result, KINDS_OF_CORRELATION[1])
     return {
         "on CIFAR-10 margins rank objectives as accuracy does; five objectives decide nothing about the rest": ordered
         and (p.sel(other=list(FEW)) > LEVEL).all(),
