@@ -14,6 +14,7 @@ from sslnb import studies
 from sslnb.core.claims import Claim, Kind
 from sslnb.core.result import Result
 from sslnb.report.html import render
+from sslnb.report.tables import set_label
 from sslnb.report.verdicts import estimate
 
 FROZEN = "54a3637"  # the last commit that could change what decides a claim, before test images of `small` were used
@@ -73,13 +74,10 @@ def rows(folder: Path) -> list[Row]:
 
 def _of(name: str, folder: Path) -> Iterator[Row]:
     study, result = studies.get(name), Result.load(folder / name)
-    p = result.facts["parameters"]
-    named = p.get(study.parameters.IMAGES) or []  # without any, the images that the pool learned from
-    sets = [named] if isinstance(named, str) else named
-    whose = f"pool {p['pool']}" if "pool" in p else "encoders of the study's own"  # of results before there was a pool
-    scale = whose + (f"; sets of the chapter: {', '.join(sets)}" if sets else "")
+    asked = study.parameters.model_construct(**result.facts["parameters"])  # as recorded: paths need not exist here
     for verdict in study.decided(result).facts["verdicts"]:
-        yield Row(name, study.title, study.claims[verdict["claim"]], verdict, scale)
+        sets = ", ".join(set_label(images) for images in asked.images_of(verdict["claim"]))
+        yield Row(name, study.title, study.claims[verdict["claim"]], verdict, f"pool {asked.pool}; {sets}")
 
 
 def scoreboard(folder: Path) -> HTML:
@@ -141,7 +139,7 @@ def since_frozen(root: Path) -> Markdown:
     if not found:
         return Markdown(f"No commit since `{FROZEN}` has changed what decides a claim.")
     lines = "\n".join(f"- `{line}`" for line in found)
-    return Markdown(f"Commits since `{FROZEN}` that changed these files:\n\n{lines}")
+    return Markdown(f"Commits since `{FROZEN}` that changed what decides a claim:\n\n{lines}")
 
 
 def _grouped(every: Iterable[Row]) -> dict[str, list[Row]]:

@@ -77,7 +77,9 @@ def _link(name: str, text: str) -> str:
 def table(name: str, frame: pd.DataFrame, *, digits: int = 4) -> alt.InlineData:
     """Rows that charts refer to by ``name``, held as CSV with so many significant digits."""
     text = frame.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n")
-    return alt.InlineData(text, format=alt.CsvDataFormat(type="csv"), name=name)
+    # Else they are text, of which 3500 comes before 875. A dot in a column's name would be taken for a path.
+    numbers = {column.replace(".", "\\."): "number" for column in frame.select_dtypes("number").columns}
+    return alt.InlineData(text, format=alt.CsvDataFormat(type="csv", parse=numbers), name=name)
 
 
 def choice(name: str, label: str, options: Sequence[object], value: object = None) -> alt.Parameter:

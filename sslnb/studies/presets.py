@@ -170,6 +170,11 @@ class Parameters(BaseModel):
         names = injected | {name for name in cls.model_fields if name in own_cell and name in namespace}
         return cls.of(**{name: namespace[name] for name in names})
 
+    def images_of(self, claim: str) -> tuple[str, ...]:
+        """Image sets that decide a claim: all that the study measures on, where a study does not say otherwise."""
+        named = getattr(self, self.IMAGES)
+        return () if named is None else (named,) if isinstance(named, str) else tuple(named)
+
     def as_dict(self) -> dict:
         return self.model_dump(mode="json")
 

@@ -120,6 +120,17 @@ NEED_SUPERVISED = {"S1", "S2", "S3", "S5", "Q10", "C2", "C3", "C4", "C5", "C6", 
 NEED_SIMCLR = {"Q7", "Q8", "Q11", "C2", "C3", "C4", "C5", "C6", "C7", "G1", "G2", "G3", "R3", "R5", "R6", "R7"}
 
 
+@pytest.mark.parametrize("name", [name for name in studies.NAMES if studies.get(name).claims])
+def test_a_claim_names_the_sets_that_its_parts_are_of(name: str) -> None:
+    study, result = studies.get(name), studies.get(name).start(studies.parameters(name, profile="published")).result
+    asked = study.parameters.model_construct(**result.facts["parameters"])
+    known = {images for claim in study.claims for images in asked.images_of(claim)}
+    assert known
+    for verdict in result.facts["verdicts"]:
+        parts = {word for part in verdict["parts"] for word in part["name"].split(", ")} & known
+        assert not parts or parts == set(asked.images_of(verdict["claim"])), verdict["claim"]
+
+
 def test_claims_of_all_studies_have_different_names() -> None:
     ids = [claim for name in studies.NAMES for claim in studies.get(name).claims]
     assert len(set(ids)) == len(ids) == 5 + 12 + 9 + 7 + 5

@@ -122,6 +122,10 @@ class QScoreParameters(Parameters):
             raise ValueError(f"low, lows, high: expected low ends below high, got {(self.low, self.lows, self.high)}")
         return self
 
+    def images_of(self, claim: str) -> tuple[str, ...]:
+        own = {"Q7": self.datasets[:1], "Q8": self.datasets[:1], "Q9": self.masked, "Q11": self.unseen}
+        return tuple(own.get(claim, self.datasets))
+
     @property
     def unseen(self) -> tuple[str, ...]:
         """Targets that no probe of the main comparison is on anyway, in the order given."""

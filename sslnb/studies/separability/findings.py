@@ -11,7 +11,15 @@ from sslnb.core.papers import reference
 from sslnb.core.result import Result
 from sslnb.report import kinds, verdict_of
 from sslnb.studies.separability.choices import ENCODER, PROBE, SOURCES, of_encoders
-from sslnb.studies.separability.claims import CLAIMS, OBJECTIVES, PAPER, PAPER_SETS, compared_measures, learned_in
+from sslnb.studies.separability.claims import (
+    CLAIMS,
+    OBJECTIVES,
+    PAPER,
+    PAPER_SETS,
+    compared,
+    compared_measures,
+    learned_in,
+)
 
 SUPERVISED = "supervised"
 VIEWS, MATCHED = CONTROLS
@@ -20,6 +28,7 @@ ROOM = "supervised features have far more room between classes of their training
 CONVERGED = 5  # percent; below it the paper's probes did not converge
 PRINTED = {"infomin": "InfoMin", "moco": "MoCo", "simclr": "SimCLR", "pirl": "PIRL", "cmc": "CMC"}
 BOUNDS = ["value", "low", "high"]
+PAPER_HEADLINE = ("effective_accuracy_l2", "benign_accuracy")
 
 
 def of_paper(result: Result) -> list[str]:
@@ -106,6 +115,22 @@ def explained(result: Result, prefix: str = "share") -> xr.DataArray:
     parts = {"encoder": list(ENCODER), "probe": list(PROBE), "both": [SOURCES[-1]]}
     rows = [share.sel(source=names).sum("source").expand_dims(part=[part]) for part, names in parts.items()]
     return xr.concat(rows, "part")
+
+
+def readings(result: Result) -> dict[str, float]:
+    """Norm-AUC (l2) on the first set: the greatest with features of unit norm, supervised with unit variance."""
+    probed, areas = result.data["probes"], result.data["separation"].norm_auc
+    norm, variance = (
+        compared(probed, areas, scale).isel(dataset=0).sel(attacked="l2").mean("seed")
+        for scale in ("unit_norm", "unit_variance")
+    )
+    return {"unit_norm_most": float(norm.max()), "unit_variance_supervised": float(variance.sel(objective=SUPERVISED))}
+
+
+def printed_norm_auc() -> float:
+    """The paper's norm-AUC (l2) of supervised features on ImageNet."""
+    effective, benign = (reference(PAPER, "ImageNet", SUPERVISED.title(), m) for m in PAPER_HEADLINE)
+    return effective / benign
 
 
 def told_apart(result: Result) -> xr.DataArray:
@@ -197,6 +222,7 @@ def _on_probes(result: Result) -> dict[str, bool]:
     lead = margins.sel(objective=SUPERVISED) - margins.drop_sel(objective=SUPERVISED)
     first = margins.drop_sel(dataset=TAUGHT).argmax("objective")
     grids = {name: over_grid(result, name) for name in ("S1", "S3")}
+    read = readings(result)
     rules = choice.rule_estimate.sel(rule=["compared", "own"])
     left = choice.rule_estimate.sel(claim=list(grids), rule="limit") / rules.sel(claim=list(grids), rule="compared")
     home, away = explained(result).sel(dataset="cifar10"), shares.drop_sel(dataset="cifar10")
@@ -227,5 +253,7 @@ def _on_probes(result: Result) -> dict[str, bool]:
         )
         and float((limit / room).sel(dataset=TAUGHT).max()) < 0.6
         and float((limit / room).drop_sel(dataset=TAUGHT).min()) > 1,
+        "only unit variance comes near the paper's norm-AUC": read["unit_norm_most"] < printed_norm_auc() / 10
+        and read["unit_variance_supervised"] > 0.75 * printed_norm_auc(),
         "next to no encoder wants a larger grid": float(choice.edge_ahead.max()) < 0.06,
     }

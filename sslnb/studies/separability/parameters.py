@@ -52,3 +52,6 @@ class SeparabilityParameters(Parameters):
     }
 
     _distinct = field_validator("datasets")(distinct)
+
+    def images_of(self, claim: str) -> tuple[str, ...]:
+        return tuple(self.datasets[:1] if claim == "S5" else self.datasets)

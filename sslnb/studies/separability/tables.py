@@ -14,6 +14,7 @@ from sslnb.report.tables import say, spread, table
 from sslnb.studies.separability.claims import HALF_GAP, PAPER, compared
 from sslnb.studies.separability.findings import (
     MATCHED,
+    PAPER_HEADLINE,
     SUPERVISED,
     VIEWS,
     ahead,
@@ -24,7 +25,9 @@ from sslnb.studies.separability.findings import (
     means,
     over_grid,
     printed_gaps,
+    printed_norm_auc,
     ratios,
+    readings,
     told_apart,
 )
 
@@ -34,7 +37,6 @@ PAPER_NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "caltech101": "Calt
     "imagenet": "ImageNet",
 }
 ONE_DIGIT = 2  # factors above it are written with one decimal
-PAPER_HEADLINE = ("effective_accuracy_l2", "benign_accuracy")
 
 
 def probes(result: Result) -> Markdown:
@@ -173,7 +175,7 @@ def glue_headlines(result: Result) -> None:
     effective, benign = (reference(PAPER, "ImageNet", "Supervised", m) for m in PAPER_HEADLINE)
     say("paper_effective", f"{effective:.1f}")
     say("paper_benign", f"{benign:.1f}")
-    say("paper_norm_auc", f"{effective / benign:.2f}")
+    say("paper_norm_auc", f"{printed_norm_auc():.2f}")
 
 
 def glue_findings(result: Result) -> None:
@@ -197,12 +199,8 @@ def glue_findings(result: Result) -> None:
             say(f"{probe}_gap_{norm}", f"{float(gap.sel(attacked=norm)):.2f}")
     for where, gaps in printed_gaps().items():
         say(f"printed_{where}", f"{gaps.min():.2f} to {gaps.max():.2f}")
-    areas = {
-        scale: compared(result.data["probes"], result.data["separation"].norm_auc, scale) for scale in SCALE_LABELS
-    }
-    areas = {scale: area.isel(dataset=0).sel(attacked="l2").mean("seed") for scale, area in areas.items()}
-    say("unit_norm_most", f"{float(areas['unit_norm'].max()):.2f}")
-    say("unit_variance_supervised", f"{float(areas['unit_variance'].sel(objective=SUPERVISED)):.2f}")
+    for reading, area in readings(result).items():
+        say(reading, f"{area:.2f}")
     _glue_probes(result)
 
 

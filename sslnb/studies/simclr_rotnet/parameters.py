@@ -74,6 +74,9 @@ class RotNetParameters(Parameters):
             raise ValueError(f"expected a grid of both objectives, such as 'grid' or 'quick-grid', got {name!r}")
         return name
 
+    def images_of(self, claim: str) -> tuple[str, ...]:
+        return (self.dataset, self.target) if claim in ("R6", "R7") else (self.dataset,)
+
     @model_validator(mode="after")
     def _one_for_each(self) -> Self:
         if list(self.fractions) != sorted(self.fractions):

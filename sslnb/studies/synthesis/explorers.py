@@ -19,7 +19,9 @@ def browse_measures(result: Result) -> charts.Explorer:
         charts.choice("up", "up", named),
     )
     objectives = [name for step in ("matrix", "embedding") for name in result.data[step].objective.values]
-    colour = charts.colours("encoder", objectives)
+    legend = charts.ABOVE.copy()
+    legend.columns, legend.symbolSize = 2, 60  # more columns would be wider than a panel
+    colour = charts.colours("encoder", objectives, legend=legend, title=None)
     pairs = (
         alt.Chart(charts.table("measures", numbers), title=alt.TitleParams(alt.ExprRef("up + ' against ' + across")))
         .transform_filter("datum.measure == across || datum.measure == up")
@@ -29,8 +31,8 @@ def browse_measures(result: Result) -> charts.Explorer:
         .transform_aggregate(x="max(x)", y="max(y)", groupby=["encoder", "seed"])
         .mark_point(filled=True, size=70, opacity=0.9)
         .encode(
-            x=alt.X("x:Q", title="across", scale=alt.Scale(zero=False)),
-            y=alt.Y("y:Q", title="up", scale=alt.Scale(zero=False)),
+            x=alt.X("x:Q", title=" ", scale=alt.Scale(zero=False)),  # named by what was chosen: _named
+            y=alt.Y("y:Q", title=" ", scale=alt.Scale(zero=False)),
             color=colour,
             tooltip=["encoder:N", "seed:N", alt.Tooltip("x:Q", title="across"), alt.Tooltip("y:Q", title="up")],
         )
@@ -45,8 +47,17 @@ def browse_measures(result: Result) -> charts.Explorer:
     )  # fmt: skip
     ends = plane.transform_filter("datum.order < 0").mark_point(filled=True, size=70).encode(tooltip=tips, **place)
     along = plane.transform_filter("datum.order > 0").mark_point(size=18).encode(tooltip=tips, **place)
-    panels = charts.beside(pairs, lines + along + ends, controls)
+    panels = charts.beside(pairs + _named("across") + _named("up"), lines + along + ends, controls)
     return charts.Explorer(panels, "Two measures of all encoders against each other, and the map of their similarity.")
+
+
+def _named(control: str) -> alt.Chart:
+    """The title of an axis that a control chooses: Vega-Lite's own can not change."""
+    width, height = charts.PANEL, charts.SHAPE * charts.PANEL
+    along = {"across": (width / 2, height + 30, 0), "up": (-45, height / 2, -90)}
+    x, y, angle = along[control]
+    mark = {"text": alt.ExprRef(control), "color": charts.INK_NOW, "baseline": "middle", "aria": False, "clip": False}
+    return alt.Chart(alt.InlineData([{}])).mark_text(angle=angle % 360, **mark).encode(x=alt.value(x), y=alt.value(y))
 
 
 def _equal(places: pd.DataFrame, axis: str) -> alt.Scale:
