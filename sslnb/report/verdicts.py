@@ -18,6 +18,7 @@ from sslnb.report.tables import percent, say, set_label, spread, table
 
 TITLE_SIZE, TITLE_LETTERS = 11, 84  # of a figure's title: points, and letters in a line as wide as the page
 LINES_IN_SIGHT = 3  # of notes; more are folded
+MACHINE = {"cpu": "{}", "gpu": "{}", "cores": "{} cores", "torch_threads": "torch threads: {}", "memory_gib": "{} GiB"}
 
 
 def verdicts(result: Result, claims: Mapping[str, Claim]) -> Markdown:
@@ -194,7 +195,7 @@ def origin(result: Result) -> Markdown:
         ("code", f"commit `{p['commit']}`"),
         ("data", "; ".join(f"{name} `{checksum[:12]}`" for name, checksum in p.get("data", {}).items())),
         ("versions", ", ".join(f"{name} {version}" for name, version in p["versions"].items())),
-        ("machine", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in p["hardware"].items())),
+        ("machine", ", ".join(MACHINE.get(name, name + " {}").format(value) for name, value in p["hardware"].items())),
         ("seconds per step", ", ".join(f"{name} {seconds:.0f}" for name, seconds in p["seconds"].items())),
     ]
     return table(

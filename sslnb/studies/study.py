@@ -15,6 +15,7 @@ import xarray as xr
 from sslnb import data
 from sslnb.core.checks import expect, expect_known
 from sslnb.core.claims import Claim, Verdict, gate
+from sslnb.core.labels import label
 from sslnb.core.provenance import provenance
 from sslnb.core.result import Result
 from sslnb.data import ImageSet
@@ -70,7 +71,7 @@ class Context:
             expect_known(objective, sorted(trained), "objectives")
         missing = [name for name in self.plan.variants if name not in trained]
         if missing and asked is None:
-            self.note(f"pool {self.plan.name}: left out, as not trained yet: {', '.join(missing)}")
+            self.note(f"pool {self.plan.name}: left out, as not trained yet: {', '.join(map(label, missing))}")
         chosen = [(name, seed) for name, seed in members if asked is None or name in asked]
         chosen = [(name, seed) for name, seed in chosen if not self.only or f"{name}/{seed}" in self.only]
         twins = [(UNTRAINED, seed) for seed in sorted({seed for _, seed in chosen})]

@@ -9,9 +9,9 @@ from sslnb.report import history
 
 
 def curves(result: Result) -> Figure:
-    """Loss, kNN and linear accuracy during training (first seed), a panel per objective."""
+    """Loss, kNN and linear accuracy during training (first seed), a panel per objective that was trained to its end."""
     data, histories = result.data["pretraining"].isel(seed=0), {}
-    for name in data.objective.values:
+    for name in result.data["step_cost"].objective.values:
         own = data.sel(objective=name)
         length = int(np.isfinite(own.loss.values).sum())
         if length:

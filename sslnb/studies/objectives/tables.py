@@ -23,13 +23,13 @@ def equations() -> Markdown:
 
 
 def accuracies(result: Result) -> Markdown:
-    """Test accuracy of every objective, best kNN first, with what it was trained for; references below."""
+    """Test accuracy of every objective, best kNN first, with what it was trained for; above them references."""
     data, trained, used = (result.data[step] for step in ("evaluation", "pretraining", "step_cost"))
     members = [str(name) for name in used.objective.values]
     best = data.knn.mean("seed")
     order = sorted(members, key=lambda name: -float(best.sel(objective=name).fillna(-1)))
     rows = []
-    for name in (*order, *(str(name) for name in data.objective.values if name not in members)):
+    for name in (*(str(name) for name in data.objective.values if name not in members), *order):
         own = data.sel(objective=name)
         rank = own.rankme.values[np.isfinite(own.rankme.values)]
         cells = spread(own.knn.values), spread(own.linear.values), f"{rank.mean():.0f}" if len(rank) else "–"
@@ -42,7 +42,7 @@ def accuracies(result: Result) -> Markdown:
     return table(
         ("method", "kNN, %", "linear probe, %", "effective rank", "epochs", "minutes of training"),
         rows,
-        "Test accuracy of every objective, best neighbours first.",
+        "Test accuracy of what was not trained to its end, then of every objective, best neighbours first.",
     )
 
 

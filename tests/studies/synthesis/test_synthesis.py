@@ -208,7 +208,7 @@ def test_alpha_of_two_seeds_on_both_sides_of_its_best_value_is_not_the_best() ->
 def test_the_page_explorer_holds_every_measure_of_every_encoder(run: Run, tables_of) -> None:
     tables, value = tables_of(explorers.browse_measures(run.result)), run.result.data["matrix"].value
     assert len(tables["measures"]) == int(value.notnull().sum())
-    own = tables["measures"].query("measure == 'Linear accuracy' and encoder == 'SimCLR' and seed == 0")
+    own = tables["measures"].query("measure == 'Linear accuracy, %' and encoder == 'SimCLR' and seed == 0")
     assert own.value.item() == pytest.approx(
         100 * float(value.sel(measure="accuracy", objective="simclr", seed=0)), rel=1e-3
     )
