@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from markdown_it import MarkdownIt
 from myst_nb import glue
 
-from sslnb.core.labels import brief
+from sslnb.core.labels import short
 from sslnb.core.result import Result
 
 SET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10", "caltech101": "Caltech-101"}
@@ -35,8 +35,8 @@ def table(head: Sequence[str], rows: Iterable[Iterable[object]], caption: str) -
 
 
 def set_label(dataset: str) -> str:
-    """How a data set is called in figures, tables and the papers; a generated one by its parameters."""
-    return SET_LABELS.get(dataset, brief(dataset))
+    """How a data set is called in figures, tables and the papers; a generated one with its parameters."""
+    return SET_LABELS.get(dataset, short(dataset).replace("\n", " "))
 
 
 def percent(value: float) -> str:

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sslnb.core.labels import label, short
+from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report import lines, styles
 from sslnb.report.panels import (
@@ -25,6 +25,7 @@ from sslnb.report.panels import (
     panels,
     sentence,
 )
+from sslnb.report.tables import set_label
 from sslnb.studies.qscore.findings import at_chosen_rate
 
 SUBSET_LABELS = {"discriminative": "middle rates", "random": "random", "pca": "PCA"} | {
@@ -340,7 +341,7 @@ def overlaps(result: Result) -> Figure:
         ax.axhline(100 * float(data.area.sel(masked=name)), color="0.4", linestyle=":", label="the object's area")
         ax.set_xticks(range(len(methods)), map(label, methods), rotation=45, ha="right", fontsize=7)
         ax.set_xlim(-0.6, len(methods) - 0.4)
-        ax.set_title(short(name))
+        ax.set_title(set_label(name))
     axes[0, 0].set_ylabel("heat on the object, %")
     legend(figure, axes[0, 0], 3)
     return figure

@@ -5,10 +5,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sslnb.core.labels import NORM_LABELS, short
+from sslnb.core.labels import NORM_LABELS
 from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, legend, panels, sentence
-from sslnb.report.tables import not_recorded
+from sslnb.report.tables import not_recorded, set_label
 from sslnb.studies.separability.choices import RULE_LABELS
 from sslnb.studies.separability.claims import CLAIMS
 
@@ -40,7 +40,7 @@ def shares_of_variance(result: Result) -> Figure:
             left = left + np.nan_to_num(width)
         ax.set_title(NORM_LABELS[norm], fontsize=11)
         ax.set(xlim=(0, 100), xlabel="share of variance in %")
-        ax.set_yticks(rows, [short(name) for name in shares.dataset.values], fontsize=7)
+        ax.set_yticks(rows, [set_label(name) for name in shares.dataset.values], fontsize=7)
     axes[0, 0].invert_yaxis()
     legend(figure, axes[0, 0], 3)
     return figure

@@ -9,14 +9,16 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from sslnb.core.labels import NORM_LABELS, label, short
+from sslnb.core.labels import NORM_LABELS, label
 from sslnb.core.result import Result
 from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, annotated, leave_out, legend, mean_spread, panels, sentence
+from sslnb.report.tables import set_label
 from sslnb.studies.separability.claims import compared
+from sslnb.studies.separability.findings import MATCHED
 
 PANEL_LETTERS = 18  # of a title above one of four panels
 
@@ -53,9 +55,10 @@ def worked_example(
 
 
 def training_curves(result: Result) -> Figure:
-    """Pretraining loss per epoch, one panel per trained objective, one line per seed."""
-    loss = result.data["pretraining"].loss
-    rows = [row for row in _objectives(result) if bool(loss.sel(objective=row[0]).notnull().any())]
+    """Pretraining loss per epoch, a panel for each objective that was trained to its end, a line for each seed."""
+    loss = result.data["pretraining"].loss.drop_sel(objective=MATCHED, errors="ignore")
+    rows = [row for row in _objectives(result) if bool(loss.objective.isin([row[0]]).any())]
+    rows = [row for row in rows if bool(loss.sel(objective=row[0]).notnull().any())]
     if not rows:
         return sentence("no encoder was trained for this run")
     figure, axes = panels(min(4, len(rows)), -(-len(rows) // 4), height=1.9)
@@ -93,7 +96,9 @@ def probe_grid(result: Result, *, scale: str | None = None) -> Figure:
     leave_out(axes, len(rows))
     figure.supxlabel("weight decay")
     figure.supylabel("learning rate")
-    figure.colorbar(image, ax=axes, fraction=0.04).set_label("validation accuracy")
+    figure.colorbar(image, ax=axes, fraction=0.04, format=PercentFormatter(1, symbol=None)).set_label(
+        "validation accuracy in %"
+    )
     return figure
 
 
@@ -142,7 +147,7 @@ def mean_margins(result: Result, *, scale: str | None = None) -> Figure:
             x = positions + 0.6 / len(rows) * (m - (len(rows) - 1) / 2)
             ax.errorbar(x, mean, (mean - low, high - mean), fmt=marker, color=colour, capsize=3, label=text)
         ax.set_title(NORM_LABELS[norm], fontsize=11)
-        ax.set_xticks(positions, [short(d) for d in means.dataset.values], fontsize=7, rotation=35, ha="right")
+        ax.set_xticks(positions, [set_label(d) for d in means.dataset.values], fontsize=7, rotation=35, ha="right")
         if bool(means.sel(norm=norm).notnull().any()):
             ax.set_yscale("log")  # on which equal ratios are equally far apart
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -10,7 +10,7 @@ from sslnb.core import labels
 from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
-from sslnb.report.tables import say, spread, table
+from sslnb.report.tables import say, set_label, spread, table
 from sslnb.studies.separability.claims import HALF_GAP, PAPER, compared
 from sslnb.studies.separability.findings import (
     MATCHED,
@@ -49,7 +49,7 @@ def probes(result: Result) -> Markdown:
             cells = [values.sel(dataset=name, objective=objective).values for values in (accuracy, data.knn)]
             tried, converged = (int(np.isfinite(values).sum()) for values in reversed(cells))
             texts = spread(cells[0]) + kind, spread(cells[1])
-            rows.append((f"`{name}`", labels.label(objective), *texts, f"{converged} of {tried}"))
+            rows.append((set_label(name), labels.label(objective), *texts, f"{converged} of {tried}"))
     return table(
         ("data set", "encoder", "linear probe, %", "kNN, %", "converged"),
         rows,
@@ -74,7 +74,7 @@ def effective(result: Result, *, scale: str | None = None) -> Markdown:
                 rest = spread(benign.sel(at).where(np.isfinite(cell)).values)
                 ours.append(f"{spread(cell)} ({rest})" if np.isfinite(cell).any() else "did not converge")
             paper = [_paper_cell(printed, PAPER_NAMES.get(name, ""), m, norm) for m in beside]
-            rows.append((f"`{name}`", NORM_LABELS[norm], *ours, *paper))
+            rows.append((set_label(name), NORM_LABELS[norm], *ours, *paper))
     heads = [labels.label(name) for name in values.objective.values]
     return table(
         ("data set", "norm", *heads, *(f"paper: {m}" for m in beside)),
