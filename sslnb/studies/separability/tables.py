@@ -10,6 +10,7 @@ from sslnb.core import labels
 from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
+from sslnb.pool.pool import UNTRAINED
 from sslnb.report.tables import say, set_label, spread, table
 from sslnb.studies.separability.claims import HALF_GAP, PAPER, compared
 from sslnb.studies.separability.findings import (
@@ -57,35 +58,35 @@ def probes(result: Result) -> Markdown:
     )
 
 
-def effective(result: Result, *, scale: str | None = None) -> Markdown:
-    """Effective (benign) accuracy of each objective beside the paper's supervised and SimCLR cells."""
+def effective(result: Result, norm: str, *, scale: str | None = None) -> Markdown:
+    """Effective (benign) accuracy of each encoder on each set in one norm, below the paper's supervised and SimCLR."""
     printed = {(r.dataset, r.method, r.metric): r.value for r in references(PAPER)}
-    values = compared(result.data["probes"], result.data["separation"].effective, scale)
+    values = compared(result.data["probes"], result.data["separation"].effective, scale).sel(attacked=norm)
     benign = compared(result.data["probes"], result.data["probes"].accuracy, scale)
-    names = values.dataset.values
-    beside = ("Supervised", "SimCLR") if any(name in PAPER_NAMES for name in names) else ()
-    rows = []
-    for name in names:
-        for norm in values.attacked.values:
-            ours = []
-            for objective in values.objective.values:
-                at = {"dataset": name, "objective": objective}
-                cell = values.sel(at | {"attacked": norm}).values
-                rest = spread(benign.sel(at).where(np.isfinite(cell)).values)
-                ours.append(f"{spread(cell)} ({rest})" if np.isfinite(cell).any() else "did not converge")
-            paper = [_paper_cell(printed, PAPER_NAMES.get(name, ""), m, norm) for m in beside]
-            rows.append((set_label(name), NORM_LABELS[norm], *ours, *paper))
-    heads = [labels.label(name) for name in values.objective.values]
+    sets = values.dataset.values
+    beside = ("Supervised", "SimCLR") if any(name in PAPER_NAMES for name in sets) else ()
+    rows = [
+        (f"Paper: {method}", *(_paper_cell(printed, PAPER_NAMES.get(name, ""), method, norm) for name in sets))
+        for method in beside
+    ]
+    for objective in sorted(values.objective.values, key=lambda name: name != UNTRAINED):  # where no folding hides it
+        cells = []
+        for name in sets:
+            at = {"dataset": name, "objective": objective}
+            own = values.sel(at).values
+            rest = spread(benign.sel(at).where(np.isfinite(own)).values)
+            cells.append(f"{spread(own)} ({rest})" if np.isfinite(own).any() else "did not converge")
+        rows.append((labels.label(objective), *cells))
     return table(
-        ("data set", "norm", *heads, *(f"paper: {m}" for m in beside)),
+        (NORM_LABELS[norm], *map(set_label, sets)),
         rows,
-        "Effective accuracy (benign accuracy in brackets), beside the paper's, in percent.",
+        f"Effective accuracy in {NORM_LABELS[norm]} (benign accuracy in brackets), below the paper's, in percent.",
     )
 
 
-def other_effective(result: Result) -> Markdown:
+def other_effective(result: Result, norm: str) -> Markdown:
     """The same under the reading of "standardized" that is not the primary one."""
-    return effective(result, scale=_other_reading(result))
+    return effective(result, norm, scale=_other_reading(result))
 
 
 def _other_reading(result: Result) -> str:

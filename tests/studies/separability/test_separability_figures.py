@@ -95,8 +95,8 @@ def test_a_run_without_training_has_a_figure_that_says_so(recorded):
 
 
 def test_tables_hold_every_method_and_claim(recorded):
-    for name in ("probes", "effective", "bounds", "decays"):
-        text = getattr(tables, name)(recorded).data
+    texts = [getattr(tables, name)(recorded).data for name in ("probes", "bounds", "decays")]
+    for text in (*texts, *(tables.effective(recorded, norm).data for norm in ("l2", "linf"))):
         assert all(labels.label(name) in text for name in recorded.data["probes"].objective.values)
     recorded.facts["verdicts"] = [dataclasses.asdict(verdict) for verdict in verdicts(recorded.data)]
     text = report.verdicts(recorded, CLAIMS).data
