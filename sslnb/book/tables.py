@@ -9,6 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+WHOLE = 12  # letters of a word in a cell that is not broken at its hyphens
 IN_SIGHT = 8  # rows; as many in page.css
 TOOLS = '<p class="table-tools">{fold}<a download="{name}.csv" href="data:text/csv;charset=utf-8,{text}">CSV</a></p>'
 FOLD = '<label><input type="checkbox"> all {count} rows</label> '
@@ -24,6 +25,9 @@ class TableTools(SphinxPostTransform):
         base = self.env.docname.rpartition("/")[2]
         for number, table in enumerate(list(self.document.findall(nodes.table)), 1):
             rows = [[entry.astext() for entry in row.findall(nodes.entry)] for row in table.findall(nodes.row)]
+            for entry in table.findall(nodes.entry):
+                if "-" in entry.astext() and len(entry.astext()) <= WHOLE and " " not in entry.astext():
+                    entry["classes"].append("whole")  # else CIFAR-10 is broken after its hyphen
             below = len(list(next(table.findall(nodes.tbody)).findall(nodes.row)))
             facts = {"name": html.escape(f"{base}-{number}"), "text": _quoted(rows)}
             fold = FOLD.format(count=below) if below > IN_SIGHT else ""

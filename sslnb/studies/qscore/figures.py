@@ -97,6 +97,8 @@ def rates(result: Result) -> Figure:
     lines.of_objectives(ax, 100 * share, ascending)
     ax.axvspan(attrs["low"], attrs["high"], color="0.93", zorder=0)
     ax.set_xlabel("features in ascending order of their rate, percentile")
+    ax.set_yscale("symlog", linthresh=1)  # most rates are a few percent, and an untrained network has 0 and 100
+    ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     ax.set_ylabel("samples activated, %")
     legend(figure, ax, 6)
     return figure

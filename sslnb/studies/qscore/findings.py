@@ -68,7 +68,13 @@ def _on_features(result: Result) -> dict[str, bool]:
     more = information.sel(band="upper tail") / information.sel(band="discriminative")
     kept = result.data["subset_probes"].accuracy.mean(("seed", "dataset")).sel(objective=names)
     kept = kept.sel(share=slice(SIZES[0] - 1e-9, SIZES[1] + 1e-9)).mean(("share", "objective"))
+    most = result.data["features"].rate.max("feature").mean("seed")
     return {
+        "in untrained networks a few features stand out in every image, in trained ones none does": float(
+            most.sel(objective=UNTRAINED).min()
+        )
+        > 99
+        and float(most.drop_sel(objective=UNTRAINED).max()) < 50,
         "untrained networks have tails as heavy": verdict["Q1"] == "undecided"
         and float(found.sel(objective=UNTRAINED)) > float(found.sel(objective=["simclr", "moco"]).max()) - 1,
         "features above the band tell two to seven times as much of the class, and none by entropy": verdict["Q2"]

@@ -32,6 +32,11 @@ def _printed(dataset: str, method: str, metric: str) -> float:
     return reference(PAPER, SET_LABELS.get(dataset, ""), PAPER_METHODS.get(method, label(method)), metric) / 100
 
 
+def _named(dataset: str) -> str:
+    """A set in a narrow column: of a generated one its parameters alone."""
+    return SET_LABELS.get(dataset, f"`{brief(dataset)}`")
+
+
 def representations(result: Result) -> Markdown:
     """Accuracy, share of near-zeros and kurtosis of every encoder."""
     data, rows = result.data["representations"], []
@@ -193,7 +198,7 @@ def transfer(result: Result) -> Markdown:
             if bool(own.notnull().any()):
                 cells = (spread(own.sel(stage=stage).values) for stage in data.stage.values)
                 gain = (own.sel(stage="qscore") - own.sel(stage="plain")).values
-                rows.append((label(method), f"`{target}`", *cells, signed(gain)))
+                rows.append((label(method), _named(target), *cells, signed(gain)))
     return table(
         ("encoder", "other set", "before, %", "plain, %", "Q-Score, %", "Q-Score − plain"),
         rows,
@@ -213,7 +218,7 @@ def overlaps(result: Result) -> Markdown:
                     cells = (spread(own.sel(region=k, outcome=o).values).partition("\u00a0")[0] for k, o in places)
                     area = percent(float(data.area.sel(masked=dataset)))
                     lift = spread(data.lift.sel(masked=dataset, objective=method, stage=stage).values)
-                    rows.append((f"`{brief(dataset)}`", label(method), STAGE_LABELS[stage], *cells, area, lift))
+                    rows.append((_named(dataset), label(method), STAGE_LABELS[stage], *cells, area, lift))
     head = (
         "core, right",
         "core, wrong",
@@ -239,7 +244,7 @@ def shifted(result: Result) -> Markdown:
                     text = f"{score:.3f}" if math.isfinite(score) else "–"
                     cells = (spread(values.sel(measure=name).values) for name in ("accuracy", "auroc"))
                     accuracy, auroc = cells
-                    rows.append((f"`{brief(own)}`", f"`{brief(other)}`", label(method), accuracy, text, auroc))
+                    rows.append((_named(own), _named(other), label(method), accuracy, text, auroc))
     return table(
         ("learned from", "tested on", "encoder", "accuracy, %", "mean Q-Score", "AUROC, %"),
         rows,
