@@ -1,6 +1,7 @@
 """Tables of the study of contrastive geometry: a Result in, Markdown out."""
 
 import math
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import xarray as xr
@@ -9,6 +10,7 @@ from IPython.display import Markdown
 from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
+from sslnb.pool.pool import PIXELS, UNTRAINED
 from sslnb.report.tables import say, spread, table
 from sslnb.studies.contrastive_geometry.claims import PAPER, area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
@@ -53,7 +55,7 @@ def spectra(result: Result) -> Markdown:
 def flat(result: Result) -> Markdown:
     """Flatness around the end of fine-tuning on the last task: means over seeds."""
     data, rows = result.data["flat"], []
-    for method in all_methods(result):
+    for method in _in_sight(result):
         values = {name: of_method(data[name], method) for name in data.data_vars}
         cells = [_plain(values[name]) for name in ("loss", "rise", "sharpness", "eigenvalue", "trace")]
         settled = values["residual"] <= 0.1 * np.abs(values["eigenvalue"])
@@ -94,23 +96,37 @@ def _by_task(values: xr.DataArray, method: str, cell: object = spread) -> list[s
     return [cell(of_method(values.isel(task=t), method)) for t in range(values.sizes["task"])]
 
 
+def _in_sight(result: Result) -> list[str]:
+    """All methods, first what needs no pretraining: no folding hides what the others are judged by."""
+    return sorted(all_methods(result), key=lambda method: method not in (UNTRAINED, PIXELS))
+
+
+def _kinds(
+    result: Result, kinds: Mapping[str, xr.DataArray], of_all: Collection[str], cell: Callable[[np.ndarray], str]
+) -> list[tuple[str, str, list[str]]]:
+    """Method, kind of number and a cell for each task: one kind after the other, of all methods or the compared ones."""
+    return [
+        (method, kind, _by_task(values, method, cell))
+        for kind, values in kinds.items()
+        for method in (_in_sight(result) if kind in of_all else compared_methods(result))
+        if values.notnull().any()
+    ]
+
+
 def accuracies(result: Result) -> Markdown:
     """The paper's table 1: accuracy at the end of fine-tuning on each task, the paper's in brackets.
 
-    Of the objectives whose single runs are not shown, validation images only.
+    On training images of the objectives alone whose single runs are shown.
     """
-    data, rows = result.data["fine_tuning"], []
+    data = result.data["fine_tuning"]
     printed = result.facts["parameters"]["target"] == "cifar100"
-    for method in all_methods(result):
-        end = data.accuracy.isel(epoch=-1)
-        cells = _by_task(end.sel(split="validation"), method)
-        if printed:
+    end, names = data.accuracy.isel(epoch=-1), ("validation", "validation, standardized", "train")
+    values = end.sel(split="validation"), data.standardized_accuracy, end.sel(split="train")
+    rows = []
+    for method, kind, cells in _kinds(result, dict(zip(names, values, strict=True)), names[:2], spread):
+        if printed and kind == "validation":
             cells = [cell + _printed(name, method) for cell, name in zip(cells, data.task.values, strict=True)]
-        rows.append((label(method), "validation", *cells))
-        if method in compared_methods(result):
-            rows.append((label(method), "train", *_by_task(end.sel(split="train"), method)))
-        if data.standardized_accuracy.notnull().any():
-            rows.append((label(method), "validation, standardized", *_by_task(data.standardized_accuracy, method)))
+        rows.append((label(method), kind, *cells))
     return table(
         _numbered(result, "method", "images", unit=f", %{' (paper)' if printed else ''}"),
         rows,
@@ -141,7 +157,7 @@ def ends(result: Result) -> Markdown:
 
     Of the objectives whose single runs are not shown, the first of these.
     """
-    data, rows = result.data["trajectories"], []
+    data = result.data["trajectories"]
     end = data.isel(epoch=-1)
     kinds = {
         "√p, validation": end.progress.sel(split="validation"),
@@ -149,11 +165,7 @@ def ends(result: Result) -> Markdown:
         "raw p, validation": end.raw_progress.sel(split="validation"),
         "√p, validation, standardized features": data.standardized_progress,
     }
-    for method in all_methods(result):
-        for name, values in kinds.items():
-            shown = method in compared_methods(result) or name == "√p, validation"
-            if shown and values.notnull().any():
-                rows.append((label(method), name, *_by_task(values, method, _plain)))
+    rows = [(label(method), kind, *cells) for method, kind, cells in _kinds(result, kinds, [*kinds][:1], _plain)]
     return table(_numbered(result, "method", "$t_w$ by"), rows, "Progress at the end of fine-tuning, by task.")
 
 
@@ -162,16 +174,14 @@ def areas(result: Result) -> Markdown:
 
     Of the objectives whose single runs are not shown, FGSM and PGD on validation images.
     """
-    data, rows = result.data["robustness"], []
+    data = result.data["robustness"]
     kinds = {
         "FGSM": area(data.fgsm.sel(split="validation")),
         "PGD": area(data.pgd, "pgd_budget"),
         "FGSM on training images": area(data.fgsm.sel(split="train")),
         "FGSM, normalised": area(data.fgsm_normalised),
     }
-    for method in all_methods(result):
-        shown = kinds if method in compared_methods(result) else ("FGSM", "PGD")
-        rows += [(label(method), kind, *_by_task(kinds[kind], method)) for kind in shown]
+    rows = [(label(method), kind, *cells) for method, kind, cells in _kinds(result, kinds, [*kinds][:2], spread)]
     return table(
         _numbered(result, "method", "attack", unit=", %"),
         rows,
