@@ -6,12 +6,14 @@ from matplotlib.figure import Figure
 from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report import history
+from sslnb.studies.objectives.findings import MATCHED
 
 
 def curves(result: Result) -> Figure:
     """Loss, kNN and linear accuracy during training (first seed), a panel per objective that was trained to its end."""
-    data, histories = result.data["pretraining"].isel(seed=0), {}
-    for name in result.data["step_cost"].objective.values:
+    data = result.data["pretraining"].isel(seed=0).drop_sel(objective=MATCHED, errors="ignore")
+    histories = {}
+    for name in data.objective.values:
         own = data.sel(objective=name)
         length = int(np.isfinite(own.loss.values).sum())
         if length:
