@@ -139,7 +139,7 @@ def since_frozen(root: Path) -> Markdown:
     if not found:
         return Markdown(f"No commit since `{FROZEN}` has changed what decides a claim.")
     lines = "\n".join(f"- `{line}`" for line in found)
-    return Markdown(f"Commits since `{FROZEN}` that changed what decides a claim:\n\n{lines}")
+    return Markdown(f"Commits since `{FROZEN}` that touched this code:\n\n{lines}")
 
 
 def _grouped(every: Iterable[Row]) -> dict[str, list[Row]]:

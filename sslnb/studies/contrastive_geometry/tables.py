@@ -104,7 +104,7 @@ def _in_sight(result: Result) -> list[str]:
 def _kinds(
     result: Result, kinds: Mapping[str, xr.DataArray], of_all: Collection[str], cell: Callable[[np.ndarray], str]
 ) -> list[tuple[str, str, list[str]]]:
-    """Method, kind of number and a cell for each task: one kind after the other, of all methods or the compared ones."""
+    """Method, kind of number and a cell for each task: one kind after the other, of all methods or of some."""
     return [
         (method, kind, _by_task(values, method, cell))
         for kind, values in kinds.items()

@@ -57,8 +57,8 @@ def worked_example(
 def training_curves(result: Result) -> Figure:
     """Pretraining loss per epoch, a panel for each objective that was trained to its end, a line for each seed."""
     loss = result.data["pretraining"].loss.drop_sel(objective=MATCHED, errors="ignore")
-    rows = [row for row in _objectives(result) if bool(loss.objective.isin([row[0]]).any())]
-    rows = [row for row in rows if bool(loss.sel(objective=row[0]).notnull().any())]
+    trained = set(loss.objective.values[loss.notnull().any(("seed", "epoch")).values])
+    rows = [row for row in _objectives(result) if row[0] in trained]
     if not rows:
         return sentence("no encoder was trained for this run")
     figure, axes = panels(min(4, len(rows)), -(-len(rows) // 4), height=1.9)

@@ -172,7 +172,7 @@ def glue_headlines(result: Result) -> None:
     say("primary", SCALE_LABELS[probed.attrs["primary"]])
     say("other_reading", SCALE_LABELS[_other_reading(result)])
     say("test_images", f"{int(probed.test_images[0]):,}")
-    say("first_dataset", f"`{probed.dataset.values[0]}`")
+    say("first_dataset", set_label(str(probed.dataset.values[0])))
     effective, benign = (reference(PAPER, "ImageNet", "Supervised", m) for m in PAPER_HEADLINE)
     say("paper_effective", f"{effective:.1f}")
     say("paper_benign", f"{benign:.1f}")
