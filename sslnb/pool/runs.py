@@ -118,7 +118,7 @@ def _keep(member: Member, training: Pretrained, step: int, images: ImageSet, hel
                 expect_finite(value, name)
             accuracy = accuracies(encoder, images, held_out)
         except NonFiniteError as error:
-            reason = f"rounded to float16 it is of no use: {one_line(error)}"
+            reason = f"its encoder is of no use: {one_line(error)}"
     sound = reason is None
     described = _described(member, step if sound else last_step(member))
     weights = described.with_suffix(".safetensors")

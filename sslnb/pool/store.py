@@ -71,17 +71,20 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def rounded(encoder: Encoder) -> Encoder:
-    """The same encoder with its weights as the exported files hold them: rounded to float16, in evaluation mode."""
+    """The same encoder with its weights as the exported files hold them, in evaluation mode."""
     encoder.load_state_dict({name: _halved(value).to(value.dtype) for name, value in encoder.state_dict().items()})
     return encoder.eval()
 
 
 def _halved(value: Tensor) -> Tensor:
-    return value.half() if value.is_floating_point() else value
+    """In float16, where its range holds the value: batch norm's variances can exceed 65,504, as Barlow Twins' do."""
+    if not value.is_floating_point() or (value.isfinite() & ~value.half().isfinite()).any():
+        return value
+    return value.half()
 
 
 def write_weights(encoder: Encoder, path: Path) -> str:
-    """The weights in float16 as safetensors, whole or not at all; returns the file's SHA-256."""
+    """The weights as safetensors, in float16 where that holds them, whole or not at all; returns the SHA-256."""
     state = {name: _halved(value).contiguous() for name, value in encoder.state_dict().items()}
     with atomic(path) as partial:
         safetensors.torch.save_file(state, partial)

@@ -170,18 +170,36 @@ def test_a_run_that_diverges_is_described_and_the_rest_goes_on(places) -> None:
     assert states["simclr/0"] == "not begun"
 
 
-def test_weights_that_float16_does_not_hold_are_described_and_not_trained_again(places, monkeypatch) -> None:
+def spoiled(monkeypatch, spoil) -> None:
+    """From now on the encoders that are trained are changed before they are kept."""
     whole = runs.pretrain
 
-    def huge(*given, **named):
+    def changed(*given, **named):
         training = whole(*given, **named)
         with torch.no_grad():
-            next(training.encoder.parameters()).mul_(1e9)  # finite in float32
+            spoil(training.encoder)
         return training
 
-    monkeypatch.setattr(runs, "pretrain", huge)
+    monkeypatch.setattr(runs, "pretrain", changed)
+
+
+def test_what_float16_does_not_hold_is_kept_as_it_is(places, monkeypatch) -> None:
+    def variance(encoder: torch.nn.Module) -> torch.Tensor:
+        return next(value for name, value in encoder.state_dict().items() if name.endswith("running_var"))
+
+    spoiled(monkeypatch, lambda encoder: variance(encoder).fill_(1e6 + 1))
     trained("wide/0")
-    assert "rounded to float16 it is of no use" in Pool("tiny").entry("wide/0").reason and not Pool("tiny").members()
+    train.export("tiny")
+    encoder = Pool("tiny").encoder("wide", 0)
+    assert (variance(encoder) == 1e6 + 1).all()
+    weight = next(encoder.parameters())
+    assert torch.equal(weight, weight.half().float())  # the rest is rounded
+
+
+def test_weights_that_are_not_finite_are_described_and_not_trained_again(places, monkeypatch) -> None:
+    spoiled(monkeypatch, lambda encoder: next(encoder.parameters()).fill_(float("inf")))
+    trained("wide/0")
+    assert "its encoder is of no use" in Pool("tiny").entry("wide/0").reason and not Pool("tiny").members()
     monkeypatch.setattr(runs, "pretrain", lambda *_, **__: pytest.fail("trained again"))
     assert train.train("tiny", only=["wide/0"]) == {}
 
