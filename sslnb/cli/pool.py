@@ -76,7 +76,7 @@ def _published(row: Mapping[str, object]) -> str:
 @click.option("--steps", is_flag=True, help="Also the encoders kept along the way.")
 @click.option("--out", type=Path, metavar="DIR", help="Default: book/encoders/SCALE, or $SSLNB_POOL/SCALE.")
 def pool_export(scale: str, steps: bool, out: Path | None) -> None:
-    """Write finished members as float16 safetensors with one pool.json."""
+    """Write finished members as safetensors, float16 where that holds them, with one pool.json."""
     manifest = pool_training.export(scale, folder=out, steps=steps)
     print(f"{len(manifest.entries)} encoders of {scale}")
 

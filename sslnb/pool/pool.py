@@ -26,7 +26,8 @@ class Pool:
 
     ``encoder("simclr", seed=0)`` is a member, ``encoder("untrained", seed=0)`` the weights that it began with,
     ``encoder("pixels")`` the image itself, ``encoder("supervised_matched", seed=0)`` supervised training stopped where
-    it is as accurate as SimCLR of the same seed. Weights are those of the exported files, rounded to float16.
+    it is as accurate as SimCLR of the same seed. Weights are those of the exported files: in float16, where
+    that holds them.
     """
 
     def __new__(cls, name: str = "small", **_: object) -> "Pool":

@@ -35,8 +35,13 @@ def table(head: Sequence[str], rows: Iterable[Iterable[object]], caption: str) -
 
 
 def set_label(dataset: str) -> str:
-    """How a data set is called in figures, tables and the papers; a generated one with its parameters."""
-    return SET_LABELS.get(dataset, short(dataset).replace("\n", " "))
+    """How a data set is called in figures and the papers; the parameters of a generated one on a second line."""
+    return SET_LABELS.get(dataset, short(dataset))
+
+
+def set_cell(dataset: str) -> str:
+    """How a data set is called in a table: as in figures, or literally as parameters take it."""
+    return SET_LABELS.get(dataset, f"`{dataset}`")
 
 
 def percent(value: float) -> str:

@@ -197,7 +197,7 @@ def origin(result: Result) -> Markdown:
         ("code", f"commit `{p['commit']}`"),
         ("data", "; ".join(f"{name} `{checksum[:12]}`" for name, checksum in p.get("data", {}).items())),
         ("versions", ", ".join(f"{name} {version}" for name, version in p["versions"].items())),
-        ("machine", ", ".join(MACHINE.get(name, name + " {}").format(value) for name, value in p["hardware"].items())),
+        ("machine", ", ".join(MACHINE.get(name, "{}").format(value) for name, value in p["hardware"].items())),
         ("seconds per step", ", ".join(f"{name} {seconds:.0f}" for name, seconds in p["seconds"].items())),
     ]
     return table(

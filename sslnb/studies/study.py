@@ -71,7 +71,7 @@ class Context:
             expect_known(objective, sorted(trained), "objectives")
         missing = [name for name in self.plan.variants if name not in trained]
         if missing and asked is None:
-            self.note(f"pool {self.plan.name}: left out, as not trained yet: {', '.join(map(label, missing))}")
+            self.note(f"pool {self.plan.name}: left out, as not trained yet: {'; '.join(map(label, missing))}")
         chosen = [(name, seed) for name, seed in members if asked is None or name in asked]
         chosen = [(name, seed) for name, seed in chosen if not self.only or f"{name}/{seed}" in self.only]
         twins = [(UNTRAINED, seed) for seed in sorted({seed for _, seed in chosen})]

@@ -131,6 +131,34 @@ def test_a_claim_names_the_sets_that_its_parts_are_of(name: str) -> None:
         assert not parts or parts == set(asked.images_of(verdict["claim"])), verdict["claim"]
 
 
+@pytest.mark.parametrize(
+    ("name", "claims"),
+    [
+        ("separability", {"S1": ("a", "b"), "S5": ("a",)}),
+        ("qscore", {"Q1": ("a", "b"), "Q7": ("a",), "Q8": ("a",), "Q9": ("m",), "Q11": ("t",)}),
+        ("simclr_rotnet", {"R1": ("a",), "R6": ("a", "t"), "R7": ("t",)}),
+        ("contrastive_geometry", {"G1": ("t",)}),
+    ],
+)
+def test_claims_that_are_not_about_all_sets_name_theirs(name: str, claims: dict) -> None:
+    given = {"datasets": ("a", "b"), "dataset": "a", "masked": ("m",), "targets": ("a", "t"), "target": "t"}
+    fields = studies.get(name).parameters.model_fields
+    asked = studies.get(name).parameters.model_construct(**{key: given[key] for key in given.keys() & fields.keys()})
+    assert {claim: asked.images_of(claim) for claim in claims} == claims
+
+
+@pytest.mark.parametrize("name", [name for name in studies.NAMES if studies.get(name).claims])
+def test_the_present_code_decides_what_is_recorded_as_it_was(name: str) -> None:
+    recorded = Result.load(RECORDED / name)
+    again = {verdict.claim: verdict for verdict in studies.get(name).decide(recorded.data)}
+    assert again.keys() == {verdict["claim"] for verdict in recorded.facts["verdicts"]}
+    for verdict in recorded.facts["verdicts"]:
+        found = again[verdict["claim"]]
+        assert str(found.kind) == verdict["kind"], verdict["claim"]
+        if verdict["estimate"] is not None:
+            assert found.estimate == pytest.approx(verdict["estimate"], nan_ok=True), verdict["claim"]
+
+
 def test_claims_of_all_studies_have_different_names() -> None:
     ids = [claim for name in studies.NAMES for claim in studies.get(name).claims]
     assert len(set(ids)) == len(ids) == 5 + 12 + 9 + 7 + 5

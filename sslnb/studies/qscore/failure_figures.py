@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, beside, leave_out, legend, mean_spread, panels, sentence
-from sslnb.report.tables import not_recorded, percent, set_label, spread, table
+from sslnb.report.tables import not_recorded, percent, set_cell, spread, table
 from sslnb.studies.qscore.figures import look
 from sslnb.studies.qscore.tables import rows_of, with_interval
 
@@ -109,7 +109,7 @@ def by_score(result: Result) -> Markdown:
                 cells = [_interval(own.sel(quantity=quantity)) for quantity in ("excess", "share", "behind")]
                 at = [percent(float(value)) for value in risks.sel(dataset=dataset, predictor=name)]
                 area = percent(float(own.sel(quantity="area", statistic="mean")))
-                rows.append((set_label(dataset), PREDICTOR_LABELS[name], area, *cells, *at))
+                rows.append((set_cell(dataset), PREDICTOR_LABELS[name], area, *cells, *at))
     if not rows:
         return Markdown(NONE_LEARNED)
     answered = [f"error at {100 * share:.0f} %" for share in data.answered.values]
@@ -132,7 +132,7 @@ def by_encoder(result: Result) -> Markdown:
     for dataset, method in rows_of(data.area):
         own = data.sel(dataset=dataset, objective=method)
         cells = [with_interval(own.sel(predictor=name), "excess") for name in DRAWN]
-        rows.append((set_label(dataset), label(method), spread(own.area.sel(predictor="random").values), *cells))
+        rows.append((set_cell(dataset), label(method), spread(own.area.sel(predictor="random").values), *cells))
     return table(
         ("data set", "encoder", "error, %", *(PREDICTOR_LABELS[name] for name in DRAWN)),
         rows,

@@ -10,7 +10,7 @@ from IPython.display import Markdown
 from sslnb.core.labels import PREDICTOR_LABELS, brief, label
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
-from sslnb.report.tables import SET_LABELS, percent, say, set_label, spread, table
+from sslnb.report.tables import SET_LABELS, percent, say, set_cell, spread, table
 from sslnb.studies.qscore.claims import BASELINE, LASSO, PAPER, REGULARIZED
 from sslnb.studies.qscore.figures import STAGE_LABELS
 from sslnb.studies.qscore.findings import lost, means, on_object, trained_on
@@ -45,7 +45,7 @@ def representations(result: Result) -> Markdown:
         kurtosis = own.kurtosis.values[np.isfinite(own.kurtosis.values)]
         tails = f"{kurtosis.mean():.1f}" if len(kurtosis) else "–"
         rows.append(
-            (set_label(dataset), label(method), spread(own.accuracy.values), spread(own.near_zero.values), tails)
+            (set_cell(dataset), label(method), spread(own.accuracy.values), spread(own.near_zero.values), tails)
         )
     return table(
         ("data set", "encoder", "linear, %", "near zero, %", "excess kurtosis"),
@@ -65,7 +65,7 @@ def information(result: Result) -> Markdown:
     for dataset, method in rows_of(data):
         # Percents of ten bits are millibits.
         values = 10 * data.sel(dataset=dataset, objective=method)
-        rows.append((set_label(dataset), label(method), *(spread(values.sel(band=b).values) for b in data.band.values)))
+        rows.append((set_cell(dataset), label(method), *(spread(values.sel(band=b).values) for b in data.band.values)))
     return table(
         ("data set", "encoder", *(f"{band}, millibits" for band in data.band.values)),
         rows,
@@ -81,7 +81,7 @@ def prediction(result: Result, area: str) -> Markdown:
         own = data.sel(dataset=dataset, objective=method)
         cells = [with_interval(own.sel(predictor=name), area) for name in names]
         base = [spread(own.base_rate.values)] if area == "auprc" else []
-        rows.append((set_label(dataset), label(method), *cells, *base))
+        rows.append((set_cell(dataset), label(method), *cells, *base))
     extra = ["base rate"] if area == "auprc" else []
     return table(
         ("data set", "encoder", *(PREDICTOR_LABELS[name] for name in names), *extra),
@@ -150,7 +150,7 @@ def outcomes(result: Result) -> Markdown:
         gap = (score.sel(outcome="right") - score.sel(outcome="wrong")).values
         gap = gap[np.isfinite(gap)]
         error = f" ± {gap.std(ddof=1):.3f}" if len(gap) > 1 else ""
-        rows.append((set_label(dataset), label(method), *cells, f"{gap.mean():+.3f}{error}" if len(gap) else "–"))
+        rows.append((set_cell(dataset), label(method), *cells, f"{gap.mean():+.3f}{error}" if len(gap) else "–"))
     return table(
         ("data set", "encoder", "right", "wrong", "difference"),
         rows,
@@ -174,7 +174,7 @@ def regularized(result: Result) -> Markdown:
             accuracies = (before.values, *(own.sel(variant=name).values for name in own.variant.values))
             cells = [spread(values).partition("\u00a0")[0] for values in accuracies]  # the gain has the deviation
             paper = " / ".join(percent(value) for value in printed) if math.isfinite(printed[0]) else "–"
-            rows.append((set_label(dataset), label(method), f"{rate:g}", *cells, signed(gain), paper))
+            rows.append((set_cell(dataset), label(method), f"{rate:g}", *cells, signed(gain), paper))
     head = ("data set", "encoder", "rate", "before", "plain", "lasso", "Q-Score", "Q-Score − plain", "paper")
     return table(
         head if known else head[:-1],

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 
 from sslnb.core.labels import NORM_LABELS
 from sslnb.core.result import Result
-from sslnb.report.tables import not_recorded, percent, say, set_label, table
+from sslnb.report.tables import not_recorded, percent, say, set_cell, table
 from sslnb.studies.separability.choices import AUDITED, ENCODER, PROBE, RULE_LABELS, SOURCES
 from sslnb.studies.separability.claims import CLAIMS
 
@@ -32,7 +32,7 @@ def variance(result: Result) -> Markdown:
             size = " × ".join(f"{count:.0f}" for count in own.levels.values)
             choices = int(own.choice_levels.sel(level="decay"))
             cells = (size, *_shares(own.share), choices, *_shares(own.choice_share))
-            rows.append((set_label(name), NORM_LABELS[norm], *cells))
+            rows.append((set_cell(name), NORM_LABELS[norm], *cells))
     parts = ("encoder, %", "probe, %", "both, %")
     return table(
         ("data set", "norm", "encoders × decays × rates", *parts, "equally good", *parts),
@@ -91,7 +91,7 @@ def edges(result: Result) -> Markdown:
         own = data.sel(dataset=name)
         shares = (own[name].sel(edge=names).values for name in ("edge_chosen", "edge_ahead"))
         cells = (f"{_whole(chosen)} ({_whole(ahead)})" for chosen, ahead in zip(*shares, strict=True))
-        rows.append((set_label(name), *cells))
+        rows.append((set_cell(name), *cells))
     return table(
         ("data set", *(f"{edge}, %" for edge in names)),
         rows,

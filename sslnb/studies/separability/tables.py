@@ -11,7 +11,7 @@ from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
 from sslnb.core.papers import reference, references
 from sslnb.core.result import Result
 from sslnb.pool.pool import UNTRAINED
-from sslnb.report.tables import say, set_label, spread, table
+from sslnb.report.tables import say, set_cell, spread, table
 from sslnb.studies.separability.claims import HALF_GAP, PAPER, compared
 from sslnb.studies.separability.findings import (
     MATCHED,
@@ -50,7 +50,7 @@ def probes(result: Result) -> Markdown:
             cells = [values.sel(dataset=name, objective=objective).values for values in (accuracy, data.knn)]
             tried, converged = (int(np.isfinite(values).sum()) for values in reversed(cells))
             texts = spread(cells[0]) + kind, spread(cells[1])
-            rows.append((set_label(name), labels.label(objective), *texts, f"{converged} of {tried}"))
+            rows.append((set_cell(name), labels.label(objective), *texts, f"{converged} of {tried}"))
     return table(
         ("data set", "encoder", "linear probe, %", "kNN, %", "converged"),
         rows,
@@ -59,7 +59,7 @@ def probes(result: Result) -> Markdown:
 
 
 def effective(result: Result, norm: str, *, scale: str | None = None) -> Markdown:
-    """Effective (benign) accuracy of each encoder on each set in one norm, below the paper's supervised and SimCLR."""
+    """Effective (benign) accuracy of each encoder on each set in one norm; the paper's supervised and SimCLR first."""
     printed = {(r.dataset, r.method, r.metric): r.value for r in references(PAPER)}
     values = compared(result.data["probes"], result.data["separation"].effective, scale).sel(attacked=norm)
     benign = compared(result.data["probes"], result.data["probes"].accuracy, scale)
@@ -78,9 +78,10 @@ def effective(result: Result, norm: str, *, scale: str | None = None) -> Markdow
             cells.append(f"{spread(own)} ({rest})" if np.isfinite(own).any() else "did not converge")
         rows.append((labels.label(objective), *cells))
     return table(
-        (NORM_LABELS[norm], *map(set_label, sets)),
+        (NORM_LABELS[norm], *map(set_cell, sets)),
         rows,
-        f"Effective accuracy in {NORM_LABELS[norm]} (benign accuracy in brackets), below the paper's, in percent.",
+        f"Effective accuracy in {NORM_LABELS[norm]} (benign accuracy in brackets), in percent"
+        f"{'; the first rows are the paper’s' if beside else ''}.",
     )
 
 
@@ -172,7 +173,7 @@ def glue_headlines(result: Result) -> None:
     say("primary", SCALE_LABELS[probed.attrs["primary"]])
     say("other_reading", SCALE_LABELS[_other_reading(result)])
     say("test_images", f"{int(probed.test_images[0]):,}")
-    say("first_dataset", set_label(str(probed.dataset.values[0])))
+    say("first_dataset", set_cell(str(probed.dataset.values[0])))
     effective, benign = (reference(PAPER, "ImageNet", "Supervised", m) for m in PAPER_HEADLINE)
     say("paper_effective", f"{effective:.1f}")
     say("paper_benign", f"{benign:.1f}")

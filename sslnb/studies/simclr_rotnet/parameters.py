@@ -75,7 +75,7 @@ class RotNetParameters(Parameters):
         return name
 
     def images_of(self, claim: str) -> tuple[str, ...]:
-        return (self.dataset, self.target) if claim in ("R6", "R7") else (self.dataset,)
+        return {"R6": (self.dataset, self.target), "R7": (self.target,)}.get(claim, (self.dataset,))
 
     @model_validator(mode="after")
     def _one_for_each(self) -> Self:

@@ -11,7 +11,7 @@ from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
 from sslnb.report import verdict_of
-from sslnb.report.tables import percent, say, set_label, spread, table
+from sslnb.report.tables import percent, say, set_cell, set_label, spread, table
 from sslnb.studies.simclr_rotnet import findings
 from sslnb.studies.simclr_rotnet.claims import AS_ROBUST, PAPER, seen_by_all
 from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, begun_label, top1
@@ -117,14 +117,14 @@ def transfers(result: Result) -> Markdown:
             for metric in data.score.values:
                 printed = reference(PAPER, name, PAPER_ROWS.get(method, label(method)), metric)
                 cells.append(spread(values.sel(score=metric).values) + _beside(printed))
-            rows.append((" → ".join(map(set_label, ends)), label(method), *cells))
+            rows.append((" → ".join(map(set_cell, ends)), label(method), *cells))
     known = set(sets) <= PAPER_SETS
     paper, beside = (" (paper)", "; in brackets the report's legible numbers, at 96 px") if known else ("", "")
     head = (f"{name}, %{paper}" for name in ("top-1", "top-2", "top-3", "AUC"))
     return table(
         ("transfer", "pretraining", *head),
         rows,
-        f"Transfer after {int(data.step[-1]):,} steps, {set_label(sets[1])} at {int(data.side[0])} px{beside}.",
+        f"Transfer after {int(data.step[-1]):,} steps, {set_cell(sets[1])} at {int(data.side[0])} px{beside}.",
     )
 
 

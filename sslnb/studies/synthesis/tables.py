@@ -7,7 +7,7 @@ from IPython.display import Markdown
 
 from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
-from sslnb.report.tables import say, set_label, table
+from sslnb.report.tables import say, set_cell, table
 from sslnb.studies.measures import MEASURES
 from sslnb.studies.synthesis.figures import TARGET_LABELS
 from sslnb.studies.synthesis.findings import (
@@ -136,7 +136,7 @@ def probe_or_encoder(result: Result) -> Markdown:
         return Markdown("The audit of probes was not measured.")
     share = 100 * data.share.mean("norm", skipna=False)
     rows = [
-        (set_label(name), *(_whole(share.sel(probed=name, source=source)) for source in share.source.values))
+        (set_cell(name), *(_whole(share.sel(probed=name, source=source)) for source in share.source.values))
         for name in share.probed.values
     ]
     return table(

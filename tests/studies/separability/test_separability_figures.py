@@ -166,9 +166,9 @@ def test_the_audit_is_drawn_with_all_sources_probes_and_rules(audited, tmp_path)
 
 def test_tables_of_the_audit_hold_every_set_claim_and_edge(audited):
     variance, claims, edges = (getattr(audit_tables, name)(audited).data for name in AUDIT_TABLES)
-    assert "12 × 3 × 2" in variance and variance.count("| a |") == 3
+    assert "12 × 3 × 2" in variance and variance.count("`a`") == 3
     assert all(f"| {claim} |" in claims for claim in ("S1", "S2", "S3")) and "0.100 to 0.500 (3)" in claims
-    assert "| a | 100 (0) | 0 (0) | 100 (100) | 0 (0) |" in edges
+    assert "| `a` | 100 (0) | 0 (0) | 100 (100) | 0 (0) |" in edges
 
 
 def test_a_result_older_than_the_audit_says_so(recorded):
