@@ -11,6 +11,7 @@ from typing import Literal
 
 import safetensors
 import safetensors.torch
+import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
@@ -78,9 +79,8 @@ def rounded(encoder: Encoder) -> Encoder:
 
 def _halved(value: Tensor) -> Tensor:
     """In float16, where its range holds the value: batch norm's variances can exceed 65,504, as Barlow Twins' do."""
-    if not value.is_floating_point() or (value.isfinite() & ~value.half().isfinite()).any():
-        return value
-    return value.half()
+    half = value.half() if value.is_floating_point() else value
+    return half if torch.equal(half.isfinite(), value.isfinite()) else value
 
 
 def write_weights(encoder: Encoder, path: Path) -> str:

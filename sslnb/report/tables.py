@@ -11,6 +11,7 @@ from myst_nb import glue
 
 from sslnb.core.labels import short
 from sslnb.core.result import Result
+from sslnb.pool.pool import PIXELS, UNTRAINED
 
 SET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10", "caltech101": "Caltech-101"}
 
@@ -42,6 +43,11 @@ def set_label(dataset: str) -> str:
 def set_cell(dataset: str) -> str:
     """How a data set is called in a table: as in figures, or literally as parameters take it."""
     return SET_LABELS.get(dataset, f"`{dataset}`")
+
+
+def references_first(methods: Iterable[str]) -> list[str]:
+    """Untrained networks and raw pixels before the others, who are judged by them: no folding hides them there."""
+    return sorted(methods, key=lambda method: method not in (UNTRAINED, PIXELS))
 
 
 def percent(value: float) -> str:

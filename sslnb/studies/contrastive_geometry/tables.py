@@ -10,8 +10,7 @@ from IPython.display import Markdown
 from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
-from sslnb.pool.pool import PIXELS, UNTRAINED
-from sslnb.report.tables import say, spread, table
+from sslnb.report.tables import references_first, say, spread, table
 from sslnb.studies.contrastive_geometry.claims import PAPER, area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
 from sslnb.studies.contrastive_geometry.findings import (
@@ -55,7 +54,7 @@ def spectra(result: Result) -> Markdown:
 def flat(result: Result) -> Markdown:
     """Flatness around the end of fine-tuning on the last task: means over seeds."""
     data, rows = result.data["flat"], []
-    for method in _in_sight(result):
+    for method in references_first(all_methods(result)):
         values = {name: of_method(data[name], method) for name in data.data_vars}
         cells = [_plain(values[name]) for name in ("loss", "rise", "sharpness", "eigenvalue", "trace")]
         settled = values["residual"] <= 0.1 * np.abs(values["eigenvalue"])
@@ -96,11 +95,6 @@ def _by_task(values: xr.DataArray, method: str, cell: object = spread) -> list[s
     return [cell(of_method(values.isel(task=t), method)) for t in range(values.sizes["task"])]
 
 
-def _in_sight(result: Result) -> list[str]:
-    """All methods, first what needs no pretraining: no folding hides what the others are judged by."""
-    return sorted(all_methods(result), key=lambda method: method not in (UNTRAINED, PIXELS))
-
-
 def _kinds(
     result: Result, kinds: Mapping[str, xr.DataArray], of_all: Collection[str], cell: Callable[[np.ndarray], str]
 ) -> list[tuple[str, str, list[str]]]:
@@ -108,7 +102,7 @@ def _kinds(
     return [
         (method, kind, _by_task(values, method, cell))
         for kind, values in kinds.items()
-        for method in (_in_sight(result) if kind in of_all else compared_methods(result))
+        for method in (references_first(all_methods(result)) if kind in of_all else compared_methods(result))
         if values.notnull().any()
     ]
 

@@ -8,14 +8,12 @@ from IPython.display import Markdown
 
 from sslnb.core import labels
 from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
-from sslnb.core.papers import reference, references
+from sslnb.core.papers import references
 from sslnb.core.result import Result
-from sslnb.pool.pool import UNTRAINED
-from sslnb.report.tables import say, set_cell, spread, table
+from sslnb.report.tables import references_first, say, set_cell, spread, table
 from sslnb.studies.separability.claims import HALF_GAP, PAPER, compared
 from sslnb.studies.separability.findings import (
     MATCHED,
-    PAPER_HEADLINE,
     SUPERVISED,
     VIEWS,
     ahead,
@@ -26,7 +24,7 @@ from sslnb.studies.separability.findings import (
     means,
     over_grid,
     printed_gaps,
-    printed_norm_auc,
+    printed_headline,
     ratios,
     readings,
     told_apart,
@@ -69,7 +67,7 @@ def effective(result: Result, norm: str, *, scale: str | None = None) -> Markdow
         (f"Paper: {method}", *(_paper_cell(printed, PAPER_NAMES.get(name, ""), method, norm) for name in sets))
         for method in beside
     ]
-    for objective in sorted(values.objective.values, key=lambda name: name != UNTRAINED):  # where no folding hides it
+    for objective in references_first(values.objective.values):
         cells = []
         for name in sets:
             at = {"dataset": name, "objective": objective}
@@ -174,10 +172,10 @@ def glue_headlines(result: Result) -> None:
     say("other_reading", SCALE_LABELS[_other_reading(result)])
     say("test_images", f"{int(probed.test_images[0]):,}")
     say("first_dataset", set_cell(str(probed.dataset.values[0])))
-    effective, benign = (reference(PAPER, "ImageNet", "Supervised", m) for m in PAPER_HEADLINE)
+    effective, benign, norm_auc = printed_headline()
     say("paper_effective", f"{effective:.1f}")
     say("paper_benign", f"{benign:.1f}")
-    say("paper_norm_auc", f"{printed_norm_auc():.2f}")
+    say("paper_norm_auc", f"{norm_auc:.2f}")
 
 
 def glue_findings(result: Result) -> None:

@@ -8,12 +8,13 @@ from sslnb.core.labels import label
 from sslnb.core.result import Result
 from sslnb.report import charts
 from sslnb.studies.measures import MEASURES
+from sslnb.studies.synthesis.figures import with_unit
 
 
 def browse_measures(result: Result) -> charts.Explorer:
     """On the page: two measures of all encoders against each other, and the map of encoders and checkpoints."""
     numbers, places = _numbers(result), _places(result)
-    named = [_with_unit(str(name)) for name in result.data["matrix"].measure.values]
+    named = [with_unit(str(name)) for name in result.data["matrix"].measure.values]
     controls = (
         charts.choice("across", "across", named[1:] + named[:1]),
         charts.choice("up", "up", named),
@@ -51,10 +52,6 @@ def browse_measures(result: Result) -> charts.Explorer:
     return charts.Explorer(panels, "Two measures of all encoders against each other, and the map of their similarity.")
 
 
-def _with_unit(measure: str) -> str:
-    return MEASURES[measure].label + (", %" if MEASURES[measure].share else "")
-
-
 def _named(control: str) -> alt.Chart:
     """The title of an axis that a control chooses: Vega-Lite's own can not change."""
     width, height = charts.PANEL, charts.SHAPE * charts.PANEL
@@ -76,7 +73,7 @@ def _numbers(result: Result) -> pd.DataFrame:
     """Every measure of every encoder, shares in percent."""
     frame = result.data["matrix"].value.to_dataframe("value").dropna().reset_index()
     shares = np.array([MEASURES[name].share for name in frame.measure])
-    measure = [_with_unit(name) for name in frame.measure]
+    measure = [with_unit(name) for name in frame.measure]
     values = frame.value * np.where(shares, 100, 1)
     encoder = [label(name) for name in frame.objective]
     return pd.DataFrame({"measure": measure, "encoder": encoder, "seed": frame.seed, "value": values})

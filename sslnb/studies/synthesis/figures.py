@@ -63,7 +63,7 @@ def matrix(result: Result) -> Figure:
     ]
     annotated(ax, standing, texts, standing > 0.6, size=6, cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(len(objectives)), [label(name) for name in objectives], rotation=40, ha="right", fontsize=7)
-    ax.set_yticks(range(len(names)), [_unit(name) for name in names], fontsize=7)
+    ax.set_yticks(range(len(names)), [with_unit(name) for name in names], fontsize=7)
     for place in _between_kinds(names):
         ax.axhline(place, color="white", linewidth=2)
     return figure
@@ -75,7 +75,8 @@ def _between_kinds(names: Sequence[str]) -> list[float]:
     return [i + 0.5 for i, (one, other) in enumerate(itertools.pairwise(kinds)) if one != other]
 
 
-def _unit(name: str) -> str:
+def with_unit(name: str) -> str:
+    """How a measure is called, in percent where it is a share."""
     return MEASURES[name].label + (", %" if MEASURES[name].share else "")
 
 
