@@ -89,10 +89,12 @@ def execute(
             where = f"{source.name}, cell {error.exec_count}"
             raise ValueError(f"{where}: {problem} (traceback in {trace})") from error
         except DeadKernelError as error:  # killed, most often for want of memory: there is no traceback
-            done = sum(cell.get("execution_count") is not None for cell in nbformat.read(failed, as_version=4).cells)
+            # By papermill's own record: whether a cell's number came out of a dying kernel is a matter of luck.
+            cells = [cell for cell in nbformat.read(failed, as_version=4).cells if cell.cell_type == "code"]
+            last = sum(bool(cell.metadata.papermill["start_time"]) for cell in cells)
             failed.unlink()
             wanted = "a kernel that lives to the last cell, which takes enough memory"
-            raise ValueError(f"{source.name}: expected {wanted}, got one that died after cell {done}") from error
+            raise ValueError(f"{source.name}: expected {wanted}, got one that died in cell {last}") from error
         except KeyboardInterrupt:
             failed.unlink(missing_ok=True)
             raise

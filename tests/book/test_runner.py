@@ -49,7 +49,7 @@ def test_a_kernel_that_dies_is_named_with_the_cell_that_it_came_to(tmp_path) -> 
     ends = PRINTS_A_WIDGET + "```{code-cell}\nimport os\nos._exit(3)\n```\n"
     (tmp_path / "page.md").write_text(ends)
     (tmp_path / "page.traceback.txt").write_text("of an earlier run")
-    with pytest.raises(ValueError, match=r"^page\.md: expected a kernel that lives .* got one that died after cell 1$"):
+    with pytest.raises(ValueError, match=r"^page\.md: expected a kernel that lives .* got one that died in cell 2$"):
         runner.execute(tmp_path / "page.md", tmp_path / "page.ipynb", {})
     assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
 
