@@ -110,7 +110,7 @@ def statements(result: Result) -> dict[str, bool]:
         )
         > 0
         and float(abs(gap.sel(index=["CCA", "SVCCA"])).max()) < 0.05,
-        "seeds of SimCLR agree the more": agreement[SSL] > agreement[SL],
+        "two seeds of SimCLR agree more closely than two supervised ones": agreement[SSL] > agreement[SL],
         "sums fall behind most at the end": last > 1.5 * early,
         "residual branches of supervised networks that were stopped early are hardly more alike": abs(
             odd_even[MATCHED][0] - odd_even[SSL][0]

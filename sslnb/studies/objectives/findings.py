@@ -26,6 +26,9 @@ def statements(result: Result) -> dict[str, bool]:
 
     linear = found.linear.sel(objective=["supervised", "supcon", *unlabelled]).values
     gain = {method: of("linear", method) - of("knn", method) for method in trained}
+    probed = result.data["pretraining"].probe.isel(seed=0).sel(objective=trained)  # as drawn
+    quarter = probed.sizes["epoch"] // 4
+    before, last = probed.isel(epoch=slice(-2 * quarter, -quarter)), probed.isel(epoch=slice(-quarter, None))
     return {
         "labels lead, and VICReg is the best without them, ahead of SimCLR": list(linear)
         == sorted(linear, reverse=True)
@@ -42,6 +45,10 @@ def statements(result: Result) -> dict[str, bool]:
         "the rank of the features does not follow their accuracy": of("rankme", "supcon") < of("rankme", "moco")
         and of("linear", "supcon") > of("linear", "moco") + 0.2
         and of("rankme", PIXELS) > 5 * of("rankme", "supervised"),
+        "accuracy gains less than four points from the third quarter of the epochs to the last": float(
+            (last.mean("epoch") - before.mean("epoch")).max()
+        )
+        < 0.04,
         "the supervised encoder that was stopped is as accurate as SimCLR": abs(
             of("linear", MATCHED) - of("linear", "simclr")
         )

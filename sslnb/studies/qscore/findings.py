@@ -191,7 +191,7 @@ def _on_heatmaps(result: Result) -> dict[str, bool]:
     fell = 1 - shift.sel(masked_b=UNBIASED) / shift.sel(masked_b=BIASED)
     digits = heat.sel(masked=[UNBIASED, BIASED], objective=names)
     return {
-        "heat prefers the object in photographs of STL-10, and not in common among digits": kinds(result)["Q9"]
+        "heat prefers the object in photographs of STL-10; among digits encoders differ": kinds(result)["Q9"]
         == "undecided"
         and float(heat.sel(masked="stl10", objective=["simclr", "moco"]).min()) > 0.2
         and float(abs(digits.mean("objective")).max()) < 0.03

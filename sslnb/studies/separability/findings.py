@@ -165,6 +165,10 @@ def _on_margins(result: Result) -> dict[str, bool]:
     kept = result.data["attacked"].multilayer.mean("seed").isel(dot=-1).sel(attacked="l2")
     effective = (found.accuracy * found.norm_auc).sel(attacked="l2").drop_sel(dataset=TAUGHT)
     supcon = 1 / ratios(result, "supcon").sel(objective=SUPERVISED, dataset=TAUGHT)
+    loss = result.data["pretraining"].loss.mean("seed").dropna("objective")  # of the runs that went to their end
+    later = (loss.isel(epoch=3 * loss.sizes["epoch"] // 4 - 1) - loss.isel(epoch=-1)) / (
+        loss.isel(epoch=0) - loss.isel(epoch=-1)
+    )
     return {
         ROOM: verdict["S1"] == "replicated"
         and float(low.sel(dataset=TAUGHT).min()) > 1.9
@@ -174,6 +178,8 @@ def _on_margins(result: Result) -> dict[str, bool]:
         == "replicated"
         and float(lead.norm_auc.sel(dataset=TAUGHT).min()) > 0.1,
         "nine in ten of the supervised margins are above SimCLR's median": bool((tenth > median).all()),
+        "the last quarter of the epochs brings less than an eighth of the fall of each loss": float(later.max())
+        < 1 / 8,
         "with a hidden layer the gap remains": verdict["S5"] == "replicated"
         and float(kept.sel(objective=SUPERVISED)) > 0.25
         and float(kept.sel(objective=names).max()) < 0.01,
@@ -223,6 +229,9 @@ def _on_probes(result: Result) -> dict[str, bool]:
     first = margins.drop_sel(dataset=TAUGHT).argmax("objective")
     grids = {name: over_grid(result, name) for name in ("S1", "S3")}
     read, (*_, printed) = readings(result), printed_headline()
+    data = result.data["probes"]
+    grid = data.validation.sel(scale=data.attrs["primary"]).isel(seed=0, dataset=0)  # as drawn
+    close = (grid > grid.max(("decay", "rate")) - 0.01).mean(("decay", "rate"))
     rules = choice.rule_estimate.sel(rule=["compared", "own"])
     left = choice.rule_estimate.sel(claim=list(grids), rule="limit") / rules.sel(claim=list(grids), rule="compared")
     home, away = explained(result).sel(dataset="cifar10"), shares.drop_sel(dataset="cifar10")
@@ -256,4 +265,5 @@ def _on_probes(result: Result) -> dict[str, bool]:
         "only unit variance comes near the paper's norm-AUC": read["unit_norm_most"] < printed / 10
         and read["unit_variance_supervised"] > 0.75 * printed,
         "next to no encoder wants a larger grid": float(choice.edge_ahead.max()) < 0.06,
+        "with every encoder at least half of the probes are within a point of the best": float(close.min()) >= 0.5,
     }
