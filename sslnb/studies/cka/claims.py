@@ -30,7 +30,7 @@ CLAIMS = {
         ),
         Claim(
             "C2",
-            "It is stable across seeds: corresponding layers match.",
+            "Layer similarity is stable across seeds: corresponding layers match.",
             "panel 'Diagonal Odd + Even'",
             "CKA between seeds of corresponding layers minus that of others of the same parity",
             sei=0.05,

@@ -42,7 +42,7 @@ def accuracies(result: Result) -> Markdown:
     return table(
         ("method", "kNN, %", "linear probe, %", "effective rank", "epochs", "minutes of training"),
         rows,
-        "Test accuracy of what was not trained to its end, then of every objective, best neighbours first.",
+        "Test accuracy of references (stopped early, untrained, raw pixels), then of every objective, by kNN accuracy.",
     )
 
 

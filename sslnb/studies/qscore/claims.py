@@ -87,8 +87,8 @@ CLAIMS = {
         ),
         Claim(
             "Q6b",
-            "(Ours.) It does so better than the norm, the greatest activation, the nearest neighbour and the probe's "
-            "own confidence.",
+            "(Ours.) The Q-Score predicts this better than the norm, the greatest activation, the nearest neighbour "
+            "and the probe's own confidence.",
             "–",
             "AUROC minus that of the best of them",
             sei=0.0,
@@ -105,7 +105,7 @@ CLAIMS = {
         ),
         Claim(
             "Q8",
-            "It raises the number of highly activating features and the confidence, and lowers the AUROC.",
+            "The penalty raises the number of highly activating features and the confidence, and lowers the AUROC.",
             "figure A.10",
             "the least of three relative differences to plain training",
             sei=0.0,

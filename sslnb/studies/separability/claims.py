@@ -70,7 +70,7 @@ CLAIMS = {
         ),
         Claim(
             "S5",
-            "The same (S3) holds for a multi-layer classifier.",
+            "With a multi-layer classifier, too, the accuracy of self-supervised features falls faster (S3).",
             "section 3.2",
             "difference of norm-AUC of the multi-layer probe under PGD, supervised − self-supervised",
             sei=HALF_GAP,

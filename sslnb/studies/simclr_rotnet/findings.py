@@ -196,7 +196,7 @@ def _on_attacks(result: Result) -> dict[str, bool]:
     against = kept_against_baseline(result)
     simclr, supervised, rotnet = (share.sel(begun=name) for name in ("simclr", "supervised", "rotnet"))
     return {
-        "within 8/255 no network keeps 5 % accuracy, and SimCLR's keeps no more than the baseline": verdict["R5"]
+        "within 8/255 no network has 5 % accuracy left, and SimCLR is no more robust than the baseline": verdict["R5"]
         == "replicated"
         and bool((left < 0.05).all())
         and bool((simclr < supervised).all()),
