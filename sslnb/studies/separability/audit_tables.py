@@ -62,7 +62,7 @@ def claims(result: Result) -> Markdown:
     return table(
         ("", *heads),
         rows,
-        "S1 to S3 by the rule that picks the probe, and their range over probes that validation cannot tell apart.",
+        "S1 to S3 by the rule that picks the probe, and their range over probes near the best and over all.",
     )
 
 

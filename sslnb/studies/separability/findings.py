@@ -176,6 +176,9 @@ def _on_margins(result: Result) -> dict[str, bool]:
         and float(low.drop_sel(dataset=TAUGHT).max()) < 1,
         "where the classes are those of training, supervised accuracy falls more slowly with the budget": verdict["S3"]
         == "replicated"
+        and all(
+            (part["low"] > 0) == (part["name"].split(", ")[1] in TAUGHT) for part in verdict_of(result, "S3")["parts"]
+        )
         and float(lead.norm_auc.sel(dataset=TAUGHT).min()) > 0.1,
         "nine in ten of the supervised margins are above SimCLR's median": bool((tenth > median).all()),
         "the last quarter of the epochs brings less than an eighth of the fall of each loss": float(later.max())
@@ -233,6 +236,7 @@ def _on_probes(result: Result) -> dict[str, bool]:
     grid = data.validation.sel(scale=data.attrs["primary"]).isel(seed=0, dataset=0)  # as drawn
     close = (grid > grid.max(("decay", "rate")) - 0.01).mean(("decay", "rate"))
     rules = choice.rule_estimate.sel(rule=["compared", "own"])
+    tested = choice.estimate.sel(claim="S2").notnull()
     left = choice.rule_estimate.sel(claim=list(grids), rule="limit") / rules.sel(claim=list(grids), rule="compared")
     home, away = explained(result).sel(dataset="cifar10"), shares.drop_sel(dataset="cifar10")
     return {
@@ -264,6 +268,8 @@ def _on_probes(result: Result) -> dict[str, bool]:
         and float((limit / room).drop_sel(dataset=TAUGHT).min()) > 1,
         "only unit variance comes near the paper's norm-AUC": read["unit_norm_most"] < printed / 10
         and read["unit_variance_supervised"] > 0.75 * printed,
+        "S2 could be tested with three of the probes, none of them within a point of the best": int(tested.sum()) == 3
+        and not bool((tested & (choice.admissible == 1)).any()),
         "next to no encoder wants a larger grid": float(choice.edge_ahead.max()) < 0.06,
         "with every encoder at least half of the probes are within a point of the best": float(close.min()) >= 0.5,
     }

@@ -10,11 +10,13 @@ from sslnb.core import labels
 from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
 from sslnb.core.papers import references
 from sslnb.core.result import Result
+from sslnb.report import verdict_of
 from sslnb.report.tables import references_first, say, set_cell, spread, table
 from sslnb.studies.separability.claims import HALF_GAP, PAPER, compared
 from sslnb.studies.separability.findings import (
     MATCHED,
     SUPERVISED,
+    TAUGHT,
     VIEWS,
     ahead,
     explained,
@@ -59,6 +61,7 @@ def probes(result: Result) -> Markdown:
 def effective(result: Result, norm: str, *, scale: str | None = None) -> Markdown:
     """Effective (benign) accuracy of each encoder on each set in one norm; the paper's supervised and SimCLR first."""
     printed = {(r.dataset, r.method, r.metric): r.value for r in references(PAPER)}
+    scale = scale or result.data["probes"].attrs["primary"]
     values = compared(result.data["probes"], result.data["separation"].effective, scale).sel(attacked=norm)
     benign = compared(result.data["probes"], result.data["probes"].accuracy, scale)
     sets = values.dataset.values
@@ -78,7 +81,8 @@ def effective(result: Result, norm: str, *, scale: str | None = None) -> Markdow
     return table(
         (NORM_LABELS[norm], *map(set_cell, sets)),
         rows,
-        f"Effective accuracy in {NORM_LABELS[norm]} (benign accuracy in brackets), in percent"
+        f"Effective accuracy in {NORM_LABELS[norm]} with features of {SCALE_LABELS[scale]} "
+        "(benign accuracy in brackets), in percent"
         f"{'; the first rows are the paper’s' if beside else ''}.",
     )
 
@@ -127,7 +131,10 @@ def bounds(result: Result) -> Markdown:
                 share = f"{float(auc.sel(objective=name).mean()):.3f}"
                 rows.append((SCALE_LABELS[scale], labels.label(name), *numbers, share))
     head = ("features have", "encoder", "mean margin", "largest margin", f"norm-AUC up to {budget:g}")
-    return table(head, rows, "Margins by standardization, against the largest budget that the paper plots.")
+    name = set_cell(str(data.dataset.values[0]))
+    return table(
+        head, rows, f"$\\ell_2$ margins on {name} by standardization, and norm-AUC up to the paper's largest budget."
+    )
 
 
 def decays(result: Result, *, scale: str | None = None) -> Markdown:
@@ -186,7 +193,12 @@ def glue_findings(result: Result) -> None:
             value, low, high = (_factor(factor) for factor in room.sel(dataset=name).values)
             say(f"{prefix}_{name}", value)
             say(f"{prefix}_{name}_words", f"{value} times [{low}, {high}]")
-    say("matched_simclr", _factor(ratios(result, MATCHED).sel(objective="simclr", dataset="cifar10")))
+    for prefix, other in {"room": SUPERVISED, "matched": MATCHED}.items():
+        say(f"{prefix}_simclr", _factor(ratios(result, other).sel(objective="simclr", dataset="cifar10")))
+    gaps = {tuple(part["name"].split(", ")): part["estimate"] for part in verdict_of(result, "S3")["parts"]}
+    for (norm, name), gap in gaps.items():
+        say(f"auc_{norm}_{name}", f"{gap:.2f}")
+    say("auc_away", f"{max(gap for (_, name), gap in gaps.items() if name not in TAUGHT):.2f}")
     limit = in_limit(result)
     for name in limit.dataset.values:
         say(f"limit_{name}", _factor(limit.sel(dataset=name)))
