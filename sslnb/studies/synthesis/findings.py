@@ -123,7 +123,7 @@ def _on_agreement(result: Result) -> dict[str, bool]:
     following = [*SPREAD, "mean_q_score"]
     found = dots(result, KINDS_OF_CORRELATION[1])
     return {
-        "on CIFAR-10 margins rank objectives as accuracy does; five objectives decide nothing about the rest": ordered
+        "on CIFAR-10 margins rank objectives as accuracy does; what is known of five decides nothing": ordered
         and (p.sel(other=list(FEW)) > LEVEL).all(),
         "the fewer images of CIFAR-10's kind, the less margins follow accuracy": order.sel(probed="cifar10") == 1
         and order.sel(probed="stl10") > 0.9 > order.sel(probed="cifar100") > 0.6 > order.sel(probed="caltech101"),
