@@ -132,9 +132,10 @@ def by_encoder(result: Result) -> Markdown:
     for dataset, method in rows_of(data.area):
         own = data.sel(dataset=dataset, objective=method)
         cells = [with_interval(own.sel(predictor=name), "excess") for name in DRAWN]
-        rows.append((set_cell(dataset), label(method), spread(own.area.sel(predictor="random").values), *cells))
+        chance = (spread(own[quantity].sel(predictor="random").values) for quantity in ("area", "excess"))
+        rows.append((set_cell(dataset), label(method), *chance, *cells))
     return table(
-        ("data set", "encoder", "error, %", *(PREDICTOR_LABELS[name] for name in DRAWN)),
+        ("data set", "encoder", "error, %", "random order", *(PREDICTOR_LABELS[name] for name in DRAWN)),
         rows,
-        "Excess area under risk and coverage for every encoder, in percent.",
+        "Excess area under the risk–coverage curve for every encoder, in points; smaller is better.",
     )

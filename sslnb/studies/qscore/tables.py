@@ -60,16 +60,19 @@ def threshold(result: Result) -> Markdown:
 
 
 def information(result: Result) -> Markdown:
-    """Mean information about the class, in millibits, of features below, within and above the band."""
-    data, rows = result.data["features"].information, []
-    for dataset, method in rows_of(data):
-        # Percents of ten bits are millibits.
-        values = 10 * data.sel(dataset=dataset, objective=method)
-        rows.append((set_cell(dataset), label(method), *(spread(values.sel(band=b).values) for b in data.band.values)))
+    """Information about the class, in millibits and as a share of the entropy: below, within and above the band."""
+    data, rows = result.data["features"], []
+    for dataset, method in rows_of(data.information):
+        own = data.sel(dataset=dataset, objective=method)
+        cells = []
+        for band in data.band.values:
+            bits, share = (own[name].sel(band=band) for name in ("information", "relative_information"))
+            cells.append(f"{spread(10 * bits.values)} ({percent(float(share.mean()))})")  # percents of ten bits
+        rows.append((set_cell(dataset), label(method), *cells))
     return table(
-        ("data set", "encoder", *(f"{band}, millibits" for band in data.band.values)),
+        ("data set", "encoder", *(f"{band}, millibits (%)" for band in data.band.values)),
         rows,
-        "Information about the class in features below, within and above the band.",
+        "Information about the class in features below, within and above the band (as a share of their entropy).",
     )
 
 
@@ -127,18 +130,6 @@ def _paper_table(start: str, metrics: tuple[str, ...], head: tuple[str, ...]) ->
         cells = ([printed.get((dataset, method, metric), math.nan) for metric in metrics] for dataset in sets)
         rows.append((method, *(" / ".join(percent(value / 100) for value in cell) for cell in cells)))
     return table((" / ".join(head), *sets), rows, f"The paper's {start[0].lower()}{start[1:]}: accuracy in percent.")
-
-
-def undefined(result: Result) -> Markdown:
-    """What was not trained or could not be measured, and why."""
-    notes = result.facts["notes"]
-    if not notes:
-        return Markdown("Every score is defined.")
-    return table(
-        ("what is missing, or smaller than asked for",),
-        [(note,) for note in notes],
-        "What was not measured, or on less than was asked for.",
-    )
 
 
 def outcomes(result: Result) -> Markdown:

@@ -51,7 +51,7 @@ FIGURES = (
 )
 FAILURE = ("risk_curves", "excess_areas", "by_score", "by_encoder")
 TABLES = (
-    *("representations", "information", "undefined", "outcomes", "regularized", "transfer", "overlaps", "shifted"),
+    *("representations", "information", "outcomes", "regularized", "transfer", "overlaps", "shifted"),
     "threshold",
 )
 
