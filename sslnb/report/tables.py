@@ -51,8 +51,8 @@ def references_first(methods: Iterable[str]) -> list[str]:
 
 
 def percent(value: float) -> str:
-    """0.7612 as ``76.1``; a dash for what was not measured."""
-    return f"{100 * value:.1f}" if math.isfinite(value) else "–"
+    """0.7612 as ``76.1``, with a minus rather than a hyphen; a dash for what was not measured."""
+    return f"{100 * value:.1f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
 def spread(values: np.ndarray) -> str:
