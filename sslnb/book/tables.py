@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import re
 import urllib.parse
 
 from docutils import nodes
@@ -38,7 +39,9 @@ class TableTools(SphinxPostTransform):
 
 def _quoted(rows: list[list[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    csv.writer(text).writerows(
+        [[re.sub("−(?=[.\\d])", "-", cell) for cell in row] for row in rows]
+    )  # to be read as numbers
     return urllib.parse.quote(text.getvalue())
 
 

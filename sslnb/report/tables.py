@@ -2,6 +2,7 @@
 
 import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -29,9 +30,16 @@ class Table(Markdown):
         return {"text/markdown": self.data, "text/html": rendered.replace("<table>", f"<table>\n{caption}", 1)}
 
 
+def minus(text: str) -> str:
+    """Hyphens before a number as the minus that they mean, none before a nought; ``CIFAR-10`` and ``1e-5`` stay."""
+    text = re.sub(r"(?<![\w.^{-])-(?=\.?\d)", "−", text)
+    return re.sub(r"−(0(?:\.0+)?)(?![\d.])", r"\1", text)
+
+
 def table(head: Sequence[str], rows: Iterable[Iterable[object]], caption: str) -> Table:
     """A Markdown table with its caption; bars in cells are escaped."""
-    lines = [[str(cell).replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
+    cells = [[minus(str(cell)).replace("|", "\\|") for cell in line] for line in (head, *rows)]
+    lines = [cells[0], ["---"] * len(head), *cells[1:]]
     return Table("\n".join(f"| {' | '.join(line)} |" for line in lines), caption)
 
 
@@ -51,8 +59,8 @@ def references_first(methods: Iterable[str]) -> list[str]:
 
 
 def percent(value: float) -> str:
-    """0.7612 as ``76.1``, with a minus rather than a hyphen; a dash for what was not measured."""
-    return f"{100 * value:.1f}".replace("-", "−") if math.isfinite(value) else "–"
+    """0.7612 as ``76.1``; a dash for what was not measured."""
+    return f"{100 * value:.1f}" if math.isfinite(value) else "–"
 
 
 def spread(values: np.ndarray) -> str:
@@ -65,7 +73,7 @@ def spread(values: np.ndarray) -> str:
 
 
 def say(name: str, text: str) -> None:
-    glue(name, Markdown(text), display=False)
+    glue(name, Markdown(minus(text)), display=False)
 
 
 def not_recorded(result: Result, step: str) -> str:

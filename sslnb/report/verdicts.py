@@ -67,8 +67,7 @@ def estimate(verdict: Mapping) -> str:
     value, low, high = (verdict[key] for key in ("estimate", "low", "high"))
     if value is None or not math.isfinite(value):
         return "–"
-    interval = f" [{low:.3f}, {high:.3f}]" if low is not None and math.isfinite(low) else ""
-    return f"{value:.3f}{interval}".replace("-", "−")
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and math.isfinite(low) else "")
 
 
 def parts(result: Result, claim: str) -> Markdown:

@@ -26,9 +26,9 @@ def statements(result: Result) -> dict[str, bool]:
 
     linear = found.linear.sel(objective=["supervised", "supcon", *unlabelled]).values
     gain = {method: of("linear", method) - of("knn", method) for method in trained}
-    probed = result.data["pretraining"].probe.isel(seed=0).sel(objective=trained)  # as drawn
-    quarter = probed.sizes["epoch"] // 4
-    before, last = probed.isel(epoch=slice(-2 * quarter, -quarter)), probed.isel(epoch=slice(-quarter, None))
+    drawn = result.data["pretraining"][["probe", "knn"]].isel(seed=0).sel(objective=trained).to_array()
+    quarter = drawn.sizes["epoch"] // 4
+    before, last = drawn.isel(epoch=slice(-2 * quarter, -quarter)), drawn.isel(epoch=slice(-quarter, None))
     return {
         "labels lead, and VICReg is the best without them, ahead of SimCLR": list(linear)
         == sorted(linear, reverse=True)
@@ -40,15 +40,19 @@ def statements(result: Result) -> dict[str, bool]:
         "SimCLR's views cost supervised training less than a point": 0
         < of("linear", "supervised") - of("linear", VIEWS)
         < 0.01,
-        "a linear classifier finds ten points in RotNet's features that neighbours do not": gain["rotnet"] > 0.1
+        "a linear classifier finds ten points in CMC's and RotNet's features that neighbours do not": sorted(
+            gain, key=gain.__getitem__
+        )[-2:]
+        in (["rotnet", "cmc"], ["cmc", "rotnet"])
+        and min(gain["rotnet"], gain["cmc"]) > 0.1
         and max(gain["supervised"], gain["supcon"]) < 0.02,
         "the rank of the features does not follow their accuracy": of("rankme", "supcon") < of("rankme", "moco")
         and of("linear", "supcon") > of("linear", "moco") + 0.2
         and of("rankme", PIXELS) > 5 * of("rankme", "supervised"),
-        "accuracy gains less than four points from the third quarter of the epochs to the last": float(
+        "accuracies gain less than five points from the third quarter of the epochs to the last": float(
             (last.mean("epoch") - before.mean("epoch")).max()
         )
-        < 0.04,
+        < 0.05,
         "the supervised encoder that was stopped is as accurate as SimCLR": abs(
             of("linear", MATCHED) - of("linear", "simclr")
         )

@@ -13,10 +13,10 @@ from sslnb.core.result import Result
 from sslnb.report.panels import COLOURS, beside, leave_out, legend, mean_spread, panels, sentence
 from sslnb.report.tables import not_recorded, percent, set_cell, spread, table
 from sslnb.studies.qscore.figures import look
+from sslnb.studies.qscore.findings import DRAWN
 from sslnb.studies.qscore.tables import rows_of, with_interval
 
 GREY = COLOURS[2]
-DRAWN = ("confidence", "density", "agreement", "norm", "qscore")  # as curves, at most five in a panel
 LINES = dict(zip(DRAWN, (colour for colour in COLOURS if colour != GREY), strict=False))
 QUANTITY_LABELS = {"excess": "area above the best order's, points", "share": "the same, % of a random order's"}
 BASELINES = {"random": "random order", "optimum": "best order"}  # in grey

@@ -9,6 +9,8 @@ from sslnb.report import kinds, verdict_of
 from sslnb.studies.qscore.claims import KEPT, RIVALS, SIZES
 from sslnb.studies.study import UNTRAINED
 
+DRAWN = ("confidence", "density", "agreement", "norm", "qscore")  # scores drawn as curves, at most five in a panel
+
 SUPERVISED = "supervised"
 WITHOUT_LABELS = tuple(name for name in RIVALS if name != "confidence")
 UNBIASED, BIASED = "digit-scenes", "digit-scenes:background_bias=0.95"
@@ -84,6 +86,7 @@ def _on_features(result: Result) -> dict[str, bool]:
         "features of middle rates serve a classifier about as well as random ones": verdict["Q3"] == "undecided"
         and abs(float(kept.sel(subset="discriminative") - kept.sel(subset="random"))) < 0.02,
         "the lowest rates are the worst choice, the highest among the best": verdict["Q5"] == "undecided"
+        and all(part["low"] < 0 < part["high"] for part in verdict_of(result, "Q5")["parts"])
         and float(kept.sel(subset="lower")) == float(kept.min())
         and float(kept.sel(subset="upper")) > float(kept.sel(subset="discriminative")),
         "not even 40 % of the features can go with little loss, and principal components lose the least": verdict["Q4"]
@@ -98,6 +101,8 @@ def _on_prediction(result: Result) -> dict[str, bool]:
     own = areas.sel(predictor="qscore")
     cifar100 = areas.sel(dataset="cifar100", objective=names)
     excess = result.data["failure"].of_objectives.sel(quantity="share", dataset="cifar10", objective=names)
+    drawn = result.data["failure"].excess.sel(dataset="cifar10", predictor=list(DRAWN)).mean("seed")
+    drawn = drawn.sel(objective=[name for name in drawn.objective.values if name != UNTRAINED])
     pooled = result.data["failure"].pooled.sel(quantity="share", statistic="mean")
     pooled = pooled.sel(predictor=[name for name in pooled.predictor.values if "confidence" not in name])
 
@@ -117,6 +122,9 @@ def _on_prediction(result: Result) -> dict[str, bool]:
         ),
         "on CIFAR-10 the norm and the nearest neighbour warn better of failures than the Q-Score": all(
             bool((excess.sel(predictor=name) < excess.sel(predictor="qscore")).all()) for name in ("norm", "neighbour")
+        ),
+        "on CIFAR-10 the probe's confidence has the least excess for every encoder that learned": bool(
+            (drawn.idxmin("predictor") == "confidence").all()
         ),
         "of the scores without labels the nearest neighbour has the least excess on each set": bool(
             (pooled.idxmin("predictor") == "neighbour").all()

@@ -23,6 +23,7 @@ from sslnb.studies.separability.findings import (
     gaps_on_first,
     half_gap,
     in_limit,
+    matched_to_simclr,
     means,
     over_grid,
     printed_gaps,
@@ -193,8 +194,9 @@ def glue_findings(result: Result) -> None:
             value, low, high = (_factor(factor) for factor in room.sel(dataset=name).values)
             say(f"{prefix}_{name}", value)
             say(f"{prefix}_{name}_words", f"{value} times [{low}, {high}]")
-    for prefix, other in {"room": SUPERVISED, "matched": MATCHED}.items():
-        say(f"{prefix}_simclr", _factor(ratios(result, other).sel(objective="simclr", dataset="cifar10")))
+    say("room_simclr", _factor(ratios(result).sel(objective="simclr", dataset="cifar10")))
+    value, low, high = (_factor(factor) for factor in matched_to_simclr(result).values)
+    say("matched_simclr", f"{value} times [{low}, {high}]")
     gaps = {tuple(part["name"].split(", ")): part["estimate"] for part in verdict_of(result, "S3")["parts"]}
     for (norm, name), gap in gaps.items():
         say(f"auc_{norm}_{name}", f"{gap:.2f}")

@@ -286,5 +286,4 @@ def _bounds(verdict: Mapping) -> tuple[float, float, float]:
 def _points(value: float, low: float, high: float) -> str:
     """An effect and its interval in points."""
     known = value is not None and math.isfinite(value)
-    said = f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if known else "not measured"
-    return said.replace("-", "−")
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if known else "not measured"

@@ -79,8 +79,7 @@ def _interval(values: np.ndarray) -> str:
     value, low, high = values
     if not math.isfinite(value):
         return "–"
-    said = f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else "")
-    return said.replace("-", "−")
+    return f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else "")
 
 
 def choices(result: Result) -> Markdown:
