@@ -14,7 +14,7 @@ from sslnb import studies
 from sslnb.core.claims import Claim, Kind
 from sslnb.core.result import Result
 from sslnb.report.html import render
-from sslnb.report.tables import minus, set_label
+from sslnb.report.tables import set_label
 from sslnb.report.verdicts import estimate
 
 FROZEN = "54a3637"  # the last commit that could change what decides a claim, before test images of `small` were used
@@ -37,7 +37,7 @@ class Row:
 
     @property
     def said(self) -> str:
-        return minus(estimate(self.verdict))
+        return estimate(self.verdict)
 
     @property
     def sei(self) -> str:
@@ -47,7 +47,7 @@ class Row:
     def controls(self) -> dict[str, str]:
         """The same effect against each control, in words."""
         names = ("estimate", "low", "high")
-        return {k: minus(estimate(dict(zip(names, v, strict=True)))) for k, v in self.verdict["controls"].items()}
+        return {k: estimate(dict(zip(names, v, strict=True))) for k, v in self.verdict["controls"].items()}
 
     @property
     def forest(self) -> dict[str, float | None] | None:

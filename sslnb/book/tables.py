@@ -3,7 +3,6 @@
 import csv
 import html
 import io
-import re
 import urllib.parse
 
 from docutils import nodes
@@ -39,9 +38,7 @@ class TableTools(SphinxPostTransform):
 
 def _quoted(rows: list[list[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows(
-        [[re.sub("−(?=[.\\d])", "-", cell) for cell in row] for row in rows]
-    )  # to be read as numbers
+    csv.writer(text).writerows([cell.replace("−", "-") for cell in row] for row in rows)  # to be read as numbers
     return urllib.parse.quote(text.getvalue())
 
 

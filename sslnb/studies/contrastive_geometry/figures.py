@@ -14,6 +14,7 @@ from sslnb.core.result import Result
 from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, PAGE, annotated, legend, panels, sentence
 from sslnb.studies.contrastive_geometry.claims import area
+from sslnb.studies.contrastive_geometry.findings import ends
 
 SPLIT_LABELS = {"train": "training images", "validation": "validation images"}
 QUANTITY_LABELS = {
@@ -246,10 +247,10 @@ def along_pretraining(result: Result) -> Figure:
 def all_runs(result: Result) -> Figure:
     """Every run of every objective: progress and robustness against accuracy, means over tasks."""
     figure, axes = panels(2, height=3.4)
-    accuracy = 100 * _ends(result, "fine_tuning", "accuracy")
+    accuracy = 100 * ends(result, "fine_tuning", "accuracy").mean("task")
     robust = 100 * area(result.data["robustness"].fgsm.sel(split="validation")).mean("task")
     for ax, values, text in (
-        (axes[0, 0], _ends(result, "trajectories", "progress"), "progress $t_w$ at the end"),
+        (axes[0, 0], ends(result, "trajectories", "progress").mean("task"), "progress $t_w$ at the end"),
         (axes[0, 1], robust, "mean accuracy under FGSM in %"),
     ):
         for method in all_methods(result):
@@ -260,11 +261,6 @@ def all_runs(result: Result) -> Figure:
         ax.set_ylabel(text)
     legend(figure, axes[0, 0], 5)
     return figure
-
-
-def _ends(result: Result, step: str, name: str) -> xr.DataArray:
-    """A quantity at the end of fine-tuning on validation images, mean over tasks."""
-    return result.data[step][name].sel(split="validation").isel(epoch=-1).mean("task")
 
 
 def relations(result: Result) -> Figure:

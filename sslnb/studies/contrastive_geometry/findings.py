@@ -12,7 +12,11 @@ from sslnb.studies.study import UNTRAINED
 SIMCLR, SUPCON, SUPERVISED = THREE
 MATCHED = "supervised_matched"
 FLAT = ("rise", "sharpness", "eigenvalue", "trace")
-ENDS = (("trajectories", "progress"), ("fine_tuning", "accuracy"))
+
+
+def ends(result: Result, step: str, name: str) -> xr.DataArray:
+    """A quantity [run, task] at the end of fine-tuning on validation images."""
+    return result.data[step][name].sel(split="validation").isel(epoch=-1)
 
 
 def means(result: Result) -> xr.Dataset:
@@ -20,9 +24,9 @@ def means(result: Result) -> xr.Dataset:
     data, end = result.data, {"split": "validation"}
     tuned, along, attacked = (data[name] for name in ("fine_tuning", "trajectories", "robustness"))
     values = {
-        "accuracy": tuned.accuracy.sel(end).isel(epoch=-1),
+        "accuracy": ends(result, "fine_tuning", "accuracy"),
         "standardized_accuracy": tuned.standardized_accuracy,
-        "progress": along.progress.sel(end).isel(epoch=-1),
+        "progress": ends(result, "trajectories", "progress"),
         "standardized_progress": along.standardized_progress,
         "fgsm": kept(attacked.fgsm.sel(end)),
         "pgd": kept(attacked.pgd, "pgd_budget"),
@@ -149,11 +153,11 @@ def _on_geometry(result: Result) -> dict[str, bool]:
     parts, by_task = (verdict_of(result, claim)["parts"] for claim in ("G2", "G3"))
     slower = next(part for part in parts if part["name"].startswith("on average"))  # SupCE − SupCon
     steps = result.data["along_pretraining"].progress
-    ends = [result.data[step][name].sel(split="validation").isel(epoch=-1) for step, name in ENDS]
-    progress, accuracy = (end.groupby("objective").mean() for end in ends)
+    tuned = ends(result, "fine_tuning", "accuracy").groupby("objective")
+    progress, accuracy = ends(result, "trajectories", "progress").groupby("objective").mean(), tuned.mean()
     ahead = progress.sel(objective=SIMCLR) - progress.sel(objective=SUPERVISED)  # by task
     lead = accuracy.sel(objective=SIMCLR) - accuracy.sel(objective=[SUPCON, SUPERVISED]).max("objective")
-    spread = ends[1].groupby("objective").std(ddof=1).sel(objective=SIMCLR)
+    spread = tuned.std(ddof=1).sel(objective=SIMCLR)
     reached = {str(name): float(steps.sel(objective=name).isel(step=-1)) for name in steps.objective.values}
     return {
         "around SimCLR and SupCon the loss rises three times as much as around supervised networks": verdict["G1"]
