@@ -25,14 +25,15 @@ def toy(n: int = 60, *, labelled: bool = True) -> ImageSet:
 
 
 def tuned(encoder=None, images=None, **changes):
-    how = {"epochs": 8, "batch_size": 12, "learning_rate": 1.0, "on": CPU, "precision": "float32"} | changes
+    # Of eight seeds each gets all right; at a rate of 1 half of them end where the last steps threw them.
+    how = {"epochs": 16, "batch_size": 12, "learning_rate": 0.3, "on": CPU, "precision": "float32"} | changes
     return fine_tune(encoder or untrained(0, width=4), images or toy(), **how)
 
 
 def test_fine_tuning_learns_what_random_weights_do_not_know():
     images = toy()
     found = tuned()
-    assert found.converged and len(found.losses) == 8 and found.losses[-1] < found.losses[0]
+    assert found.converged and len(found.losses) == 16 and found.losses[-1] < found.losses[0]
     assert top_k(extract(found.model, images), images.labels) > 0.9
 
 
