@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from sslnb.core.labels import label
+from sslnb.core.labels import CONTROLS, label
 from sslnb.report import styles
 from sslnb.report.panels import beside, mean_spread
 
@@ -15,9 +15,9 @@ OTHERS = {"color": "0.7", "linewidth": 0.8, "zorder": 1}
 
 
 def coloured(names: Iterable[str]) -> list[str]:
-    """The names of at most five curves in colour: what a reader looks for, then the others in their order."""
-    names = list(map(str, names))
-    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))[:MOST]
+    """The names of at most five curves in colour: what a reader looks for, the others in their order, controls."""
+    ranks = {name: i for i, name in enumerate(FIRST)} | {name: len(FIRST) + 1 for name in CONTROLS}
+    return sorted(map(str, names), key=lambda name: ranks.get(name, len(FIRST)))[:MOST]
 
 
 def band(

@@ -16,6 +16,9 @@ def test_what_a_reader_looks_for_is_in_colour_first() -> None:
     assert lines.coloured(names) == ["supervised", "simclr", "untrained", "barlow_twins", "byol"]
     assert set(lines.coloured(names[:3])) == set(names[:3])
     assert lines.coloured([*names, "encoder"])[0] == "encoder"
+    control = "supervised_simclr_views"
+    assert control not in lines.coloured([control, *names])
+    assert lines.coloured([control, "cmc"]) == ["cmc", control]
 
 
 @pytest.mark.parametrize("count", [1, 5, 6, 12])

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from sslnb.core.labels import PREDICTOR_LABELS, label
 from sslnb.core.result import Result
+from sslnb.report import lines
 from sslnb.report.panels import COLOURS, beside, leave_out, legend, mean_spread, panels, sentence
 from sslnb.report.tables import not_recorded, percent, set_cell, spread, table
 from sslnb.studies.qscore.figures import look
@@ -26,11 +27,12 @@ NONE_LEARNED = "No encoder has learned."
 
 
 def _shown(data: xr.Dataset) -> list[str]:
-    """Encoders to show: the first that learned, and the untrained one; any others where none has learned."""
+    """Encoders to show: three that learned, as figures colour them, and the untrained one; any where none learned."""
     measured = data.optimum.notnull().any(["seed", "coverage"])
     learned = [str(name) for name in data.objective.values[(measured & data.learned).values]]
     others = [str(name) for name in data.objective.values[(measured & ~data.learned).values]]
-    return learned[:SHOWN] + others[::-1][: SHOWN + 1 - len(learned[:SHOWN]) if not learned else 1]
+    shown = lines.coloured(learned)[:SHOWN]
+    return shown + others[::-1][: SHOWN + 1 if not learned else 1]
 
 
 def risk_curves(result: Result) -> Figure:
@@ -55,15 +57,15 @@ def risk_curves(result: Result) -> Figure:
 def _risk_panel(ax: Axes, data: xr.Dataset) -> None:
     """One encoder's curves, named at their ends, between those of the best and of a random order."""
     coverage = 100 * data.coverage.values
-    lines = {"optimum": data.optimum.values}  # named below a curve that reaches it
-    lines |= {name: data.curves.sel(predictor=name).values for name in (*DRAWN, "random")}
-    lines = {name: 100 * mean_spread(values)[0] for name, values in lines.items()}
-    lines = {name: line for name, line in lines.items() if np.isfinite(line).all()}  # no Q-Score without features
-    for name, line in lines.items():
+    curves = {"optimum": data.optimum.values}  # named below a curve that reaches it
+    curves |= {name: data.curves.sel(predictor=name).values for name in (*DRAWN, "random")}
+    curves = {name: 100 * mean_spread(values)[0] for name, values in curves.items()}
+    curves = {name: line for name, line in curves.items() if np.isfinite(line).all()}  # no Q-Score without features
+    for name, line in curves.items():
         ax.plot(coverage, line, ":" if name in BASELINES else "-", linewidth=1.4, color=LINES.get(name, GREY))
     ax.set(xlim=(100, 100 * LEAST), ylim=(0, None))
-    texts, colours = [(PREDICTOR_LABELS | BASELINES)[name] for name in lines], [LINES.get(name, GREY) for name in lines]
-    beside(ax, [line[0] for line in lines.values()], texts, colours)
+    texts = [(PREDICTOR_LABELS | BASELINES)[name] for name in curves]
+    beside(ax, [line[0] for line in curves.values()], texts, [LINES.get(name, GREY) for name in curves])
 
 
 def excess_areas(result: Result) -> Figure:
