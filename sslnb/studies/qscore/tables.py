@@ -13,7 +13,7 @@ from sslnb.core.result import Result
 from sslnb.report.tables import SET_LABELS, percent, say, set_cell, spread, table
 from sslnb.studies.qscore.claims import BASELINE, LASSO, PAPER, REGULARIZED
 from sslnb.studies.qscore.figures import STAGE_LABELS
-from sslnb.studies.qscore.findings import lost, means, on_object, trained_on
+from sslnb.studies.qscore.findings import lost, means, on_object, trained_on, without_labels
 
 PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than the figures'
 
@@ -246,19 +246,28 @@ def shifted(result: Result) -> Markdown:
 def glue_headlines(result: Result) -> None:
     """Make numbers available to the prose, such as ``simclr_qscore_auroc``, ``simclr_random_lost`` and ``plain_auroc``.
 
-    Shares are in percent, what is lost without 40 % of the features, and gained in the paper's table, in points.
+    Shares are in percent, what is lost without 40 % of the features, and gained in the paper's table, in points. Those
+    of the objectives without labels together, such as ``all_qscore_auroc``, are their mean, in brackets the range.
     """
-    found, losses, after = means(result), lost(result), trained_on(result)
-    heat = on_object(result).isel(masked=0)
-    for method in found.objective.values:
-        for name, value in found.sel(objective=method).items():
-            say(f"{method}_{name}", f"{float(value):.1f}" if name == "kurtosis" else f"{percent(float(value))} %")
-        say(f"{method}_lift", percent(float(heat.sel(objective=method))))
-        for subset in losses.subset.values:
-            say(f"{method}_{subset}_lost", percent(float(losses.sel(objective=method, subset=subset))))
+    found, after, names = means(result), trained_on(result), without_labels(result)
+    found["lift"] = on_object(result).isel(masked=0)
+    found = found.assign({f"{name}_lost": values for name, values in lost(result).to_dataset("subset").items()})
+    for name, values in found.items():
+        for method in values.objective.values:
+            say(f"{method}_{name}", _quoted(str(name), values.sel(objective=method)))
+        own = values.sel(objective=names)
+        mean, low, high = (_quoted(str(name), value) for value in (own.mean(), own.min(), own.max()))
+        say(f"all_{name}", f"{mean} ({low.removesuffix(' %')} to {high})")
     for stage in after.stage.values:
         for gauge in after.gauge.values:
             value = float(after.sel(stage=stage, gauge=gauge))
             say(f"{stage}_{gauge}", f"{value:.2f}" if gauge == "highly" else f"{percent(value)} %")
     gain = _printed("cifar10", "simclr", REGULARIZED) - _printed("cifar10", "simclr", BASELINE)
     say("paper_gain", percent(gain))
+
+
+def _quoted(name: str, value: xr.DataArray) -> str:
+    """A quantity as the prose has it: shares in percent, differences of shares in points, the kurtosis as it is."""
+    if name == "kurtosis":
+        return f"{float(value):.1f}"
+    return percent(float(value)) + ("" if name.endswith(("lift", "lost")) else " %")
