@@ -67,7 +67,7 @@ def _of(study: Study, members: Sequence[str], folder: Path) -> Iterator[Comparis
     for step, tolerances in study.headlines.items():
         again = run.step(step)
         for name, tolerance in tolerances.items():
-            yield _compared(study.name, step, name, (recorded.data[step][name], again[name]), tolerance, members)
+            yield compared(study.name, step, name, (recorded.data[step][name], again[name]), tolerance, members)
 
 
 def _first_set(study: Study, asked: dict) -> dict[str, object]:
@@ -90,9 +90,10 @@ def _left_out(study: Study, reason: str) -> Comparison:
     return Comparison(study.name, "", "", 0, float("nan"), 0.0, reason)
 
 
-def _compared(
+def compared(
     study: str, step: str, name: str, pair: tuple[xr.DataArray, xr.DataArray], tolerance: float, members: Sequence[str]
 ) -> Comparison:
+    """A variable as recorded and as measured again, of some members alone."""
     old, new = xr.align(*(_by_encoder(values, members) for values in pair), join="inner")
     here, there = (np.isfinite(values.values) for values in (old, new))
     differences = np.abs(old.values - new.values)[here & there]

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from sslnb import studies
-from sslnb.book import mail, pdf, runner, verify
+from sslnb.book import extend, mail, pdf, runner, verify
 from sslnb.book.sweep import sweep as sweep_study
 from sslnb.cli.group import sslnb
 from sslnb.cli.options import grid, pairs, study_options
@@ -140,6 +140,18 @@ def verify_command(names: tuple[str, ...], members: tuple[str, ...]) -> None:
         print(_verified(one), flush=True)
         different += not one.same
     expect(not different, "verify", "numbers as they are recorded", f"{different} that differ by more than they may")
+
+
+@sslnb.command("extend")
+@click.argument("study")
+@click.option("--out", type=Path, default="runs", metavar="DIR", help="Folder of the extended Result.")
+def extend_command(study: str, out: Path) -> None:
+    """Measure members that the pool has gained since a STUDY was recorded, and join them to its published Result."""
+    expect_known(study, STUDIES, "study")
+    runner.expect_places(out)
+    result = extend.extend(study)
+    added = ", ".join(result.facts["provenance"]["extended"][-1]["encoders"])
+    print(f"{study}: result {result.save(out / study).with_suffix('.json')}, with {added}")
 
 
 def _verified(one: verify.Comparison) -> str:

@@ -60,8 +60,8 @@ class Context:
         return Pool(self.parameters.pool)
 
     @functools.cached_property
-    def names(self) -> tuple[tuple[str, int], ...]:
-        """Objective and seed of everything that is measured: members, the untrained twin of each seed, the user's."""
+    def members(self) -> tuple[tuple[str, int], ...]:
+        """Objective and seed of all members that are asked for, whether ``only`` some of them are measured or not."""
         asked = self.parameters.objectives
         members = [(name.rpartition("/")[0], int(name.rpartition("/")[2])) for name in self.pool.members()]
         ask = f"finished encoders (sslnb pool train --scale {self.plan.name} makes them)"
@@ -72,8 +72,12 @@ class Context:
         missing = [name for name in self.plan.variants if name not in trained]
         if missing and asked is None:
             self.note(f"pool {self.plan.name}: left out, as not trained yet: {'; '.join(map(label, missing))}")
-        chosen = [(name, seed) for name, seed in members if asked is None or name in asked]
-        chosen = [(name, seed) for name, seed in chosen if not self.only or f"{name}/{seed}" in self.only]
+        return tuple((name, seed) for name, seed in members if asked is None or name in asked)
+
+    @functools.cached_property
+    def names(self) -> tuple[tuple[str, int], ...]:
+        """Objective and seed of everything that is measured: members, the untrained twin of each seed, the user's."""
+        chosen = [(name, seed) for name, seed in self.members if not self.only or f"{name}/{seed}" in self.only]
         twins = [(UNTRAINED, seed) for seed in sorted({seed for _, seed in chosen})]
         return (*chosen, *twins, *([(OWN, 0)] if self.own else []))
 
@@ -214,6 +218,8 @@ class Study:
 
     ``headlines`` are variables of steps that can be measured again for some encoders alone, each with the difference
     that another machine may make; ``spared`` are parameters under which they are the same and all else is cheap.
+    Where all steps measure each encoder by itself, ``joins`` are those that then compare them, or their parts that do,
+    made anew when others join; None where steps need all encoders at once.
     """
 
     name: str
@@ -227,6 +233,7 @@ class Study:
     check: Callable[[Context], None] = lambda _: None  # refuses what would stop a step, before anything is trained
     headlines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     spared: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    joins: Mapping[str, Step] | None = None
     published: bool = False  # whether weights suffice: encoders whose training, with its images, is not at hand
 
     def start(self, parameters: Parameters, only: Iterable[str] = ()) -> "Run":

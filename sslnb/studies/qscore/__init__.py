@@ -2,7 +2,7 @@
 
 from sslnb.studies.qscore.checks import check
 from sslnb.studies.qscore.claims import CLAIMS, PAPER, verdicts
-from sslnb.studies.qscore.failure_steps import failure, predict
+from sslnb.studies.qscore.failure_steps import failure, pooled, predict
 from sslnb.studies.qscore.measures import measures
 from sslnb.studies.qscore.parameters import QScoreParameters
 from sslnb.studies.qscore.steps import (
@@ -31,4 +31,5 @@ STUDY = Study(
     headlines={"representations": {"accuracy": 0.01, "kurtosis": 0.1}, "features": {"sensitivity": 0.02}},
     measures=measures,
     check=check,
+    joins={"failure": pooled},
 )

@@ -18,7 +18,7 @@ from sslnb.metrics import qscore
 from sslnb.metrics.activations import subsets
 from sslnb.studies.measures import features_of
 from sslnb.studies.qscore.parameters import CANDIDATES, MOST_EMPTY, QScoreParameters
-from sslnb.studies.study import OWN, UNTRAINED, Context
+from sslnb.studies.study import Context
 from sslnb.training.cache import cached_pretrain
 from sslnb.training.penalty import Penalty
 
@@ -65,14 +65,14 @@ def splits(context: Context, dataset: str) -> dict[str, ImageSet]:
 def epsilon(context: Context) -> float:
     """The threshold that was asked for, or the greatest candidate at which few images have nothing above it.
 
-    One for all encoders, from training images of the pool: labels and test images are not looked at.
+    One for all encoders, however few are measured, from training images of the pool: labels and test images are not
+    looked at.
     """
     if context.parameters.epsilon is not None:
         return context.parameters.epsilon
     if "epsilon" not in context.memory:
         images = at_most(context.pool.images(), EPSILON_IMAGES)
-        names = [name for name in context.names if name[0] not in (UNTRAINED, OWN)]
-        features = [features_of(context.encoder(*name), images) for name in names]
+        features = [features_of(context.encoder(*name), images) for name in context.members]
         empty = {
             value: np.mean([float((~qscore.highly_activating(h, value).any(1)).double().mean()) for h in features])
             for value in CANDIDATES

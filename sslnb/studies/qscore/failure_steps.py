@@ -75,21 +75,27 @@ def failure(context: Context) -> xr.Dataset:
     """Risk at every coverage when images are left out by a score, and the areas under these curves (question X5).
 
     ``excess`` is the area above that of the best order; draws of test images are the same for all scores and encoders
-    of a set. ``pooled`` holds means over the objectives that learned, with 95 % intervals.
+    of a set. ``pooled`` holds means over the objectives that learned, with 95 % intervals (of the area its mean alone).
     """
     results = _by_score(context)
-    results = results.assign(_over_objectives(results)).drop_vars("area_drawn")
-    return results.assign({name: v.astype(np.float32) for name, v in results.items() if "round" in v.dims})
+    results = results.assign(_over_objectives(results))
+    return results.assign(excess_drawn=results.excess_drawn.astype(np.float32))
+
+
+def pooled(context: Context) -> xr.Dataset:
+    """What :func:`failure` has measured of each encoder, with its means over all of them."""
+    results = context.data["failure"]
+    return results.assign(_over_objectives(results))
 
 
 def _by_score(context: Context) -> xr.Dataset:
-    """Areas and curves of every score, with the areas of every draw of test images."""
+    """Areas and curves of every score, with the excess of every draw of test images."""
     p, predictors = context.parameters, [*PREDICTORS, *VIEW_PREDICTORS, RANDOM]
     lines = {"predictor": predictors, "coverage": COVERAGES, "answered": list(ANSWERED), "round": range(p.rounds)}
     coordinates, key = shared(context, **lines), (*KEY, "predictor")
     results = xr.Dataset(
         {name: empty(coordinates, *key) for name in ("area", "excess")}
-        | {f"{name}_drawn": empty(coordinates, *key, "round") for name in ("area", "excess")}
+        | {"excess_drawn": empty(coordinates, *key, "round")}
         | {"risk": empty(coordinates, *key, "answered"), "curves": empty(coordinates, *key, "coverage")}
         | {"optimum": empty(coordinates, *KEY, "coverage")}
     )
@@ -138,18 +144,19 @@ def _view_scores(judged: Judged, encoder: Encoder, views: Sequence[Tensor]) -> d
 
 
 def _measure(results: xr.Dataset, here: dict[str, object], score: Tensor, right: Tensor, weights: Tensor) -> None:
-    """Write a score's curve and its areas, and those of every draw of images."""
+    """Write a score's curve and its areas, and the excess of every draw of images."""
     curve, draws = risk_coverage(score, right), risk_coverage(score, right, weights=weights)
     results.curves.loc[here], results.risk.loc[here] = curve.at(COVERAGES), curve.at(ANSWERED)
-    results.area.loc[here], results.area_drawn.loc[here] = curve.area, draws.area
-    results.excess.loc[here], results.excess_drawn.loc[here] = curve.excess, draws.excess
+    results.area.loc[here], results.excess.loc[here] = curve.area, curve.excess
+    results.excess_drawn.loc[here] = draws.excess
 
 
 def _over_objectives(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """Quantities of each objective, means over its seeds; and their means over the objectives that learned."""
     of_objectives = _quantities(results.area, results.excess).mean("seed")
     learned = results.objective.values[results.learned.values]
-    drawn = _quantities(results.area_drawn, results.excess_drawn).sel(objective=learned).mean(["seed", "objective"])
+    unknown = xr.full_like(results.excess_drawn, np.nan)
+    drawn = _quantities(unknown, results.excess_drawn).sel(objective=learned).mean(["seed", "objective"])
     pooled = xr.apply_ufunc(
         _interval,
         of_objectives.sel(objective=learned),

@@ -396,7 +396,7 @@ def made_failure(excess: dict[str, list[float]], learned: list[bool]) -> xr.Data
     area = xr.DataArray(values, dims=tuple(shape), coords={"predictor": list(excess)})
     drawn = area + xr.DataArray(np.linspace(-0.01, 0.01, 5), dims="round")
     names = {"objective": ["a", "b", "c", "d"][: len(learned)], "learned": ("objective", learned)}
-    return xr.Dataset({"area": area, "excess": area, "area_drawn": drawn, "excess_drawn": drawn}, names)
+    return xr.Dataset({"area": area, "excess": area, "excess_drawn": drawn}, names)
 
 
 def test_means_are_over_the_objectives_that_learned_and_differences_are_paired() -> None:

@@ -1,0 +1,123 @@
+"""A result that new members are joined to is the one that all of them at once give; what no longer fits is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sslnb.book.extend import extend
+from sslnb.core.result import Result
+from sslnb.pool.members import Scale, Variant
+from sslnb.studies import get
+
+SHARED = {"width": 8, "stem": "imagenet", "epochs": 2, "batch_size": 64, "flip": 0.0, "crop_scale": 0.6}
+VARIANTS = {"supervised": Variant(2), "simclr": Variant(1), "byol": Variant(1)}
+PLAN = Scale("tiny", "digit-scenes", SHARED, VARIANTS, limit=400)
+FEW = {
+    "pool": "tiny",
+    "epsilon": 2.0,
+    "probe_limit": 400,
+    "test_limit": 120,
+    "probe_epochs": 10,
+    "regularized": ("supervised",),
+    "further_steps": 1,
+    "further_rates": (1e-3,),
+    "rounds": 3,
+    "heatmap_images": 20,
+    "shares": (0.1, 0.6, 1.0),
+    "weights": (0.0,),
+    "norm_weights": (1e-4,),
+}
+STUDY = get("qscore")
+
+
+@pytest.fixture(scope="module")
+def whole(train_pool: Callable[[Scale], Path]) -> Result:
+    """Every member at once."""
+    train_pool(PLAN)
+    return STUDY.start(STUDY.parameters.of(**FEW)).all()
+
+
+@pytest.fixture(scope="module")
+def part(whole: Result) -> Result:
+    """One seed of supervised training, and SimCLR."""
+    return STUDY.start(STUDY.parameters.of(**FEW), only=["supervised/0", "simclr/0"]).all()
+
+
+@pytest.fixture
+def folder(part: Result, tmp_path: Path) -> Path:
+    """A folder with the result of some members."""
+    part.save(tmp_path / "qscore")
+    return tmp_path
+
+
+def test_it_is_the_result_of_all_at_once_but_for_what_is_trained_on(whole: Result, folder: Path) -> None:
+    found = extend("qscore", folder=folder)
+    for step in ("pretraining", "representations", "features", "subset_probes", "outcomes", "predict", "failure"):
+        xr.testing.assert_allclose(found.data[step], whole.data[step], rtol=1e-4, atol=1e-5)
+        assert found.data[step].attrs == whole.data[step].attrs
+    for step in ("regularize", "transfer"):
+        assert list(found.data[step].objective) == list(whole.data[step].objective)
+    decided = {verdict["claim"]: verdict for verdict in whole.facts["verdicts"]}
+    for verdict in found.facts["verdicts"]:
+        assert verdict["kind"] == decided[verdict["claim"]]["kind"]
+        assert verdict["estimate"] == pytest.approx(decided[verdict["claim"]]["estimate"], abs=1e-3, nan_ok=True)
+
+
+def test_it_says_who_was_measured_when_and_what_was_measured_again(whole: Result, folder: Path) -> None:
+    first = Result.load(folder / "qscore").facts["provenance"]
+    found = extend("qscore", folder=folder).facts["provenance"]
+    assert found["encoders"] == whole.facts["provenance"]["encoders"] and found["command"] == first["command"]
+    (added,) = found["extended"]
+    assert set(added["encoders"]) == set(found["encoders"]) - set(first["encoders"])
+    assert added["measured_again"] in first["encoders"]
+
+
+def _changed(folder: Path, change: Callable[[Result], None]) -> None:
+    result = Result.load(folder / "qscore")
+    change(result)
+    result.save(folder / "qscore")
+
+
+def _other_weights(result: Result) -> None:
+    result.facts["provenance"]["encoders"]["simclr/0"] = "0" * 64
+
+
+def _other_images(result: Result) -> None:
+    data = result.facts["provenance"]["data"]
+    data[next(iter(data))] = "0" * 64
+
+
+def _other_numbers(result: Result) -> None:
+    result.data["representations"]["accuracy"] += 0.1
+
+
+def _another_threshold(result: Result) -> None:
+    result.data["representations"].attrs["epsilon"] = np.float64(3.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_other_weights, "weights that the pool has, got others of simclr/0"),
+        (_other_images, "images that it is recorded on, got others of"),
+        (_other_numbers, "representations.accuracy 0.1 apart: record the study as a whole"),
+        (_another_threshold, "the recorded .*'epsilon': 3.0"),
+    ],
+)
+def test_what_no_longer_fits_is_refused(
+    whole: Result, folder: Path, change: Callable[[Result], None], message: str
+) -> None:
+    _changed(folder, change)
+    with pytest.raises(ValueError, match=message):
+        extend("qscore", folder=folder)
+
+
+def test_where_nothing_is_new_or_members_are_compared_at_once_it_is_refused(whole: Result, tmp_path: Path) -> None:
+    whole.save(tmp_path / "qscore")
+    with pytest.raises(ValueError, match="a member of tiny that its result lacks, got none"):
+        extend("qscore", folder=tmp_path)
+    with pytest.raises(ValueError, match="measures each encoder by itself, got cka"):
+        extend("cka", folder=tmp_path)
