@@ -17,6 +17,7 @@ from sslnb.core import artifacts, cluster, device, files
 from sslnb.core.files import atomic
 from sslnb.core.provenance import command
 from sslnb.data import catalogue
+from sslnb.pool import store
 from sslnb.pool import train as pool_training
 from sslnb.pool.scales import QUICK_POOLS
 
@@ -249,7 +250,9 @@ def book(root: Path, *, force: bool = False) -> Path:
     )
     ran = [path.read_text() for path in sorted(executed.glob("*/*.key")) if path.parent.name in EDITIONS]
     facts = [files.sha256(path) for path in sorted((root / "book" / "results").glob("*.json"))]
-    facts = [*ran, *facts, catalogue.names(), str(files.data_root())]
+    # The pools that ship, pilots and failed runs among them.
+    shipped = [files.sha256(path) for path in sorted(store.export_root().rglob("*.json"))]
+    facts = [*ran, *facts, *shipped, catalogue.names(), str(files.data_root())]
     own = [(root / "book" / f"{name}.md", executed / "pages" / f"{name}.ipynb") for name in PAGES]
     pages = [Page(source, target, _key(source, root / "benchmarks", facts), {}, "") for source, target in own]
     for some in (pages[:-1], pages[-1:]):  # the last lists the others' times
@@ -293,8 +296,8 @@ def _execute_stale(pages: Sequence[Page], *, force: bool) -> None:
 
 
 def _key(source: Path, folder: Path | None, *facts: object) -> str:
-    """What an executed notebook depends on: its text, the package's code, recorded files, and other facts."""
+    """What an executed notebook depends on: its text, the package's code and what lies beside it, recorded files."""
     stored = sorted(folder.glob("*.json")) if folder else []
-    looks = [path for kind in ("*.html", "*.mplstyle") for path in sorted(PACKAGE.rglob(kind))]
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, *stored, *looks)]
+    beside = [path for kind in ("*.html", "*.mplstyle", "*.csv") for path in sorted(PACKAGE.rglob(kind))]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, *stored, *beside)]
     return artifacts.key(digests=digests, code=artifacts.package_version(), facts=facts, hardware=device.describe())

@@ -61,7 +61,7 @@ def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None
     for name in values:  # what joins the others' Results can be checked once these are there
         if name not in first and goes(name, check):
             goes(name, execute)
-    expect(not left_out, "all", "images and an encoder that every study takes", f"left out: {', '.join(left_out)}")
+    expect(not left_out, "all", "every study to run", f"left out, for the reasons above: {', '.join(left_out)}")
 
 
 @sslnb.command("report")
@@ -116,9 +116,12 @@ def sweep(
 
 
 @sslnb.command("studies")
-def list_studies() -> None:
-    """List the studies and their parameters."""
-    for name in STUDIES:
+@click.argument("names", nargs=-1, metavar="[STUDY]...")
+def list_studies(names: tuple[str, ...]) -> None:
+    """List the studies, or some of them, and their parameters."""
+    for name in names:
+        expect_known(name, STUDIES, "study")
+    for name in names or STUDIES:
         study = studies.get(name)
         print(f"{name}: {study.title}")
         for profile, preset in study.parameters.PRESETS.items():

@@ -17,6 +17,7 @@ from sslnb.pool.store import Entry
 from sslnb.training.loop import objective_from
 
 UNTRAINED, PIXELS, MATCHED = "untrained", "pixels", "supervised_matched"
+ON_VIEWS = "supervised_simclr_views"  # supervised training on SimCLR's views; with MATCHED the two controls
 MATCH = "supervised", "simclr"  # the objective that is stopped early, and the one whose accuracy it then has
 CLOSE = 0.02  # of validation accuracy, within which the two count as equal
 

@@ -199,9 +199,17 @@ def origin(result: Result) -> Markdown:
         ("versions", ", ".join(f"{name} {version}" for name, version in p["versions"].items())),
         ("machine", ", ".join(MACHINE.get(name, "{}").format(value) for name, value in p["hardware"].items())),
         ("seconds per step", ", ".join(f"{name} {seconds:.0f}" for name, seconds in p["seconds"].items())),
+        *(("extended", _extended(later)) for later in p.get("extended", [])),
     ]
     return table(
         ("", ""),
         [*rows, *(("note", note) for note in result.facts.get("notes", []))],
         "Where the numbers of this page come from.",
     )
+
+
+def _extended(later: Mapping) -> str:
+    """Who joined a result after it was recorded, when, by which command and code, and who was measured again then."""
+    who, seconds = ", ".join(f"`{name}`" for name in later["encoders"]), sum(later["seconds"].values())
+    how = f"`{later['command']}` on {later['date'][:10]}, commit `{later['commit']}`, {seconds:,.0f} s"
+    return f"{who}, by {how}; `{later['measured_again']}`, measured again, has the recorded numbers"

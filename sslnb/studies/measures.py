@@ -53,7 +53,7 @@ FEATURE_BUDGETS = {"l2": 5.0, "linf": 0.1}  # on features of unit variance: Sehw
 PIXEL_BUDGETS = (0, 1, 2, 4, 8)  # of 255; 8 is the largest that attacks on CIFAR-10 usually have
 FEW_LABELS = 0.1  # share of the training images
 CURVE_POINTS = 201  # budgets at which the exact curve is taken
-RADIUS, DIRECTIONS = 0.25, 5  # of the rise of the loss, as in the chapter on contrastive geometry
+RADIUS, DIRECTIONS = 0.25, 5  # of the rise of the loss; the chapter on contrastive geometry draws more directions
 EPSILON = 3.0  # of highly activating features, between the paper's 4 and what the narrow networks of the pool need
 
 

@@ -4,13 +4,12 @@ import numpy as np
 import xarray as xr
 
 from sslnb.core.result import Result
-from sslnb.pool.pool import PIXELS
+from sslnb.pool.pool import MATCHED, PIXELS
 from sslnb.report import kinds, verdict_of
 from sslnb.studies.contrastive_geometry.claims import THREE, area, kept
 from sslnb.studies.study import UNTRAINED
 
 SIMCLR, SUPCON, SUPERVISED = THREE
-MATCHED = "supervised_matched"
 FLAT = ("rise", "sharpness", "eigenvalue", "trace")
 
 

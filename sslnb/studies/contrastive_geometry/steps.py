@@ -27,13 +27,13 @@ from sslnb.metrics.surface import loss_surface
 from sslnb.studies.contrastive_geometry.attacked import under_attack
 from sslnb.studies.contrastive_geometry.claims import area
 from sslnb.studies.contrastive_geometry.runs import SPLITS, Runs
+from sslnb.studies.measures import RADIUS
 from sslnb.studies.study import OWN, Context
 from sslnb.training.finetune import Classifier
 
 COMPONENTS = 3  # of an embedding
 EIGENVALUES = 20  # that are kept
 SPAN = 1.0  # half side of a loss surface: every filter moves by its own length
-RADIUS = 0.25  # of the rise and sharpness, in lengths of the filters: where losses still differ between methods
 JOINT = "all tasks"
 # What numbers of a classifier depend on, besides its encoder, the images and the parameters.
 FLAT_CODE = ("sslnb.metrics.curvature", "sslnb.features.heads", "sslnb.training.finetune")

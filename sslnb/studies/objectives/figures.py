@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 
 from sslnb.core.labels import label
 from sslnb.core.result import Result
+from sslnb.pool.pool import MATCHED
 from sslnb.report import history
-from sslnb.studies.objectives.findings import MATCHED
 
 
 def curves(result: Result) -> Figure:

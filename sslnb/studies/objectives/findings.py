@@ -2,12 +2,9 @@
 
 import xarray as xr
 
-from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
-from sslnb.pool.pool import PIXELS
+from sslnb.pool.pool import MATCHED, ON_VIEWS, PIXELS
 from sslnb.studies.study import UNTRAINED
-
-VIEWS, MATCHED = CONTROLS
 
 
 def means(result: Result) -> xr.Dataset:
@@ -33,12 +30,12 @@ def statements(result: Result) -> dict[str, bool]:
         "labels lead, and VICReg is the best without them, ahead of SimCLR": list(linear)
         == sorted(linear, reverse=True)
         and of("linear", "vicreg") > of("linear", "simclr") + 0.02,
-        "every objective is fifteen points above raw pixels": set(trained) - {VIEWS}
+        "every objective is fifteen points above raw pixels": set(trained) - {ON_VIEWS}
         == {"supervised", "supcon", *unlabelled}
         and float(found.linear.sel(objective=trained).min()) > of("linear", PIXELS) + 0.15
         and of("linear", PIXELS) > of("linear", UNTRAINED),
         "SimCLR's views cost supervised training less than a point": 0
-        < of("linear", "supervised") - of("linear", VIEWS)
+        < of("linear", "supervised") - of("linear", ON_VIEWS)
         < 0.01,
         "in CMC's and RotNet's features alone a linear classifier finds ten points more than neighbours": {
             name for name in trained if gain[name] > 0.1

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 
 from sslnb.core.labels import NORM_LABELS, label
 from sslnb.core.result import Result
+from sslnb.pool.pool import MATCHED
 from sslnb.report import lines, styles
 from sslnb.report.panels import COLOURS, MARKERS, annotated, leave_out, legend, mean_spread, panels, sentence
 from sslnb.report.tables import set_label
 from sslnb.studies.separability.claims import compared
-from sslnb.studies.separability.findings import MATCHED
 
 PANEL_LETTERS = 18  # of a title above one of four panels
 

@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from sslnb.core.labels import CONTROLS
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
+from sslnb.pool.pool import MATCHED, ON_VIEWS
 from sslnb.report import kinds, verdict_of
 from sslnb.studies.separability.choices import ENCODER, PROBE, SOURCES, of_encoders
 from sslnb.studies.separability.claims import (
@@ -22,7 +22,6 @@ from sslnb.studies.separability.claims import (
 )
 
 SUPERVISED = "supervised"
-VIEWS, MATCHED = CONTROLS
 TAUGHT = ["cifar10", "stl10"]  # sets of the classes that supervised training was given; nine of STL-10's ten are
 ROOM = "supervised features have far more room between classes of their training; elsewhere four objectives cannot tell"
 CONVERGED = 5  # percent; below it the paper's probes did not converge
@@ -215,7 +214,7 @@ def _on_margins(result: Result) -> dict[str, bool]:
 
 
 def _on_controls(result: Result) -> dict[str, bool]:
-    views, matched = ahead(result, VIEWS), ahead(result, MATCHED).sel(dataset="cifar10")
+    views, matched = ahead(result, ON_VIEWS), ahead(result, MATCHED).sel(dataset="cifar10")
     accuracy, room = means(result).accuracy, ahead(result).sel(bound="value", dataset="cifar10")
     behind = (accuracy.sel(objective="simclr") - accuracy.sel(objective=MATCHED)).drop_sel(dataset="cifar10")
     away = views.drop_sel(dataset=TAUGHT)

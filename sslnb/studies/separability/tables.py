@@ -10,14 +10,13 @@ from sslnb.core import labels
 from sslnb.core.labels import NORM_LABELS, SCALE_LABELS
 from sslnb.core.papers import references
 from sslnb.core.result import Result
+from sslnb.pool.pool import MATCHED, ON_VIEWS
 from sslnb.report import verdict_of
 from sslnb.report.tables import references_first, say, set_cell, spread, table
 from sslnb.studies.separability.claims import HALF_GAP, PAPER, compared
 from sslnb.studies.separability.findings import (
-    MATCHED,
     SUPERVISED,
     TAUGHT,
-    VIEWS,
     ahead,
     explained,
     gaps_on_first,
@@ -188,7 +187,7 @@ def glue_headlines(result: Result) -> None:
 
 def glue_findings(result: Result) -> None:
     """Make what the text says of the recorded result available: room and leads by set, and what the probe explains."""
-    for prefix, other in {"room": SUPERVISED, "views": VIEWS, "matched": MATCHED, "supcon": "supcon"}.items():
+    for prefix, other in {"room": SUPERVISED, "views": ON_VIEWS, "matched": MATCHED, "supcon": "supcon"}.items():
         room = ahead(result, other)
         for name in room.dataset.values:
             value, low, high = (_factor(factor) for factor in room.sel(dataset=name).values)

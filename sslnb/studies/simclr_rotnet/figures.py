@@ -159,7 +159,7 @@ def attack_example(
 ) -> Figure:
     """An image, what the attack added (enlarged to the full range), the sum, and the classes believed before and after.
 
-    ``image`` and ``found`` uint8 [C,H,W], ``believed`` [2,K] probabilities before and after, ``budget`` in pixels.
+    ``image`` and ``example`` uint8 [C,H,W], ``believed`` [2,K] probabilities before and after, ``budget`` in pixels.
     """
     figure, axes = panels(4, height=2.1, gridspec_kw={"width_ratios": (1, 1, 1, 1.5)})
     for ax, picture, title in zip(

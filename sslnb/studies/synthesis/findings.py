@@ -8,11 +8,11 @@ import xarray as xr
 
 from sslnb.core.labels import CONTROLS
 from sslnb.core.result import Result
+from sslnb.pool.pool import MATCHED, ON_VIEWS
 from sslnb.studies.measures import MEASURES
 from sslnb.studies.synthesis.steps import ALL, WITHOUT_LABELS
 from sslnb.studies.synthesis.steps import KINDS as KINDS_OF_CORRELATION
 
-VIEWS, MATCHED = CONTROLS.values()
 MARGINS = ("margin", "norm_auc", "effective")
 LEVEL = 0.05  # of p
 FEW = ("qscore_auroc", "progress", "rise", "fgsm", "pgd")  # measured of five objectives
@@ -25,10 +25,9 @@ PAPERS = {
     "robustness": "geometry",
 }  # that introduce a kind of measure
 APART = "cmc"  # two networks, one for brightness and one for colours
-ON_VIEWS, STOPPED = CONTROLS
 # On the map: those that lie together.
 KINDS = {"views": ("simclr", "moco", "infomin"), "labels": ("supervised", ON_VIEWS, "supcon")}
-NEITHER = (APART, "rotnet", STOPPED)
+NEITHER = (APART, "rotnet", MATCHED)
 
 
 def with_accuracy(result: Result) -> xr.DataArray:
@@ -206,24 +205,24 @@ def _on_checkpoints(result: Result) -> dict[str, bool]:
 
 
 def _on_controls(result: Result) -> dict[str, bool]:
-    left = remaining(result)
+    left, on_views, stopped = remaining(result), CONTROLS[ON_VIEWS], CONTROLS[MATCHED]
     margins = [left[claim] for claim in ("S1", "S3", "S5")]
     ratio = result.data["controls"].margin_ratio.sel(bound="low")
     other_classes = result.data["controls"].margin_ratio.sel(probed=["cifar100", "caltech101"], against="supervised")
     return {
         "at SimCLR's accuracy labels still give larger margins on CIFAR-10 and STL-10": (
-            ratio.sel(against=STOPPED, probed=["cifar10", "stl10"]) > 0
+            ratio.sel(against=MATCHED, probed=["cifar10", "stl10"]) > 0
         ).all(),
         "on CIFAR-100 and Caltech-101 supervised margins are hardly larger": (
             (other_classes.sel(bound="low") < 0) & (other_classes.sel(bound="value") < 0.1)
         ).all(),
-        "against supervised training on SimCLR's views margins differ as much": min(one[VIEWS][0] for one in margins)
+        "against supervised training on SimCLR's views margins differ as much": min(one[on_views][0] for one in margins)
         > 0.9,
         "against the network stopped early a fifth to a quarter is left, with intervals from 0 to half": all(
-            0.15 < one[MATCHED][0] < 0.25 and one[MATCHED][1] < 0 and 0.4 < one[MATCHED][2] < 0.6 for one in margins
+            0.15 < one[stopped][0] < 0.25 and one[stopped][1] < 0 and 0.4 < one[stopped][2] < 0.6 for one in margins
         ),
-        "a fifth of C7 and nearly all of C3 is left against it": 0.15 < left["C7"][MATCHED][0] < 0.25
-        and left["C3"][MATCHED][0] > 0.8,
+        "a fifth of C7 and nearly all of C3 is left against it": 0.15 < left["C7"][stopped][0] < 0.25
+        and left["C3"][stopped][0] > 0.8,
     }
 
 

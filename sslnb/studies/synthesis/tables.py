@@ -5,15 +5,14 @@ import math
 import numpy as np
 from IPython.display import Markdown
 
-from sslnb.core.labels import PREDICTOR_LABELS, label
+from sslnb.core.labels import CONTROLS, PREDICTOR_LABELS, label
 from sslnb.core.result import Result
+from sslnb.pool.pool import MATCHED, ON_VIEWS
 from sslnb.report.tables import say, set_cell, table
 from sslnb.studies.measures import MEASURES
 from sslnb.studies.synthesis.figures import TARGET_LABELS
 from sslnb.studies.synthesis.findings import (
     APART,
-    MATCHED,
-    VIEWS,
     between_ends,
     between_papers,
     dots,
@@ -204,7 +203,7 @@ def glue_headlines(result: Result) -> None:
     effects = result.data["controls"]
     for claim, shares in remaining(result).items():
         say(f"effect_{claim}", _effect(effects.estimate.sel(claim=claim).values))
-        for word, control in (("views", VIEWS), ("accuracy", MATCHED)):
+        for word, control in (("views", CONTROLS[ON_VIEWS]), ("accuracy", CONTROLS[MATCHED])):
             say(f"{word}_{claim}", _effect(effects.control_estimate.sel(claim=claim, control=control).values))
             say(f"left_{word}_{claim}", _share(shares[control][0]))
     for name, similarity in between_ends(result).items():
