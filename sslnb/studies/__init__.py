@@ -32,7 +32,10 @@ def parameters(name: str, **values: object) -> "Parameters":
 
 
 def check(name: str, values: "Parameters") -> None:
-    """Refuse what would stop a study, on its real images and the encoder that is given; trains nothing."""
+    """Refuse what would stop a study, on its real images and the encoder that is given.
+
+    Nothing is trained but a quick pool, where an encoder or a result to look at is of one that is not there yet.
+    """
     get(name).start(values)
 
 

@@ -16,7 +16,7 @@ STUDY = '''
 
 import xarray as xr
 
-from sslnb.core.claims import Claim, decide
+from sslnb.studies.brightness.claims import CLAIMS, verdicts
 from sslnb.studies.presets import Count, Parameters, Preset
 from sslnb.studies.study import Context, Study
 
@@ -28,18 +28,30 @@ class BrightnessParameters(Parameters):
 
 
 def brightness(context: Context) -> xr.Dataset:
+    """Mean brightness of some test images."""
     images = context.images("digit-scenes", "test", context.parameters.limit).images
     return xr.Dataset({"mean": ("seed", images.double().mean((1, 2, 3))[:4].numpy())}, {"seed": range(4)})
 
 
+STUDY = Study("brightness", "Brightness", "nobody2026", BrightnessParameters, (brightness,), CLAIMS, verdicts)
+'''
+CLAIMS = '''
+"""How the claim is decided."""
+
+from sslnb.core.claims import Claim, decide, verdicts_of
+
 CLAIMS = {"B1": Claim("B1", "They are.", "section 1", "mean of all pixels", sei=1.0)}
 
 
+def _bright(claim, data, learned):
+    return decide(claim, data["brightness"]["mean"])
+
+
+COMPARISONS = {"B1": _bright}
+
+
 def verdicts(data):
-    return [decide(CLAIMS["B1"], data["brightness"]["mean"])]
-
-
-STUDY = Study("brightness", "Brightness", "nobody2026", BrightnessParameters, (brightness,), CLAIMS, verdicts)
+    return verdicts_of(CLAIMS, COMPARISONS, data, [])
 '''
 NOTEBOOK = """---
 kernelspec: {name: python3, display_name: Python 3, language: python}
@@ -50,9 +62,9 @@ kernelspec: {name: python3, display_name: Python 3, language: python}
 ```{code-cell}
 :tags: [parameters]
 
-profile = "quick"
-limit = None
-result_path = None
+profile = "quick"  # quick | small | paper
+limit = None  # test images
+result_path = None  # where to save the Result, without suffix
 ```
 
 ```{code-cell}
@@ -82,6 +94,7 @@ def test_a_sixth_study_is_one_folder_and_one_notebook(tmp_path) -> None:
     (tmp_path / "_toc.yml").write_text("")
     (tmp_path / "sslnb/studies/brightness").mkdir()
     (tmp_path / "sslnb/studies/brightness/__init__.py").write_text(STUDY)
+    (tmp_path / "sslnb/studies/brightness/claims.py").write_text(CLAIMS)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/brightness.md").write_text(NOTEBOOK)
 
@@ -96,3 +109,10 @@ def test_a_sixth_study_is_one_folder_and_one_notebook(tmp_path) -> None:
     assert "**replicated**" in shown and "mean of all pixels" in shown
     refused = run(tmp_path, "run", "brightness", "-p", "limt=40")
     assert refused.returncode == 1 and "did you mean 'limit'" in refused.stderr
+
+    # The house rules for every study hold for it as well, before anything of it is recorded.
+    rules = shutil.copy(Path(__file__).with_name("test_studies.py"), tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "brightness", rules]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    checked = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0 and " passed" in checked.stdout, checked.stdout

@@ -85,6 +85,8 @@ def _test(context: Context) -> ImageSet:
 
 def _given(context: Context) -> list[Row]:
     if "given" not in context.memory:
+        if any(spec.startswith("pool:") for spec in context.parameters.encoder):
+            _ = context.pool  # which trains a quick one first, where it is not there
         rows = [Row(spec, load_encoder(spec).eval(), given=True) for spec in context.parameters.encoder]
         context.memory["given"] = rows
     return context.memory["given"]
