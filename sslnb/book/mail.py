@@ -79,7 +79,7 @@ def _plain(match: re.Match, numbers: dict[str, int]) -> str:
         expect_known(target, tuple(numbers), "numref")
         return f"Figure {numbers[target]}"
     name = target.rpartition("/")[2]
-    return f"“{studies.get(name).title}”" if role == "doc" and name in (*studies.NAMES, studies.POOL) else target
+    return f"“{studies.get(name).title}”" if role == "doc" and name in studies.ALL else target
 
 
 def _captioned(rendered: str, figure: dict, numbers: dict[str, int]) -> str:

@@ -16,14 +16,12 @@ from sslnb.cli.options import grid, pairs, study_options
 from sslnb.core import files
 from sslnb.core.checks import expect, expect_known
 
-STUDIES = (*studies.NAMES, studies.POOL)
-
 
 @sslnb.command()
 @click.argument("study")
 @study_options
 def run(study: str, parameters: dict[str, str], profile: str, out: Path) -> None:
-    """Execute a STUDY's notebook with parameters, or with 'all' those of all studies; leaves notebooks and Results.
+    """Execute a STUDY's notebook with parameters, or with 'all' those of all chapters; leaves notebooks and Results.
 
     With 'all' a parameter goes to the studies that have it, and a study that the images are too few for is left out, as
     is one whose notebook fails.
@@ -120,8 +118,8 @@ def sweep(
 def list_studies(names: tuple[str, ...]) -> None:
     """List the studies, or some of them, and their parameters."""
     for name in names:
-        expect_known(name, STUDIES, "study")
-    for name in names or STUDIES:
+        expect_known(name, studies.ALL, "study")
+    for name in names or studies.ALL:
         study = studies.get(name)
         print(f"{name}: {study.title}")
         for profile, preset in study.parameters.PRESETS.items():
@@ -137,7 +135,7 @@ def list_studies(names: tuple[str, ...]) -> None:
 def verify_command(names: tuple[str, ...], members: tuple[str, ...]) -> None:
     """Measure published numbers again from the encoders that ship, and compare; status 1 where one differs."""
     for name in names:
-        expect_known(name, studies.NAMES, "study")
+        expect_known(name, studies.ALL, "study")
     different = 0
     for one in verify.verify(names, members or verify.MEMBERS):
         print(_verified(one), flush=True)
@@ -150,7 +148,7 @@ def verify_command(names: tuple[str, ...], members: tuple[str, ...]) -> None:
 @click.option("--out", type=Path, default="runs", metavar="DIR", help="Folder of the extended Result.")
 def extend_command(study: str, out: Path) -> None:
     """Measure members that the pool has gained since a STUDY was recorded, and join them to its published Result."""
-    expect_known(study, STUDIES, "study")
+    expect_known(study, studies.ALL, "study")
     runner.expect_places(out)
     result = extend.extend(study)
     added = ", ".join(result.facts["provenance"]["extended"][-1]["encoders"])

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-PAGE_INCHES = 6.9  # the page's text is this wide; a wider figure would be scaled down, and its letters with it
+from sslnb.report.panels import PAGE
+
 CELL_INCHES = 0.62  # side of one sample in a figure, where they fit on the page
 LETTER_INCHES = 0.1  # room for one letter of a row's name
 GAP = 0.06  # of a sample's side, white, between samples
@@ -27,7 +28,7 @@ def mosaic(rows: Mapping[str, Iterable[torch.Tensor | None]], columns: int, *, c
     ``cell`` is the side of an image in inches, where that many fit on the page.
     """
     names = 0.2 + LETTER_INCHES * max(len(line) for name in rows for line in name.splitlines())
-    side = min(cell, (PAGE_INCHES - names) / columns)
+    side = min(cell, (PAGE - names) / columns)
     figure = Figure(figsize=(side * columns + names, side * len(rows)), layout="constrained")
     axes = figure.subplots()
     for row, images in enumerate(rows.values()):

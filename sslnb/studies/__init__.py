@@ -18,11 +18,12 @@ CARD = "report_card"  # of an encoder, by `sslnb report`; the book shows an exam
 _FOUND = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
 _OWN_PLACE = (*CHAPTERS, POOL, JOINED, CARD)
 NAMES = (*CHAPTERS, *(name for name in _FOUND if name not in _OWN_PLACE), CARD, JOINED)  # a new folder is one more
+ALL = (*NAMES, POOL)
 
 
 def get(name: str) -> "Study":
     """A study; ``ValueError`` names the nearest one."""
-    expect_known(name, (*NAMES, POOL), "study")
+    expect_known(name, ALL, "study")
     return importlib.import_module(f"{__name__}.{name}").STUDY
 
 

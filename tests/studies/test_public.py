@@ -49,7 +49,7 @@ def test_separability_measures_them_beside_untrained_twins(fetched) -> None:
     assert {v["claim"]: v["kind"] for v in result.facts["verdicts"]}["S2"] == "not tested"  # one seed
 
 
-@pytest.mark.parametrize("name", [n for n in (*studies.NAMES, studies.POOL) if not studies.get(n).published])
+@pytest.mark.parametrize("name", [n for n in studies.ALL if not studies.get(n).published])
 def test_studies_of_the_training_refuse_them_before_any_work(fetched, name: str) -> None:
     with pytest.raises(ValueError, match=r"^pool: expected .* got '?public'?$"):
         studies.check(name, studies.parameters(name, pool="public"))

@@ -14,14 +14,13 @@ from sslnb.core.result import Result
 from sslnb.studies.presets import PROFILES
 from sslnb.studies.study import RECORDED, pretraining
 
-ALL = (*studies.NAMES, studies.POOL)
 CLAIMING = [name for name in studies.NAMES if studies.get(name).claims]
 DECIDED = [name for name in CLAIMING if (RECORDED / f"{name}.json").is_file()]  # a new study has nothing recorded yet
 NOTEBOOKS = RECORDED.parents[1] / "notebooks"
 SHOWN = 20  # parameters in a notebook's cell, at most: the dozen that people change, and where things are
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", studies.ALL)
 def test_a_notebooks_first_cell_lists_parameters_of_its_study_with_a_comment_each(name: str) -> None:
     text = (NOTEBOOKS / f"{name}.md").read_text()
     cell = text.split(":tags: [parameters]")[1].split("```")[0].strip().splitlines()
@@ -30,7 +29,7 @@ def test_a_notebooks_first_cell_lists_parameters_of_its_study_with_a_comment_eac
     assert len(listed) <= SHOWN
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", studies.ALL)
 def test_a_notebooks_own_names_are_none_of_its_parameters(name: str) -> None:
     """Else its first cell, run again after the others, would take them for values that somebody asks for."""
     cells = jupytext.read(NOTEBOOKS / f"{name}.md").cells
@@ -41,13 +40,13 @@ def test_a_notebooks_own_names_are_none_of_its_parameters(name: str) -> None:
     assert assigned and not assigned & set(studies.parameters(name).as_dict())
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", studies.ALL)
 def test_a_study_has_the_title_of_its_page(name: str) -> None:
     heading = re.search(r"^# (.*)$", (NOTEBOOKS / f"{name}.md").read_text(), re.MULTILINE)
     assert studies.get(name).title == heading[1]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", studies.ALL)
 def test_headlines_are_recorded_and_what_they_spare_are_parameters(name: str) -> None:
     study = studies.get(name)
     assert set(study.headlines) <= {step.__name__ for step in study.steps}
@@ -57,7 +56,7 @@ def test_headlines_are_recorded_and_what_they_spare_are_parameters(name: str) ->
         assert all(variable in recorded[step] for step, known in study.headlines.items() for variable in known)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", studies.ALL)
 def test_labels_of_a_notebook_are_where_its_editions_can_tell_them_apart(name: str) -> None:
     """A book holds every notebook twice: the runner renames labels that stand on a line of their own."""
     lines = (NOTEBOOKS / f"{name}.md").read_text().splitlines()
@@ -65,7 +64,7 @@ def test_labels_of_a_notebook_are_where_its_editions_can_tell_them_apart(name: s
     assert all(re.fullmatch(r"\$\$ \([\w-]+\)", line) for line in labelled)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", studies.ALL)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_is_complete_and_says_what_it_costs(name: str, profile: str) -> None:
     kind = studies.get(name).parameters
@@ -74,7 +73,7 @@ def test_every_profile_is_complete_and_says_what_it_costs(name: str, profile: st
     assert preset.minutes > 0 and preset.hardware and preset.reaches
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", studies.ALL)
 def test_a_study_begins_with_its_encoders_and_its_claims_are_its_papers(name: str) -> None:
     study = studies.get(name)
     assert study.name == name and study.title and pretraining not in study.steps[1:]

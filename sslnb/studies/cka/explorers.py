@@ -60,7 +60,8 @@ def explore_layers(result: Result) -> w.VBox:
     rows = w.Dropdown(options=names, value=(0, 0), description="rows")
     columns = w.Dropdown(options=names, value=(1, 0), description="columns")
     parity = w.ToggleButtons(options=PARITIES, description="layers")
-    query = w.IntSlider(value=0, min=0, max=result.data["neighbours"].sizes["query"] - 1, description="image")
+    images = [(str(i + 1), i) for i in range(result.data["neighbours"].sizes["query"])]
+    query = w.SelectionSlider(options=images, description="image")
     grid, caption, image = w.GridBox(layout=w.Layout(grid_gap="1px", width="480px")), w.Label(), w.Image(format="png")
     # Shared between cells: a widget of its own for each one's colour would overrun the kernel's queue of messages.
     styles = [w.ButtonStyle(button_color=colour) for colour in PALETTE]

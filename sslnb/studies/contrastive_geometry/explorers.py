@@ -110,7 +110,7 @@ def explore_cloud(result: Result) -> w.VBox:
     which = w.Dropdown(options=names, description="embedding")
     by = w.ToggleButtons(options=COLOURINGS, description="colour by")
     run = w.Dropdown(options=[(name, r) for r, name in enumerate(run_names(result))], description="run")
-    task = w.IntSlider(value=0, min=0, max=len(task_names(result)) - 1, description="task − 1")
+    task = w.Dropdown(options=[(name, i) for i, name in enumerate(task_names(result))], description="task")
     epoch = w.IntSlider(value=last, min=0, max=last, description="epoch")
     azimuth = w.IntSlider(value=-60, min=-180, max=180, step=5, description="azimuth")
     elevation = w.IntSlider(value=25, min=-90, max=90, step=5, description="elevation")

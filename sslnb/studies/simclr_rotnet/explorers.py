@@ -15,13 +15,13 @@ UNITS = {"pixel": "pixels, of 255", "normalised": "normalised inputs"}
 
 def explore_attack(result: Result) -> w.VBox:
     """Live: choose batch size, image and budget; what PGD adds, and what the classifier then says, are drawn again."""
-    data = result.data["attack"]
-    sizes, count = _batch_sizes(result), data.sizes["sample"]
+    sizes, (names, budgets) = _batch_sizes(result), _attacks(result)
     size = w.ToggleButtons(
         options=[(str(n), b) for b, n in enumerate(sizes)], value=len(sizes) - 1, description="batch"
     )
-    which = w.IntSlider(value=0, min=0, max=count - 1, description="image")
-    budget = w.IntSlider(value=1, min=0, max=data.sizes["budget"] - 1, description="budget")
+    which = w.SelectionSlider(options=[(name, i) for i, name in enumerate(names)], description="image")
+    levels = [(f"{budget:g} of 255", i) for i, budget in enumerate(budgets)]
+    budget = w.SelectionSlider(options=levels, value=1, description="budget")
     image = w.Image(format="png")
 
     def draw(*_: object) -> None:
@@ -33,11 +33,16 @@ def explore_attack(result: Result) -> w.VBox:
     return w.VBox([size, which, budget, image])
 
 
+def _attacks(result: Result) -> tuple[list[str], list[float]]:
+    """Attacked images by number and class, and the budgets in pixel values."""
+    data = result.data["attack"]
+    names = [f"{i + 1}: {data.attrs['classes'][k]}" for i, k in enumerate(data.example_label.values)]
+    return names, [float(f"{255 * float(eps):.3g}") for eps in data.eps.sel(unit="pixel").values]
+
+
 def browse_attack(result: Result) -> charts.Explorer:
     """On the page: choose image and budget; what PGD adds, and what the classifier of the largest batch then says."""
-    data = result.data["attack"]
-    budgets = [float(f"{255 * float(eps):.3g}") for eps in data.eps.sel(unit="pixel").values]
-    names = [f"{i + 1}: {data.attrs['classes'][k]}" for i, k in enumerate(data.example_label.values)]
+    data, (names, budgets) = result.data["attack"], _attacks(result)
     controls = (
         charts.choice("image", "image", names),
         charts.choice("budget", "budget, of 255", budgets, budgets[1]),
