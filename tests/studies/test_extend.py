@@ -90,6 +90,11 @@ def _other_images(result: Result) -> None:
     data[next(iter(data))] = "0" * 64
 
 
+def _of_other_images(result: Result) -> None:
+    _other_images(result)
+    result.data["heatmaps"]["lift"] += 0.1
+
+
 def _other_numbers(result: Result) -> None:
     result.data["representations"]["accuracy"] += 0.1
 
@@ -102,7 +107,7 @@ def _another_threshold(result: Result) -> None:
     ("change", "message"),
     [
         (_other_weights, "weights that the pool has, got others of simclr/0"),
-        (_other_images, "images that it is recorded on, got others of"),
+        (_of_other_images, "heatmaps.lift 0.1 apart: record the study as a whole"),
         (_other_numbers, "representations.accuracy 0.1 apart: record the study as a whole"),
         (_another_threshold, "the recorded .*'epsilon': 3.0"),
     ],
@@ -113,6 +118,12 @@ def test_what_no_longer_fits_is_refused(
     _changed(folder, change)
     with pytest.raises(ValueError, match=message):
         extend("qscore", folder=folder)
+
+
+def test_images_that_differ_are_named_where_numbers_do_not(whole: Result, folder: Path) -> None:
+    _changed(folder, _other_images)
+    (said,) = [note for note in extend("qscore", folder=folder).facts["notes"] if "images of another machine" in note]
+    assert "of supervised/0 no number differs by more than 0" in said
 
 
 def test_where_nothing_is_new_or_members_are_compared_at_once_it_is_refused(whole: Result, tmp_path: Path) -> None:
