@@ -322,28 +322,27 @@ def samples(result: Result) -> Figure:
 
 
 def overlaps(result: Result) -> Figure:
-    """Overlap of heatmaps with the object, of right and wrong samples at each stage: a panel per set."""
+    """Overlap of heatmaps with the object, of right and wrong samples at each stage: a panel per set, a row each."""
     data = result.data["heatmaps"]
-    sets = data.masked.values
-    figure, axes = panels(max(1, len(sets)), height=3.0)
+    sets, methods = data.masked.values, [method for _, method in measured(data.overlap)]
+    figure, axes = panels(max(1, len(sets)), height=1.2 + 0.24 * max(4, len(methods)), sharey=True)
     stages = [stage for stage in data.stage.values if bool(data.overlap.sel(stage=stage).notnull().any())]
     marks = [(stage, outcome) for stage in stages for outcome in data.outcome.values]
     if not len(sets):
         nothing(axes[0, 0], "no set with masks was asked for")
         return figure
     for ax, name in zip(axes[0], sets, strict=True):
-        core = 100 * data.overlap.sel(masked=name, region="core")
-        methods = [method for _, method in measured(core)]
+        core = 100 * data.overlap.sel(masked=name, region="core", objective=methods)
         for b, (stage, outcome) in enumerate(marks):
-            values = core.sel(objective=methods, stage=stage, outcome=outcome).transpose("seed", "objective").values
+            values = core.sel(stage=stage, outcome=outcome).transpose("seed", "objective").values
             mean, low, high = mean_spread(values)
-            x = np.arange(len(methods)) + 0.14 * (b - (len(marks) - 1) / 2)
+            y = np.arange(len(methods)) + 0.12 * (b - (len(marks) - 1) / 2)
             style = {"fmt": MARKERS[b], "color": COLOURS[b], "markersize": 4, "capsize": 2}
-            ax.errorbar(x, mean, (mean - low, high - mean), label=f"{STAGE_LABELS[stage]}, {outcome}", **style)
-        ax.axhline(100 * float(data.area.sel(masked=name)), color="0.4", linestyle=":", label="the object's area")
-        ax.set_xticks(range(len(methods)), map(label, methods), rotation=45, ha="right", fontsize=7)
-        ax.set_xlim(-0.6, len(methods) - 0.4)
+            ax.errorbar(mean, y, xerr=(mean - low, high - mean), label=f"{STAGE_LABELS[stage]}, {outcome}", **style)
+        ax.axvline(100 * float(data.area.sel(masked=name)), color="0.4", linestyle=":", label="the object's area")
         ax.set_title(set_label(name))
-    axes[0, 0].set_ylabel("heat on the object, %")
+    axes[0, 0].set_yticks(range(len(methods)), map(label, methods))
+    axes[0, 0].set_ylim(len(methods) - 0.4, -0.6)
+    figure.supxlabel("heat on the object, %")
     legend(figure, axes[0, 0], 3)
     return figure

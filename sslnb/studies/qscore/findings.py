@@ -215,7 +215,7 @@ def _on_heatmaps(result: Result) -> dict[str, bool]:
     ]
     others = photographs.sel(objective=[name for name in names if name not in more])
     return {
-        "without labels only SimCLR's and MoCo v2's heat prefers the object more than an untrained network's": kinds(
+        "without labels only SimCLR's and MoCo v2's heat on STL-10 prefers the object more than an untrained network's": kinds(
             result
         )["Q9"]
         == "undecided"
