@@ -246,24 +246,32 @@ def shifted(result: Result) -> Markdown:
 def glue_headlines(result: Result) -> None:
     """Make numbers available to the prose, such as ``simclr_qscore_auroc``, ``simclr_random_lost`` and ``plain_auroc``.
 
-    Shares are in percent, what is lost without 40 % of the features, and gained in the paper's table, in points. Those
-    of the objectives without labels together, such as ``all_qscore_auroc``, are their mean, in brackets the range.
+    Shares are in percent, what is lost without 40 % of the features, and gained in the paper's table, in points.
     """
-    found, after, names = means(result), trained_on(result), without_labels(result)
-    found["lift"] = on_object(result).isel(masked=0)
-    found = found.assign({f"{name}_lost": values for name, values in lost(result).to_dataset("subset").items()})
+    found, after = _quotable(result), trained_on(result)
     for name, values in found.items():
         for method in values.objective.values:
             say(f"{method}_{name}", _quoted(str(name), values.sel(objective=method)))
-        own = values.sel(objective=names)
-        mean, low, high = (_quoted(str(name), value) for value in (own.mean(), own.min(), own.max()))
-        say(f"all_{name}", f"{mean} ({low.removesuffix(' %')} to {high})")
+    glue_together(result)
     for stage in after.stage.values:
         for gauge in after.gauge.values:
             value = float(after.sel(stage=stage, gauge=gauge))
             say(f"{stage}_{gauge}", f"{value:.2f}" if gauge == "highly" else f"{percent(value)} %")
     gain = _printed("cifar10", "simclr", REGULARIZED) - _printed("cifar10", "simclr", BASELINE)
     say("paper_gain", percent(gain))
+
+
+def glue_together(result: Result) -> None:
+    """The same of the objectives without labels together, such as ``all_qscore_auroc``: their mean, and the range."""
+    for name, values in _quotable(result).sel(objective=without_labels(result)).items():
+        mean, low, high = (_quoted(str(name), value) for value in (values.mean(), values.min(), values.max()))
+        say(f"all_{name}", f"{mean} ({low.removesuffix(' %')} to {high})")
+
+
+def _quotable(result: Result) -> xr.Dataset:
+    """Quantities by objective: means, the heat on the object of the first set, accuracies lost with 60 % kept."""
+    losses = {f"{name}_lost": values for name, values in lost(result).to_dataset("subset").items()}
+    return means(result).assign(losses | {"lift": on_object(result).isel(masked=0)})
 
 
 def _quoted(name: str, value: xr.DataArray) -> str:
