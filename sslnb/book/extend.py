@@ -14,7 +14,6 @@ from sslnb import studies
 from sslnb.book.verify import compared
 from sslnb.core.checks import expect
 from sslnb.core.result import Result
-from sslnb.pool import Pool
 from sslnb.studies.presets import Parameters
 from sslnb.studies.study import RECORDED, UNTRAINED, Context, Run, Study
 
@@ -26,14 +25,15 @@ DESCRIBED = ("self_supervised", "learned")  # what results say of objectives, wh
 def extend(name: str, *, folder: Path = RECORDED) -> Result:
     """The recorded result of a study with every finished member of its pool.
 
-    ``ValueError`` for a study that compares members while it measures them, where there is no new member or a recorded
-    one has other weights, and where a recorded member, measured again, has other numbers.
+    ``ValueError`` for a study that compares members while it measures them, where there is no new member, one that
+    joins the training on of others, or a recorded one with other weights, and where a recorded member, measured again,
+    has other numbers.
     """
     study = studies.get(name)
     expect(study.joins is not None, "study", "one that measures each encoder by itself", name)
     recorded = Result.load(folder / name)
     whole = Context(_parameters(study, recorded))
-    new, again = _members(recorded, whole.pool)
+    new, again = _members(recorded, whole)
     run = study.start(whole.parameters, only=[*new, again])
     run.step(study.steps[-1].__name__)
     other_images = _expect_same(study, recorded, run, again)
@@ -58,7 +58,11 @@ def _parameters(study: Study, recorded: Result) -> Parameters:
     there = dict(recorded.facts["parameters"])
     profile = there.pop("profile")
     preset = json.loads(json.dumps(study.parameters.of(profile).as_dict()))
-    return study.parameters.of(profile, **{k: v for k, v in there.items() if v != preset.get(k)})
+    made = study.parameters.of(profile, **{k: v for k, v in there.items() if v != preset.get(k)})
+    now = json.loads(json.dumps(made.as_dict()))  # in which a None that was asked for is the preset's value again
+    other = [name for name, value in there.items() if now.get(name) != value]
+    expect(not other, "study", "parameters that can be had again", f"others for {', '.join(other)}")
+    return made
 
 
 def _pair(member: str) -> Member:
@@ -66,14 +70,17 @@ def _pair(member: str) -> Member:
     return objective, int(seed)
 
 
-def _members(recorded: Result, pool: Pool) -> tuple[list[str], str]:
+def _members(recorded: Result, whole: Context) -> tuple[list[str], str]:
     """Members that the result lacks, and the recorded one to measure again."""
-    checksums = recorded.facts["provenance"].get("encoders", {})
-    there = list(pool.members())
+    checksums, pool = recorded.facts["provenance"].get("encoders", {}), whole.pool
+    there = [f"{objective}/{seed}" for objective, seed in whole.members]
     new = [name for name in there if name not in checksums]
     expect(bool(new), "study", f"a member of {pool.scale.name} that its result lacks", "none")
     other = [name for name, sha256 in checksums.items() if name not in there or pool.entry(name).sha256 != sha256]
     expect(not other, "study", "a result of the weights that the pool has", f"others of {', '.join(other)}")
+    # Training on has a rate that the first seed of an objective chooses for all: one more is no matter of itself alone.
+    together = [name for name in new if name.rpartition("/")[0] in getattr(whole.parameters, "regularized", ())]
+    expect(not together, "study", "members that are measured by themselves", f"{', '.join(together)}, which train on")
     return new, next(iter(checksums))
 
 
@@ -95,8 +102,10 @@ def _expect_same(study: Study, recorded: Result, run: Run, member: str) -> list[
         for name, values in data.data_vars.items()
         if {"objective", "seed"} <= set(values.dims) and values.dtype.kind == "f"
     ]
-    apart = max(_one_same(study, recorded, run, member, place, ANY) for place in every)
-    return [f"{'; '.join(other)}: images of another machine; of {member} no number differs by more than {apart:.2g}"]
+    apart = {place: _one_same(study, recorded, run, member, place, ANY) for place in every}
+    most = max(apart, key=apart.__getitem__)
+    where = f"of {member} no number differs by more than {apart[most]:.2g} ({'.'.join(most)})"
+    return [f"{'; '.join(other)}: new members saw images of another machine; {where}"]
 
 
 def _one_same(study: Study, recorded: Result, run: Run, member: str, place: tuple[str, str], tolerance: float) -> float:
@@ -142,7 +151,7 @@ def joined(old: xr.Dataset, new: xr.Dataset, cells: list[Member], whole: Context
 def _provenance(recorded: Result, run: Run, new: list[str], again: str) -> dict:
     """Where the result comes from: the first recording's, and of each extension the command, members and machine."""
     first, now = recorded.facts["provenance"], run.result.facts["provenance"]
-    own = {name: now[name] for name in ("command", "date", "commit", "versions", "hardware", "seconds")}
+    own = {name: now[name] for name in ("command", "date", "commit", "versions", "hardware", "seconds", "data")}
     own |= {"encoders": new, "measured_again": again}
     encoders = first["encoders"] | {name: now["encoders"][name] for name in new}
     return first | {"encoders": encoders, "extended": [*first.get("extended", []), own]}

@@ -212,4 +212,5 @@ def _extended(later: Mapping) -> str:
     """Who joined a result after it was recorded, when, by which command and code, and who was measured again then."""
     who, seconds = ", ".join(f"`{name}`" for name in later["encoders"]), sum(later["seconds"].values())
     how = f"`{later['command']}` on {later['date'][:10]}, commit `{later['commit']}`, {seconds:,.0f} s"
-    return f"{who}, by {how}; `{later['measured_again']}`, measured again, has the recorded numbers"
+    machine = ", ".join(MACHINE.get(name, "{}").format(value) for name, value in later["hardware"].items())
+    return f"{who}, by {how}, on {machine}; `{later['measured_again']}`, measured again, agrees within tolerance"

@@ -21,7 +21,7 @@ FEW = {
     "probe_limit": 400,
     "test_limit": 120,
     "probe_epochs": 10,
-    "regularized": ("supervised",),
+    "regularized": ("simclr",),
     "further_steps": 1,
     "further_rates": (1e-3,),
     "rounds": 3,
@@ -132,3 +132,29 @@ def test_where_nothing_is_new_or_members_are_compared_at_once_it_is_refused(whol
         extend("qscore", folder=tmp_path)
     with pytest.raises(ValueError, match="measures each encoder by itself, got cka"):
         extend("cka", folder=tmp_path)
+
+
+def test_a_further_seed_of_what_is_trained_on_joins_with_the_whole_alone(whole: Result, folder: Path) -> None:
+    def trained_on(result: Result) -> None:
+        result.facts["parameters"]["regularized"] = ["supervised"]
+
+    _changed(folder, trained_on)
+    with pytest.raises(ValueError, match="measured by themselves, got supervised/1, which train on"):
+        extend("qscore", folder=folder)
+
+
+def test_parameters_that_can_not_be_had_again_are_refused(whole: Result, folder: Path) -> None:
+    def without_limit(result: Result) -> None:
+        result.facts["parameters"]["probe_limit"] = None
+
+    _changed(folder, without_limit)
+    with pytest.raises(ValueError, match="parameters that can be had again, got others for probe_limit"):
+        extend("qscore", folder=folder)
+
+
+def test_only_objectives_that_the_recording_asked_for_join(whole: Result, folder: Path) -> None:
+    def asked(result: Result) -> None:
+        result.facts["parameters"]["objectives"] = ["supervised", "simclr"]
+
+    _changed(folder, asked)
+    assert extend("qscore", folder=folder).facts["provenance"]["extended"][-1]["encoders"] == ["supervised/1"]

@@ -103,7 +103,7 @@ def by_score(result: Result) -> Markdown:
     if missing := not_recorded(result, "failure"):
         return Markdown(missing)
     data = result.data["failure"]
-    risks, rows = data.risk.isel(objective=data.learned.values).mean(["objective", "seed"]), []
+    risks, rows = data.risk.isel(objective=data.learned.values).mean("seed").mean("objective"), []
     for dataset in data.dataset.values:
         for name in data.predictor.values:
             own = data.pooled.sel(dataset=dataset, predictor=name)

@@ -156,7 +156,7 @@ def _over_objectives(results: xr.Dataset) -> dict[str, xr.DataArray]:
     of_objectives = _quantities(results.area, results.excess).mean("seed")
     learned = results.objective.values[results.learned.values]
     unknown = xr.full_like(results.excess_drawn, np.nan)
-    drawn = _quantities(unknown, results.excess_drawn).sel(objective=learned).mean(["seed", "objective"])
+    drawn = _quantities(unknown, results.excess_drawn).sel(objective=learned).mean("seed").mean("objective")
     pooled = xr.apply_ufunc(
         _interval,
         of_objectives.sel(objective=learned),

@@ -322,7 +322,7 @@ def samples(result: Result) -> Figure:
 
 
 def overlaps(result: Result) -> Figure:
-    """Overlap of heatmaps with the object, of right and wrong samples at each stage: a panel per set, a row each."""
+    """Overlap of heatmaps with the object, right and wrong samples, each stage: a panel per set, a row per encoder."""
     data = result.data["heatmaps"]
     sets, methods = data.masked.values, [method for _, method in measured(data.overlap)]
     figure, axes = panels(max(1, len(sets)), height=1.2 + 0.24 * max(4, len(methods)), sharey=True)

@@ -14,6 +14,7 @@ from sslnb.report.tables import SET_LABELS, percent, say, set_cell, spread, tabl
 from sslnb.studies.qscore.claims import BASELINE, LASSO, PAPER, REGULARIZED
 from sslnb.studies.qscore.figures import STAGE_LABELS
 from sslnb.studies.qscore.findings import lost, means, on_object, trained_on, without_labels
+from sslnb.studies.study import UNTRAINED
 
 PAPER_METHODS = {"moco": "MoCo"}  # where the paper's name is another one than the figures'
 
@@ -253,6 +254,8 @@ def glue_headlines(result: Result) -> None:
         for method in values.objective.values:
             say(f"{method}_{name}", _quoted(str(name), values.sel(objective=method)))
     glue_together(result)
+    seeds = result.data["representations"].kurtosis.sel(objective=UNTRAINED).mean("dataset")
+    say("untrained_kurtosis_seeds", f"{float(seeds.min()):.1f} to {float(seeds.max()):.1f}")
     for stage in after.stage.values:
         for gauge in after.gauge.values:
             value = float(after.sel(stage=stage, gauge=gauge))
