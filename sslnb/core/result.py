@@ -71,6 +71,15 @@ class Result:
         return Result(whole["study"], data, whole["facts"])
 
 
+def bit_round(values: np.ndarray, bits: int) -> np.ndarray:
+    """Values as float32 of which BITS binary digits count, so that a file compresses; NaN and infinity stay.
+
+    The relative error is at most 2^-bits: for draws and curves, whose noise is greater (netCDF's *BitRound*).
+    """
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(np.float32)
+
+
 KEYS = {"study", "steps", "data", "facts"}
 LEAST_COMPRESSED = 4096  # bytes
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core.claims import bootstrap_weights, mean_interval
+from sslnb.core.result import bit_round
 from sslnb.data import ImageSet
 from sslnb.encoders import Encoder
 from sslnb.features import prediction
@@ -29,6 +30,7 @@ PREDICTORS = ("qscore", "norm", "max", "neighbour", "confidence")  # the last on
 VIEW_PREDICTORS = ("density", "agreement", "view_confidence")  # besides them, of failure; the last one needs labels
 RANDOM = "random"  # a score that does not vary: what any other has to beat
 CURVE = np.linspace(0, 1, 201)  # where curves are kept
+KEPT_BITS = 13  # of draws and curves: relative errors up to 0.0001
 COVERAGES = np.round(np.arange(1, 51) / 50, 2)  # where risks are kept
 ANSWERED = (0.5, 0.8, 0.9)  # coverages of which risks are stated
 QUANTITIES = ("area", "excess", "share", "behind")  # that are pooled over encoders
@@ -66,9 +68,7 @@ def predict(context: Context) -> xr.Dataset:
             context.note("{0} on {2}, seed {1}: no AUROC, ".format(*cell) + estimates.undefined)
         elif judged.mask is not None:
             results.curves.loc[at] = pictures.curves(scores["qscore"], judged.right, CURVE)
-    for name in ("auroc_drawn", "auprc_drawn", "curves"):
-        results[name] = results[name].astype(np.float32)
-    return results.drop_vars("round").assign_coords(context.coordinates())
+    return _rounded(results.drop_vars("round").assign_coords(context.coordinates()))
 
 
 def failure(context: Context) -> xr.Dataset:
@@ -77,9 +77,14 @@ def failure(context: Context) -> xr.Dataset:
     ``excess`` is the area above that of the best order; draws of test images are the same for all scores and encoders
     of a set. ``pooled`` holds means over the objectives that learned, with 95 % intervals (of the area its mean alone).
     """
-    results = _by_score(context)
-    results = results.assign(_over_objectives(results))
-    return results.assign(excess_drawn=results.excess_drawn.astype(np.float32))
+    results = _rounded(_by_score(context))
+    return results.assign(_over_objectives(results))
+
+
+def _rounded(results: xr.Dataset) -> xr.Dataset:
+    """With draws and curves rounded far below their noise: they are most of what is recorded."""
+    names = [name for name in results if name == "curves" or str(name).endswith("_drawn")]
+    return results.assign({name: results[name].copy(data=bit_round(results[name].values, KEPT_BITS)) for name in names})
 
 
 def pooled(context: Context) -> xr.Dataset:

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
+from sslnb.core.result import bit_round
 from sslnb.data.images import at_most
 from sslnb.encoders.encoder import Encoder
 from sslnb.features import prediction
@@ -101,7 +102,7 @@ def _magnitudes(context: Context) -> dict[str, tuple]:
             relative = relative / relative.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
             m = objectives.index(objective)
             density[m] = np.histogram(relative.numpy(), BINS)[0] / relative.numel()
-            first = relative[:ROWS].numpy()
+            first = bit_round(relative[:ROWS].numpy(), bits=8)  # they are colours of a map
             rows[m, : len(first), : relative.shape[1]] = first
     return {
         "activations": (("objective", "row", "feature"), rows),
