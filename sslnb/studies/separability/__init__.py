@@ -1,11 +1,10 @@
 """Separability of self-supervised representations (Sehwag, Chiang and Mittal 2020): margins of linear probes."""
 
-from sslnb.studies.separability.audit import audit
 from sslnb.studies.separability.choices import probe_choice
 from sslnb.studies.separability.claims import CLAIMS, PAPER, verdicts
 from sslnb.studies.separability.measures import measures
 from sslnb.studies.separability.parameters import SeparabilityParameters
-from sslnb.studies.separability.steps import attacked, check, probes, separation
+from sslnb.studies.separability.steps import attacked, audit, check, probes, separation
 from sslnb.studies.study import Study, pretraining
 
 STUDY = Study(

@@ -14,26 +14,8 @@ from sslnb.features.maxmargin import max_margin
 from sslnb.features.scores import above_chance
 from sslnb.metrics.margins import accuracy_at, effective_accuracy, stacked_margins
 from sslnb.studies.separability.readings import BUDGETS, CURVE_POINTS, NORMS
-from sslnb.studies.study import Context, empty
 
 Splits = dict[str, Tensor]
-
-
-def audit(context: Context) -> xr.Dataset:
-    """Margins, norm-AUC, effective accuracy and accuracy of every probe, measured while the features were at hand."""
-    coordinates = context.coordinates() | {"dataset": list(context.parameters.datasets)}
-    coordinates |= {"decay": list(WEIGHT_DECAYS), "rate": list(LEARNING_RATES)}
-    coordinates |= {"norm": list(NORMS), "attacked": list(BUDGETS)}
-    cells = context.memory["audit"]
-    results, first = xr.Dataset(coords=coordinates), next(iter(cells.values()))
-    for name, values in first.items():
-        results[name] = empty(coordinates, "objective", "seed", "dataset", *values.dims)
-    for (objective, seed, dataset), cell in cells.items():
-        at = {"objective": objective, "seed": seed, "dataset": dataset}
-        for name, values in cell.items():
-            results[name].loc[at] = values
-    flags = {name: results[name].fillna(0).astype(bool) for name in first if first[name].dtype == bool}
-    return results.assign(flags)
 
 
 def audited(candidates: Candidates, features: Splits, labels: Splits, *, per_class: bool) -> xr.Dataset:
@@ -68,15 +50,16 @@ def _on_grid(values: xr.DataArray, cells: dict[str, list]) -> xr.DataArray:
 
 def _measured(weight: Tensor, bias: Tensor, converged: list[bool], x: Tensor, y: Tensor, per_class: bool) -> xr.Dataset:
     """Mean margin, norm-AUC, effective accuracy and accuracy of stacked probes; NaN for those that did not converge."""
-    coordinates = {"probe": range(len(weight)), "norm": list(NORMS), "attacked": list(BUDGETS)}
+    n = len(weight)
     results = xr.Dataset(
         {
-            "accuracy": empty(coordinates, "probe"),
-            "mean_margin": empty(coordinates, "probe", "norm"),
-            "norm_auc": empty(coordinates, "probe", "attacked"),
-            "effective": empty(coordinates, "probe", "attacked"),
-        }
-    ).drop_vars("probe")
+            "accuracy": ("probe", np.full(n, np.nan)),
+            "mean_margin": (("probe", "norm"), np.full((n, len(NORMS)), np.nan)),
+            "norm_auc": (("probe", "attacked"), np.full((n, len(BUDGETS)), np.nan)),
+            "effective": (("probe", "attacked"), np.full((n, len(BUDGETS)), np.nan)),
+        },
+        {"norm": list(NORMS), "attacked": list(BUDGETS)},
+    )
     usable = np.flatnonzero(converged)
     if not len(usable):
         return results

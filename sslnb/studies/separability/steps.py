@@ -4,34 +4,37 @@ Datasets have the dimensions objective, seed, dataset, scale (of the standardiza
 and norm; NaN stands where a probe did not converge or a seed was not trained.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from sslnb.core.claims import bootstrap_weights
 from sslnb.data import catalogue
-from sslnb.data.images import stratified
-from sslnb.features import LinearProbe, LinearProbeGrid, Standardizer, knn_predict
+from sslnb.features import LinearProbe
 from sslnb.features.linear import LEARNING_RATES, WEIGHT_DECAYS
-from sslnb.features.mlp import MLPProbe
-from sslnb.features.scores import top1
 from sslnb.features.standardize import SCALES
-from sslnb.metrics import attacks
 from sslnb.metrics.margins import effective_accuracy, margins, robust_accuracy
 from sslnb.studies.measures import features_of
-from sslnb.studies.separability.audit import audited
+from sslnb.studies.separability.fits import (
+    DOT_BUDGETS,
+    DOTS,
+    audit_of,
+    determinants,
+    once,
+    probed,
+    probes_of,
+    standardized,
+    stormed,
+)
 from sslnb.studies.separability.readings import BUDGETS, CURVE_POINTS, NORMS, PRIMARY
 from sslnb.studies.study import Context, empty
 
-DOTS = 9  # budgets at which PGD is run
 ROUNDS = 200  # of the bootstrap over test images
-
-Features = dict[str, Tensor]  # by split
 
 
 def check(context: Context) -> None:
@@ -62,41 +65,27 @@ def probes(context: Context) -> xr.Dataset:
     )
     fits, audits = (context.memory.setdefault(step, {}) for step in ("probes", "audit"))
     for (objective, seed), name in tqdm([*itertools.product(context.names, p.datasets)], desc="probes"):
-        sets = context.splits(name)
-        features = {split: features_of(context.encoder(objective, seed), images) for split, images in sets.items()}
+        sets, encoder = context.splits(name), context.encoder(objective, seed)
+        features = {split: features_of(encoder, images) for split, images in sets.items()}
         labels = {split: images.labels for split, images in sets.items()}
-        cell = {"objective": objective, "seed": seed, "dataset": name}
-        neighbours = knn_predict(features["train"], labels["train"], features["test"])
-        results.knn.loc[cell] = top1(neighbours, labels["test"], per_class=mean_per_class(name))
+        settings = {"epochs": p.probe_epochs, "seed": seed, "per_class": mean_per_class(name)}
+        fit = functools.partial(probed, features, labels, **settings)
+        found = once("probes", fit, determinants(encoder, sets, **settings))
+        for variable in ("accuracy", "validation", "learning_rate", "converged", "knn"):
+            here = {"objective": objective, "seed": seed, "dataset": name}
+            results[variable].loc[here] = found[variable].transpose(..., *results[variable].dims[3:])
+        audits[objective, seed, name] = audit_of(found)
         for scale in SCALES:
             x = standardized(features, scale)
-            grid = LinearProbeGrid(epochs=p.probe_epochs, seed=seed)
-            splits = x["train"], labels["train"], x["val"], labels["val"]
-            candidates = grid.fit_all(*splits)
-            if scale == PRIMARY:  # measured here, so that neither 28 probes nor training features are kept for later
-                audits[objective, seed, name] = audited(candidates, x, labels, per_class=mean_per_class(name))
-            fitted = grid.fit_decays(*splits, candidates=candidates)
             # The first set's training features are needed again, by the multi-layer probe.
             kept = x if (name, scale) == (p.datasets[0], PRIMARY) else {"test": x["test"]}
-            fits[objective, seed, name, scale] = fitted, kept
-            for decay, probe in fitted.items():
-                at = cell | {"scale": scale, "decay": decay}
-                results.accuracy.loc[at] = probe.accuracy(x["test"], labels["test"], mean_per_class(name))
-                results.converged.loc[at] = probe.converged
-                results.learning_rate.loc[at] = probe.learning_rate
-                results.validation.loc[at] = probe.grid[:, WEIGHT_DECAYS.index(decay)]
+            fits[objective, seed, name, scale] = probes_of(found.sel(scale=scale)), kept
     best = results.validation.max("rate")
     # One decay for all encoders of a comparison, since margins follow it; beside it, what validation picks for each.
     common = best.mean(("objective", "seed")).fillna(-1).idxmax("decay")
     picked = best.fillna(-1).idxmax("decay")
     results.attrs["primary"] = PRIMARY
     return results.assign(compared_decay=common.broadcast_like(picked), picked_decay=picked)
-
-
-def standardized(features: Features, scale: str) -> Features:
-    """Features of all splits, standardized by statistics of the training split."""
-    transform = Standardizer(scale).fit(features["train"]).transform
-    return {split: transform(x) for split, x in features.items()}
 
 
 def mean_per_class(dataset: str) -> bool:
@@ -112,11 +101,11 @@ def separation(context: Context) -> xr.Dataset:
     objective's first seed, both for the weight decay at which encoders are compared; ``*_drawn`` are bootstraps over
     test images.
     """
-    probed = context.data["probes"]
+    fitted = context.data["probes"]
     labels = {
-        name: context.images(name, "test", context.parameters.test_limit).labels for name in probed.dataset.values
+        name: context.images(name, "test", context.parameters.test_limit).labels for name in fitted.dataset.values
     }
-    coordinates = {name: probed[name].values for name in ("objective", "seed", "dataset", "scale", "decay")}
+    coordinates = {name: fitted[name].values for name in ("objective", "seed", "dataset", "scale", "decay")}
     coordinates |= {"norm": list(NORMS), "step": np.arange(CURVE_POINTS), "round": np.arange(ROUNDS)}
     dims = ("objective", "seed", "dataset", "scale", "decay")
     budget = xr.DataArray([np.linspace(0, b, CURVE_POINTS) for b in BUDGETS.values()], dims=("attacked", "step"))
@@ -138,7 +127,7 @@ def separation(context: Context) -> xr.Dataset:
     first = dict(reversed(context.names))  # seed of each objective
     for cell, probe, x in _each_probe(context):
         y, grouped = labels[cell["dataset"]], mean_per_class(cell["dataset"])
-        common = cell["decay"] == float(probed.compared_decay.sel({name: cell[name] for name in dims[:4]}))
+        common = cell["decay"] == float(fitted.compared_decay.sel({name: cell[name] for name in dims[:4]}))
         primary = common and cell["scale"] == PRIMARY
         place = {name: cell[name] for name in dims[:3]}
         for norm, order in NORMS.items():
@@ -194,59 +183,43 @@ def _clipped(margin: np.ndarray, labels: np.ndarray, cap: float, per_class: bool
     return area / np.maximum(benign, 1e-9) / cap
 
 
+def audit(context: Context) -> xr.Dataset:
+    """Margins, norm-AUC, effective accuracy and accuracy of every probe, measured while the features were at hand."""
+    coordinates = context.coordinates() | {"dataset": list(context.parameters.datasets)}
+    coordinates |= {"decay": list(WEIGHT_DECAYS), "rate": list(LEARNING_RATES)}
+    coordinates |= {"norm": list(NORMS), "attacked": list(BUDGETS)}
+    cells = context.memory["audit"]
+    results, first = xr.Dataset(coords=coordinates), next(iter(cells.values()))
+    for name, values in first.items():
+        results[name] = empty(coordinates, "objective", "seed", "dataset", *values.dims)
+    for (objective, seed, dataset), cell in cells.items():
+        at = {"objective": objective, "seed": seed, "dataset": dataset}
+        for name, values in cell.items():
+            results[name].loc[at] = values
+    flags = {name: results[name].fillna(0).astype(bool) for name in first if first[name].dtype == bool}
+    return results.assign(flags)
+
+
 def attacked(context: Context) -> xr.Dataset:
     """PGD on linear probes beside the exact accuracy, and on multi-layer probes, which have no formula; first set."""
-    probed, p = context.data["probes"], context.parameters
+    fitted, p = context.data["probes"], context.parameters
     name = p.datasets[0]
     sets = context.splits(name)
-    coordinates = {key: probed[key].values for key in ("objective", "seed")} | {"attacked": list(BUDGETS)}
-    coordinates["dot"] = np.arange(DOTS)
+    labels = {split: images.labels for split, images in sets.items()}
+    coordinates = {key: fitted[key].values for key in ("objective", "seed")}
+    coordinates |= {"attacked": list(BUDGETS), "dot": np.arange(DOTS)}
     dims = ("objective", "seed", "attacked", "dot")
-    dots = np.stack([np.linspace(0, budget, DOTS) for budget in BUDGETS.values()])
-    names = ("pgd", "exact", "multilayer")
-    results = xr.Dataset({key: empty(coordinates, *dims) for key in names}).assign(
-        dot_budget=(("attacked", "dot"), dots), multilayer_accuracy=empty(coordinates, *dims[:2])
+    results = xr.Dataset({key: empty(coordinates, *dims) for key in ("pgd", "exact", "multilayer")}).assign(
+        dot_budget=(dims[2:], DOT_BUDGETS), multilayer_accuracy=empty(coordinates, *dims[:2])
     )
-    chosen = _attacked_samples(sets["test"].labels, p.attack_limit)
     for objective, seed in tqdm(context.names, desc="attacks"):
-        fitted, x = context.memory["probes"][objective, seed, name, PRIMARY]
-        y, cell = sets["test"].labels[chosen], {"objective": objective, "seed": seed}
-        probe = fitted[float(probed.compared_decay.sel(cell | {"dataset": name, "scale": PRIMARY}))]
-        deep = MLPProbe(epochs=max(1, p.probe_epochs // 2), seed=seed)
-        deep.fit(x["train"], sets["train"].labels, x["val"], sets["val"].labels)
-        if deep.converged:
-            accuracy = deep.accuracy(x["test"], sets["test"].labels, mean_per_class(name))
-            results.multilayer_accuracy.loc[cell] = accuracy
-        for norm, budgets in zip(BUDGETS, torch.from_numpy(dots), strict=True):
-            at, features = cell | {"attacked": norm}, x["test"][chosen]
-            if probe.converged:
-                results.pgd.loc[at] = _pgd(context, _module(probe), features, y, budgets, norm, seed)
-                exact = robust_accuracy(probe.weight, probe.bias, features, y, budgets, p=NORMS[norm])
-                results.exact.loc[at] = exact
-            if deep.converged:
-                results.multilayer.loc[at] = _pgd(context, deep, features, y, budgets, norm, seed)
+        by_decay, x = context.memory["probes"][objective, seed, name, PRIMARY]
+        cell = {"objective": objective, "seed": seed}
+        decay = float(fitted.compared_decay.sel(cell | {"dataset": name, "scale": PRIMARY}))
+        settings = {"epochs": p.probe_epochs, "seed": seed, "per_class": mean_per_class(name)}
+        settings |= {"limit": p.attack_limit, "steps": p.attack_steps}
+        attack = functools.partial(stormed, by_decay[decay], x, labels, **settings)
+        key = determinants(context.encoder(objective, seed), sets, **settings, decay=decay)
+        for variable, values in once("stormed", attack, key).items():
+            results[variable].loc[cell] = values
     return results
-
-
-def _attacked_samples(labels: Tensor, limit: int) -> Tensor:
-    """The test features that PGD attacks: a stratified choice, the same for every encoder."""
-    few = len(labels.unique()) <= limit < len(labels)
-    return stratified(labels, limit, 0) if few else torch.arange(len(labels))[:limit]
-
-
-def _pgd(
-    context: Context, model: torch.nn.Module, x: Tensor, y: Tensor, budgets: Tensor, norm: str, seed: int
-) -> Tensor:
-    """Accuracy [B] of a feature-space classifier under PGD.
-
-    Steps are longer than the budget: a linear classifier's loss is convex, so its greatest value in a ball is at the
-    rim, and short steps stop at a local one. The benchmark of robust accuracy measures what is left.
-    """
-    settings = {"norm": norm, "steps": context.parameters.attack_steps, "relative_step": 4.0, "bounds": None}
-    return attacks.pgd_accuracy(model, x, y, budgets, **settings, generator=torch.Generator().manual_seed(seed))
-
-
-def _module(probe: LinearProbe) -> torch.nn.Module:
-    layer = torch.nn.Linear(probe.weight.shape[1], len(probe.weight))
-    layer.load_state_dict({"weight": probe.weight, "bias": probe.bias})
-    return layer.requires_grad_(False)

@@ -12,6 +12,8 @@ import xarray as xr
 from sslnb.core.claims import Kind
 from sslnb.core.result import Result
 from sslnb.encoders import resnet, save_encoder
+from sslnb.features import LinearProbeGrid
+from sslnb.features.mlp import MLPProbe
 from sslnb.pool.members import Scale, Variant
 from sslnb.studies.separability import STUDY
 from sslnb.studies.separability.claims import CLAIMS, OBJECTIVES, compared, verdicts
@@ -223,3 +225,23 @@ def test_the_order_of_objectives_sets_and_seeds_changes_nothing() -> None:
     for one, other in zip(verdicts(data), verdicts(turned), strict=True):
         assert one.kind == other.kind
         np.testing.assert_allclose([one.estimate, one.low, one.high], [other.estimate, other.low, other.high])
+
+
+def test_what_was_fitted_is_kept_for_the_same_encoders_images_and_settings_alone(
+    result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(**changes: object) -> Result:
+        asked = {k: v for k, v in result.facts["parameters"].items() if k != "profile"} | changes
+        return STUDY.start(STUDY.parameters.of(**asked)).all()
+
+    def fitted(*_: object, **__: object) -> None:
+        raise RuntimeError("fitted again")
+
+    monkeypatch.setattr(LinearProbeGrid, "fit_all", fitted)
+    monkeypatch.setattr(MLPProbe, "fit", fitted)
+    kept = again()
+    for step, there in result.data.items():
+        xr.testing.assert_identical(kept.data[step], there)
+    for changes in ({"probe_epochs": 5}, {"test_limit": 119}, {"attack_steps": 4}, {"encoder": "resnet18"}):
+        with pytest.raises(RuntimeError, match="fitted again"):
+            again(**changes)
