@@ -62,7 +62,7 @@ def _measured(
     features: dict[str, Tensor] = {k: extract(encoder, part, **settings) for k, part in splits.items()}
     labels = {k: part.labels for k, part in splits.items()}
     neighbours = top1(knn_predict(features["train"], labels["train"], features["test"]), labels["test"])
-    transform = Standardizer().fit(features["train"]).transform
+    transform = Standardizer("unit_variance").fit(features["train"]).transform
     x = {k: transform(part) for k, part in features.items()}
     probe = LinearProbeGrid(epochs=epochs, seed=seed).fit(x["train"], labels["train"], x["val"], labels["val"])
     linear = probe.accuracy(x["test"], labels["test"]) if probe.converged else np.nan
