@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sslnb.core.result import Result
-from sslnb.pool.pool import MATCHED
+from sslnb.pool.pool import MATCHED, ON_VIEWS
 from sslnb.report import kinds, verdict_of
 from sslnb.studies.qscore.claims import KEPT, RIVALS, SIZES
 from sslnb.studies.study import UNTRAINED
@@ -65,7 +65,38 @@ def without_labels(result: Result) -> list[str]:
 
 def statements(result: Result) -> dict[str, bool]:
     """Every statement of the published text with its truth; the build stops at one that is false."""
-    return _on_features(result) | _on_prediction(result) | _on_training_on(result) | _on_heatmaps(result)
+    return (
+        _on_pictures(result)
+        | _on_features(result)
+        | _on_prediction(result)
+        | _on_training_on(result)
+        | _on_heatmaps(result)
+    )
+
+
+def _on_pictures(result: Result) -> dict[str, bool]:
+    known, names = result.data["representations"], without_labels(result)
+    bright = (known.activations > 0.5).mean("row").max("feature")  # the share of images in which one and the same is
+    near_zero = known.magnitudes.isel(bin=0)
+    right, wrong = result.data["outcomes"].by_class
+    fainter = right.std("class") / wrong.std("class")
+    return {
+        "an untrained network's brightest features are the same in every image, those of trained ones differ": float(
+            bright.sel(objective=UNTRAINED)
+        )
+        > 0.99
+        and float(bright.drop_sel(objective=UNTRAINED).max()) < 0.85,
+        "networks that were trained with labels to the end have the most activations near zero": float(
+            near_zero.sel(objective=[SUPERVISED, ON_VIEWS, "supcon"]).min()
+        )
+        > 1.5 * float(near_zero.sel(objective=[*names, MATCHED, UNTRAINED]).max()),
+        "in images that are classified wrong the pattern is the same, and fainter": float(
+            xr.corr(right - right.mean("class"), wrong - wrong.mean("class"))
+        )
+        > 0.75
+        and float(fainter.min()) > 1
+        and float(fainter.mean()) > 1.5,
+    }
 
 
 def _on_features(result: Result) -> dict[str, bool]:
