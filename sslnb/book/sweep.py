@@ -11,6 +11,9 @@ from sslnb import studies
 from sslnb.book import runner
 from sslnb.core import artifacts, cluster, device
 from sslnb.core.files import atomic
+from sslnb.pool import Pool
+from sslnb.pool.public import PUBLIC
+from sslnb.pool.scales import QUICK_POOLS
 
 
 def _grid_point(study: str, parameters: dict, out: str, threads: int) -> dict:
@@ -19,12 +22,21 @@ def _grid_point(study: str, parameters: dict, out: str, threads: int) -> dict:
 
     torch.set_num_threads(threads)
     checked = studies.parameters(study, **parameters)
-    facts = {"code": artifacts.package_version(), "contents": checked.contents()} | checked.as_dict()
+    facts = {"code": artifacts.package_version(), "contents": checked.contents(), "encoders": _encoders(checked.pool)}
+    facts |= checked.as_dict()
     path = Path(out) / f"{study}-{artifacts.key(**facts)}"
     reused = path.with_suffix(".json").exists()
     if not reused:
         studies.run(study, checked).save(path)
     return {"parameters": parameters, "result": path.name, "reused": reused}
+
+
+def _encoders(name: str) -> dict[str, str | None]:
+    """Checksums of a pool's encoders, of which more can be there the next time; others follow from the code."""
+    if name in (*QUICK_POOLS, PUBLIC.name):
+        return {}
+    pool = Pool(name)
+    return {member: pool.entry(member).sha256 for member in pool}
 
 
 def sweep(study: str, grid: dict[str, list], out: Path, *, fixed: dict, scheduler: str | None = None) -> list[dict]:
