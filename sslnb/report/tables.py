@@ -36,6 +36,14 @@ def minus(text: str) -> str:
     return re.sub(r"−(0(?:\.0+)?)(?![\d.])", r"\1", text)
 
 
+def interval(value: float | None, low: float | None = None, high: float | None = None, spec: str = ".3f") -> str:
+    """A value with its interval, where there is one; a dash for None or NaN, which is how nothing measured is kept."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    known = low is not None and math.isfinite(low)
+    return format(value, spec) + (f" [{format(low, spec)}, {format(high, spec)}]" if known else "")
+
+
 def table(head: Sequence[str], rows: Iterable[Iterable[object]], caption: str) -> Table:
     """A Markdown table with its caption; bars in cells are escaped."""
     cells = [[minus(str(cell)).replace("|", "\\|") for cell in line] for line in (head, *rows)]

@@ -14,7 +14,7 @@ from sslnb.core.result import Result
 from sslnb.pool.members import Scale
 from sslnb.pool.scales import SCALES
 from sslnb.report.html import render
-from sslnb.report.tables import minus, percent, say, set_label, spread, table
+from sslnb.report.tables import interval, minus, percent, say, set_label, spread, table
 
 TITLE_SIZE, TITLE_LETTERS = 11, 84  # of a figure's title: points, and letters in a line as wide as the page
 LINES_IN_SIGHT = 3  # of notes; more are folded
@@ -64,10 +64,7 @@ def _network(pool: str | None) -> str:
 
 def estimate(verdict: Mapping) -> str:
     """Estimate with its interval; a dash for what was not measured, which JSON holds as null."""
-    value, low, high = (verdict[key] for key in ("estimate", "low", "high"))
-    if value is None or not math.isfinite(value):
-        return "–"
-    return minus(f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and math.isfinite(low) else ""))
+    return minus(interval(*(verdict[key] for key in ("estimate", "low", "high"))))
 
 
 def parts(result: Result, claim: str) -> Markdown:

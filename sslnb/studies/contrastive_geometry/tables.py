@@ -10,7 +10,7 @@ from IPython.display import Markdown
 from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
-from sslnb.report.tables import references_first, say, spread, table
+from sslnb.report.tables import interval, references_first, say, spread, table
 from sslnb.studies.contrastive_geometry.claims import PAPER, area
 from sslnb.studies.contrastive_geometry.figures import SPLIT_LABELS, all_methods, compared_methods, of_method
 from sslnb.studies.contrastive_geometry.findings import (
@@ -215,8 +215,7 @@ def glue_headlines(result: Result) -> None:
         say(name, f"{100 * share:.0f} %")
     together = result.data["relations"].correlation.transpose("quantity", "quantity_b", "bound")
     for a, b in QUOTED:
-        value, low, high = together.sel(quantity=a, quantity_b=b).values
-        say(f"{a}_{b}", f"{value:.2f} [{low:.2f}, {high:.2f}]")
+        say(f"{a}_{b}", interval(*together.sel(quantity=a, quantity_b=b).values, ".2f"))
 
 
 def scale(result: Result) -> Markdown:

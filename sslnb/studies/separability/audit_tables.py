@@ -8,7 +8,7 @@ from IPython.display import Markdown
 
 from sslnb.core.labels import NORM_LABELS
 from sslnb.core.result import Result
-from sslnb.report.tables import not_recorded, percent, say, set_cell, table
+from sslnb.report.tables import interval, not_recorded, percent, say, set_cell, table
 from sslnb.studies.separability.choices import AUDITED, ENCODER, PROBE, RULE_LABELS, SOURCES
 from sslnb.studies.separability.claims import CLAIMS
 
@@ -67,10 +67,7 @@ def claims(result: Result) -> Markdown:
 
 
 def _interval(data: xr.Dataset, prefix: str) -> str:
-    estimate, low, high = (float(data[f"{prefix}{number}"]) for number in ("estimate", "low", "high"))
-    if not math.isfinite(estimate):
-        return "–"
-    return f"{estimate:.3f}" + (f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else "")
+    return interval(*(float(data[f"{prefix}{number}"]) for number in ("estimate", "low", "high")))
 
 
 def _range(values: xr.DataArray) -> str:

@@ -11,7 +11,7 @@ from sslnb.core.labels import label
 from sslnb.core.papers import reference
 from sslnb.core.result import Result
 from sslnb.report import verdict_of
-from sslnb.report.tables import percent, say, set_cell, set_label, spread, table
+from sslnb.report.tables import interval, percent, say, set_cell, set_label, spread, table
 from sslnb.studies.simclr_rotnet import findings
 from sslnb.studies.simclr_rotnet.claims import AS_ROBUST, PAPER, seen_by_all
 from sslnb.studies.simclr_rotnet.figures import ATTACK_LABELS, begun_label, top1
@@ -286,4 +286,4 @@ def _bounds(verdict: Mapping) -> tuple[float, float, float]:
 def _points(value: float, low: float, high: float) -> str:
     """An effect and its interval in points."""
     known = value is not None and math.isfinite(value)
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if known else "not measured"
+    return interval(100 * value, 100 * low, 100 * high, ".1f") if known else "not measured"

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 from sslnb.core.labels import CONTROLS, PREDICTOR_LABELS, label
 from sslnb.core.result import Result
 from sslnb.pool.pool import MATCHED, ON_VIEWS
-from sslnb.report.tables import say, set_cell, table
+from sslnb.report.tables import interval, say, set_cell, table
 from sslnb.studies.measures import MEASURES
 from sslnb.studies.synthesis.figures import TARGET_LABELS
 from sslnb.studies.synthesis.findings import (
@@ -62,7 +62,14 @@ def strongest(result: Result) -> Markdown:
                 at = data.sel(measure=a, measure_b=b).isel(given=0)
                 labels = MEASURES[a].label, MEASURES[b].label
                 pairs.append(
-                    (abs(raw[0]), *labels, _interval(raw), f"{float(at.p):.3f}", _interval(partial), int(at.n))
+                    (
+                        abs(raw[0]),
+                        *labels,
+                        interval(*raw, "+.2f"),
+                        f"{float(at.p):.3f}",
+                        interval(*partial, "+.2f"),
+                        int(at.n),
+                    )
                 )
     pairs.sort(reverse=True)
     head = ("measure", "and", "ρ [95 % interval]", "p", "with accuracy held fixed", "objectives")
@@ -72,13 +79,6 @@ def strongest(result: Result) -> Markdown:
         "The strongest rank correlations between measures of different kinds, accuracies aside; a dash where one of "
         "them has the order of accuracy, of which nothing is left once that is held fixed.",
     )
-
-
-def _interval(values: np.ndarray) -> str:
-    value, low, high = values
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:+.2f}" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else "")
 
 
 def choices(result: Result) -> Markdown:
@@ -116,8 +116,8 @@ def controls(result: Result) -> Markdown:
         for control in map(str, data.control.values):
             beside = at.control_estimate.sel(control=control).values
             known = claim in left and math.isfinite(beside[0])
-            cells.append(_effect(beside) + (f" ({_share(left[claim][control][0])})" if known else ""))
-        rows.append((f"{claim}: {at.compares.item()}", _effect(at.estimate.values), *cells))
+            cells.append(interval(*beside) + (f" ({_share(left[claim][control][0])})" if known else ""))
+        rows.append((f"{claim}: {at.compares.item()}", interval(*at.estimate.values), *cells))
     if not rows:
         return Markdown("No comparison had one of these controls.")
     return table(
@@ -152,7 +152,10 @@ def failure(result: Result) -> Markdown:
     share = 100 * data.pooled.sel(quantity="share")
     order = share.sel(statistic="mean").sortby(share.sel(statistic="mean")).predictor.values
     rows = [
-        (PREDICTOR_LABELS[str(name)], _percent(*share.sel(predictor=name, statistic=["mean", "low", "high"]).values))
+        (
+            PREDICTOR_LABELS[str(name)],
+            interval(*share.sel(predictor=name, statistic=["mean", "low", "high"]).values, ".0f"),
+        )
         for name in order
         if bool(share.sel(predictor=name, statistic="mean").notnull())
     ]
@@ -162,26 +165,15 @@ def failure(result: Result) -> Markdown:
     return table(head, rows, "Excess area under risk and coverage, in percent of a random order's.")
 
 
-def _percent(mean: float, low: float, high: float) -> str:
-    return f"{mean:.0f}" + (f" [{low:.0f}, {high:.0f}]" if math.isfinite(low) else "")
-
-
 def _whole(value: object) -> str:
     return f"{float(value):.0f}" if math.isfinite(float(value)) else "–"
-
-
-def _effect(values: np.ndarray) -> str:
-    value, low, high = values
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else "")
 
 
 def glue_headlines(result: Result) -> None:
     """Make correlations with accuracy, regrets, effects against controls and similarities available to the prose."""
     with_own, chosen = with_accuracy(result), result.data["selection"].sel(target="accuracy")
     for name in with_own.other.values:
-        say(f"accuracy_{name}", _interval(with_own.sel(other=name).values))
+        say(f"accuracy_{name}", interval(*with_own.sel(other=name).values, "+.2f"))
     for kind, given in (("raw", "raw"), ("held", "accuracy held fixed")):
         for word, count in zip(("apart", "pairs"), between_papers(result, given), strict=True):
             say(f"{kind}_{word}", str(count))
@@ -192,8 +184,7 @@ def glue_headlines(result: Result) -> None:
     for name in order.probed.values:
         say(f"order_{name}", f"{float(order.sel(probed=name)):.2f}")
         for against in ratio.against.values:
-            value, low, high = margin_ratio(result, against, name)
-            say(f"times_{against}_{name}", f"{value:.2f} [{low:.2f}, {high:.2f}]")
+            say(f"times_{against}_{name}", interval(*margin_ratio(result, against, name), ".2f"))
     for word, among in (("without", WITHOUT_LABELS), ("all", ALL)):
         say(f"{word}_blind", _points(chosen.blind_encoders_regret.sel(among=among)))
         for name in chosen.measure.values:
@@ -202,9 +193,9 @@ def glue_headlines(result: Result) -> None:
         say(f"apart_{name}", _points(chosen.runs_regret.sel(measure=name, objective=APART)))
     effects = result.data["controls"]
     for claim, shares in remaining(result).items():
-        say(f"effect_{claim}", _effect(effects.estimate.sel(claim=claim).values))
+        say(f"effect_{claim}", interval(*effects.estimate.sel(claim=claim).values))
         for word, control in (("views", CONTROLS[ON_VIEWS]), ("accuracy", CONTROLS[MATCHED])):
-            say(f"{word}_{claim}", _effect(effects.control_estimate.sel(claim=claim, control=control).values))
+            say(f"{word}_{claim}", interval(*effects.control_estimate.sel(claim=claim, control=control).values))
             say(f"left_{word}_{claim}", _share(shares[control][0]))
     for name, similarity in between_ends(result).items():
         say(name, f"{similarity:.2f}")
@@ -213,7 +204,7 @@ def glue_headlines(result: Result) -> None:
         for name in shares.probed.values:
             say(f"{source}_{name}", _share(float(shares.sel(probed=name))))
     for name in (missed := 100 * missed_by(result)).predictor.values:
-        say(f"missed_{name}", _percent(*missed.sel(predictor=name, statistic=["mean", "low", "high"]).values))
+        say(f"missed_{name}", interval(*missed.sel(predictor=name, statistic=["mean", "low", "high"]).values, ".0f"))
     say("in_plane", _share(float(result.data["embedding"].explained.sum())))
 
 
