@@ -283,7 +283,9 @@ def _benchmark(record: dict[str, object]) -> list[str]:
 def book_root() -> Path:
     """The nearest folder from here upwards that holds a book, wherever a notebook happens to run."""
     here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / "_toc.yml").is_file()), here)
+    above = [folder for folder in (here, *here.parents) if (folder / "_toc.yml").is_file()]
+    expect(bool(above), "folder", "one in a book, or below (a folder with a _toc.yml)", here)
+    return above[0]
 
 
 def _time(seconds: float) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sslnb.report.panels import PAGE
+from sslnb.report.panels import PAGE, on_any_ground
 
 CELL_INCHES = 0.62  # side of one sample in a figure, where they fit on the page
 LETTER_INCHES = 0.1  # room for one letter of a row's name
@@ -41,4 +41,4 @@ def mosaic(rows: Mapping[str, Iterable[torch.Tensor | None]], columns: int, *, c
     axes.set_yticklabels(rows)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return figure
+    return on_any_ground(figure)

@@ -6,8 +6,9 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from scipy.optimize import isotonic_regression
 
 matplotlib.style.use(Path(__file__).with_name("sslnb.mplstyle"))
@@ -19,6 +20,7 @@ COLOURS = (
     *("#882255", "#44AA99", "#999933", "#332288"),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<", "p", ">")
+LEGIBLE = "#757575"  # 4.6:1 on white, 4:1 on the theme's dark page
 PAGE = 7.2  # inches: the width of the page's text, so that letters keep their size
 
 
@@ -42,6 +44,22 @@ def legend(figure: Figure, ax: Axes, columns: int) -> None:
     """One legend for all panels, above them."""
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def on_any_ground(figure: Figure) -> Figure:
+    """A figure with photographs, without a ground and with letters that are legible on a white page and a dark one.
+
+    Pages turn the lightness of other figures round in the dark; photographs would be negatives.
+    """
+    for part in figure.findobj(FigureBase):
+        part.patch.set_alpha(0)
+    for text in figure.findobj(Text):
+        text.set_color(LEGIBLE)
+    for ax in figure.axes:
+        ax.patch.set_alpha(0)
+        ax.tick_params(colors=LEGIBLE)
+        ax.spines[:].set_color(LEGIBLE)
+    return figure
 
 
 def sentence(text: str) -> Figure:

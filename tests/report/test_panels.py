@@ -1,9 +1,16 @@
 """Panels of a figure."""
 
+import io
+
+import matplotlib.image
 import numpy as np
 import pytest
+import torch
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.text import Text
 
-from sslnb.report.panels import at_points, leave_out, panels
+from sslnb.report.mosaic import mosaic
+from sslnb.report.panels import LEGIBLE, at_points, leave_out, panels
 
 
 def test_a_panel_above_one_that_is_left_out_has_its_ticks() -> None:
@@ -26,3 +33,23 @@ def test_names_of_points_that_lie_together_lie_apart(n: int) -> None:
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     alone = next(text for text in ax.texts if text.get_text() == "alone")
     assert alone.get_position()[1] == 0  # beside its point
+
+
+def test_pictures_have_no_ground_and_letters_that_are_legible_on_a_light_page_and_a_dark_one() -> None:
+    def luminance(colour: str) -> float:
+        parts = np.array(to_rgb(colour))
+        linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    def contrast(a: str, b: str) -> float:
+        low, high = sorted((luminance(a), luminance(b)))
+        return (high + 0.05) / (low + 0.05)
+
+    figure = mosaic({"an image": [torch.full((3, 4, 4), 200, dtype=torch.uint8)]}, 1)
+    figure.canvas.draw()
+    drawn = {to_hex(text.get_color()) for text in figure.findobj(Text) if text.get_text()}
+    assert drawn == {LEGIBLE} and contrast(LEGIBLE, "#ffffff") > 4.5 and contrast(LEGIBLE, "#121212") > 4
+    figure.savefig(buffer := io.BytesIO(), format="png")
+    buffer.seek(0)
+    pixels = matplotlib.image.imread(buffer)
+    assert pixels[0, 0, 3] == 0 and (pixels[..., 3] == 1).any()

@@ -22,6 +22,7 @@ from sslnb.report.panels import (
     legend,
     mean_spread,
     nothing,
+    on_any_ground,
     panels,
     sentence,
 )
@@ -135,7 +136,7 @@ def examples(result: Result) -> Figure:
     chosen = sorted({int(i) for members in own for i in (members[0], members[-1])})
     figure = Figure(figsize=(PAGE, 1.05 * len(chosen) + 0.3), layout="constrained")
     _example_rows(figure, result, chosen, whole=False)
-    return figure
+    return on_any_ground(figure)
 
 
 def _example_rows(figure: object, result: Result, chosen: list[int], *, whole: bool = True) -> None:
@@ -318,7 +319,7 @@ def samples(result: Result) -> Figure:
                 axes[row, column].set_title(text)
         outcome = "right" if a["sample_right"][row] else "wrong"
         axes[row, 0].set_ylabel(f"{data.attrs['classes'][a['sample_label'][row]][:12]}\n{outcome}", fontsize=8)
-    return figure
+    return on_any_ground(figure)
 
 
 def overlaps(result: Result) -> Figure:
