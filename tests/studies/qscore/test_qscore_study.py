@@ -24,10 +24,11 @@ from sslnb.pool.members import Scale, Variant
 from sslnb.studies.qscore import STUDY, explorers, failure_figures, failure_steps, figures, findings, pictures, tables
 from sslnb.studies.qscore.claims import CLAIMS, verdicts
 from sslnb.studies.qscore.encoders import SUBSETS, VARIANTS, active, band, further
-from sslnb.studies.qscore.failure_steps import ANSWERED, PREDICTORS, RANDOM, predict
+from sslnb.studies.qscore.failure_steps import ANSWERED, KEPT_BITS, PREDICTORS, RANDOM, predict
 from sslnb.studies.qscore.steps import BANDS, GAUGES, OUTCOMES, REGIONS, STAGES, outcomes
 from sslnb.studies.study import Run
 
+KEPT = 2.0**-KEPT_BITS  # the relative error of curves that are recorded with few digits
 SHARED = {"width": 8, "stem": "imagenet", "steps": 40, "epochs": 4, "batch_size": 64, "flip": 0.0, "crop_scale": 0.6}
 TINY = {
     "pool": "tiny",
@@ -347,10 +348,11 @@ def test_excess_areas_are_those_of_the_scores_own_curves(study: Run) -> None:
         assert float(here.excess) == pytest.approx(risk.mean() - best.mean(), abs=1e-3)
         for share in ANSWERED:
             assert float(here.risk.sel(answered=share)) == pytest.approx(risk[round(300 * share) - 1], abs=0.01)
-            assert float(here.curves.sel(coverage=share)) == float(here.risk.sel(answered=share))
+            assert float(here.curves.sel(coverage=share)) == pytest.approx(float(here.risk.sel(answered=share)), rel=KEPT)
     random = data.sel(at).sel(predictor=RANDOM)
-    assert float(random.area) == pytest.approx(wrong.mean()) and random.curves.values == pytest.approx(wrong.mean())
-    assert bool((data.sel(at).curves >= data.sel(at).optimum - 1e-9).all())
+    assert float(random.area) == pytest.approx(wrong.mean())
+    assert random.curves.values == pytest.approx(wrong.mean(), rel=KEPT)
+    assert bool((data.sel(at).curves >= (1 - 2 * KEPT) * data.sel(at).optimum).all())
 
 
 def test_scores_and_encoders_share_the_draws_of_images(study: Run) -> None:
@@ -440,7 +442,7 @@ def test_curves_are_named_at_their_ends_and_show_what_was_measured(study: Run) -
         (method,) = [str(name) for name in data.objective.values if label(str(name)) == ax.get_title()]
         ends = data.sel(objective=method).curves.sel(coverage=1.0, predictor=RANDOM).mean("seed")
         for line in ax.lines:
-            assert line.get_ydata()[-1] == pytest.approx(100 * float(ends)) and line.get_xdata()[-1] == 100
+            assert line.get_ydata()[-1] == pytest.approx(100 * float(ends), rel=KEPT) and line.get_xdata()[-1] == 100
         heights = sorted(text.xy[1] for text in ax.texts)
         assert len(heights) == len(ax.lines) and min(np.diff(heights)) > 0
     colours = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
