@@ -35,6 +35,18 @@ def means(result: Result) -> xr.Dataset:
     return xr.Dataset(plain).groupby("objective").mean()
 
 
+def rims(result: Result) -> list[float]:
+    """By what factor (its decimal logarithm) the loss at the rim of the drawn plane exceeds that at its centre.
+
+    Of SupCon, SimCLR and supervised training, means over the rim.
+    """
+    heights = np.log10(result.data["surfaces"].loss.sel(objective=[SUPCON, SIMCLR, SUPERVISED]))
+    inside = heights.isel(alpha=slice(1, -1), beta=slice(1, -1))
+    rim = (heights.sum(("alpha", "beta")) - inside.sum(("alpha", "beta"))) / (heights[0].size - inside[0].size)
+    centre = heights.sel(alpha=0, beta=0, method="nearest", drop=True)
+    return (rim - centre).values.tolist()
+
+
 def apart(result: Result) -> xr.DataArray:
     """Distances [objective, objective, split] between paths: means over tasks and pairs of different seeds, as in G5.
 
@@ -177,6 +189,8 @@ def _on_geometry(result: Result) -> dict[str, bool]:
         and float(ahead.max()) < 0.035
         and float(ahead.min()) < -2 * float(ahead.max()),
         "no lead of SimCLR in accuracy is above the deviation over seeds": bool((lead <= spread).all()),
+        "in this plane SupCon lies in the deepest valley, supervised training in the shallowest": rims(result)
+        == sorted(rims(result), reverse=True),
         "raw pixels are the flattest": of("rise", PIXELS) == float(found.rise.min()),
         "on standardized features supervised training has the most progress": order(
             "standardized_progress", SUPERVISED, SIMCLR, SUPCON
