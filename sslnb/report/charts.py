@@ -58,7 +58,7 @@ class Explorer:
         written = self.chart.to_json()
         spec = vl_convert.vegalite_to_vega(written, vl_version=VEGA_LITE)
         png = vl_convert.vegalite_to_png(written, vl_version=VEGA_LITE)
-        picture = light(base64.b64encode(png).decode())
+        picture = light(base64.b64encode(png).decode(), on="white")
         links = [_link(one["name"], one.pop("values")) for one in spec["data"] if isinstance(one.get("values"), str)]
         said, text = html.escape(self.described), json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
         return (

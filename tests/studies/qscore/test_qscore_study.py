@@ -348,7 +348,9 @@ def test_excess_areas_are_those_of_the_scores_own_curves(study: Run) -> None:
         assert float(here.excess) == pytest.approx(risk.mean() - best.mean(), abs=1e-3)
         for share in ANSWERED:
             assert float(here.risk.sel(answered=share)) == pytest.approx(risk[round(300 * share) - 1], abs=0.01)
-            assert float(here.curves.sel(coverage=share)) == pytest.approx(float(here.risk.sel(answered=share)), rel=KEPT)
+            assert float(here.curves.sel(coverage=share)) == pytest.approx(
+                float(here.risk.sel(answered=share)), rel=KEPT
+            )
     random = data.sel(at).sel(predictor=RANDOM)
     assert float(random.area) == pytest.approx(wrong.mean())
     assert random.curves.values == pytest.approx(wrong.mean(), rel=KEPT)
