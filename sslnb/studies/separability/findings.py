@@ -84,6 +84,20 @@ def means(result: Result) -> xr.Dataset:
     return xr.Dataset({"accuracy": accuracy, "norm_auc": auc}).mean("seed")
 
 
+def without_labels(result: Result) -> list[str]:
+    """The objectives without labels that learned, the paper's and others."""
+    others = {SUPERVISED, ON_VIEWS, MATCHED, "supcon"}
+    return [name for name in learned_in(result.data["probes"]) if name not in others]
+
+
+def overtaken(result: Result) -> list[tuple[str, str]]:
+    """Objectives without labels, and sets, of which a seed is as accurate as supervised training's of that number."""
+    _, accuracy, _ = compared_measures(result.data)
+    ahead = accuracy.sel(objective=without_labels(result)) >= accuracy.sel(objective=SUPERVISED, drop=True)
+    found = ahead.any("seed").stack(cell=("objective", "dataset"))
+    return [(str(objective), str(dataset)) for objective, dataset in found.cell.values[found.values]]
+
+
 def gaps_on_first(result: Result) -> dict[str, xr.DataArray]:
     """Norm-AUC [attacked] of supervised features less that of the paper's objectives on the first set, by probe."""
     deep = verdict_of(result, "S5")["parts"]
@@ -201,8 +215,14 @@ def _on_margins(result: Result) -> dict[str, bool]:
         > 2 * printed["away"].max()
         and printed["away"].min() > 0,
         "the corrected smallest effect changes no verdict": min(estimate["S3"], estimate["S5"]) > half_gap(),
-        "no self-supervised encoder is as accurate as the supervised one on any set": verdict["S2"] == "not tested"
-        and float(lead.accuracy.min()) > 0,
+        "none of the paper's objectives is as accurate as supervised training, VICReg is on Caltech-101": verdict["S2"]
+        == "not tested"
+        and overtaken(result) == [("vicreg", "caltech101")]
+        and verdict_of(result, "S2")["units"] == 1
+        and abs(estimate["S2"]) < 0.005,
+        "of all objectives without labels VICReg has the largest margins on every set": all(
+            name == "vicreg" for name in ratios(result).sel(objective=without_labels(result)).idxmin("objective").values
+        ),
         "on CIFAR-100 and Caltech-101 effective accuracies are small and close": float(
             effective.sel(objective=names).max()
         )
@@ -226,11 +246,11 @@ def _on_controls(result: Result) -> dict[str, bool]:
         > 1.8
         and float(away.sel(bound="low").min()) > 1
         and float(away.sel(bound="value").min()) > 1.2,
-        "stopped at SimCLR's accuracy it keeps less than a third of its room on CIFAR-10": float(
+        "stopped at SimCLR's accuracy it keeps less than two fifths of its room on CIFAR-10": float(
             matched.sel(bound="low")
         )
         > 1
-        and float(matched.sel(bound="value")) < float(room) / 3,
+        and float(matched.sel(bound="value")) < 0.4 * float(room),
         "against SimCLR alone the difference is not clear of none": low < 1 < high,
         "three of the four are less accurate than the networks that were stopped": int(
             (accuracy.sel(objective=of_paper(result)) < accuracy.sel(objective=MATCHED)).sel(dataset="cifar10").sum()
@@ -253,7 +273,7 @@ def _on_probes(result: Result) -> dict[str, bool]:
     grid = data.validation.sel(scale=data.attrs["primary"]).isel(seed=0, dataset=0)  # as drawn
     close = (grid > grid.max(("decay", "rate")) - 0.01).mean(("decay", "rate"))
     rules = choice.rule_estimate.sel(rule=["compared", "own"])
-    tested = choice.estimate.sel(claim="S2").notnull()
+    s2 = choice.estimate.sel(claim="S2")
     left = choice.rule_estimate.sel(claim=list(grids), rule="limit") / rules.sel(claim=list(grids), rule="compared")
     home, away = explained(result).sel(dataset="cifar10"), shares.drop_sel(dataset="cifar10")
     return {
@@ -284,9 +304,13 @@ def _on_probes(result: Result) -> dict[str, bool]:
         and float((limit / room).sel(dataset=TAUGHT).max()) < 0.6
         and float((limit / room).drop_sel(dataset=TAUGHT).min()) > 1,
         "only unit variance comes near the paper's norm-AUC": read["unit_norm_most"] < printed / 10
-        and read["unit_variance_supervised"] > 0.75 * printed,
-        "S2 could be tested with three of the probes, none of them within a point of the best": int(tested.sum()) == 3
-        and not bool((tested & (choice.admissible == 1)).any()),
+        and read["unit_variance_supervised"] > 0.7 * printed,
+        "with probes within a point of the best the effect of S2 is a quarter of the smallest at most": float(
+            abs(s2.where(choice.admissible == 1)).max()
+        )
+        < CLAIMS["S2"].sei / 4
+        < CLAIMS["S2"].sei * 0.99
+        < float(s2.max()),
         "next to no encoder wants a larger grid": float(choice.edge_ahead.max()) < 0.06,
-        "with every encoder at least half of the probes are within a point of the best": float(close.min()) >= 0.5,
+        "with every encoder two fifths of the probes or more are within a point of the best": float(close.min()) >= 0.4,
     }

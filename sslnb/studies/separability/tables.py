@@ -207,6 +207,10 @@ def glue_findings(result: Result) -> None:
     lead = accuracy.sel(objective=SUPERVISED) - accuracy.sel(objective="simclr")
     for name, points in zip(lead.dataset.values, lead.values, strict=True):
         say(f"lead_{name}", f"{points:.1f}")
+    for objective in (SUPERVISED, "vicreg"):
+        for name, percents in zip(accuracy.dataset.values, accuracy.sel(objective=objective).values, strict=True):
+            say(f"{objective}_{name}", f"{percents:.1f}")
+    say("S2_pair", f"{verdict_of(result, 'S2')['estimate']:.3f}")
     for probe, gap in gaps_on_first(result).items():
         for norm in gap.attacked.values:
             say(f"{probe}_gap_{norm}", f"{float(gap.sel(attacked=norm)):.2f}")
@@ -226,6 +230,11 @@ def _glue_probes(result: Result) -> None:
         for part, name in itertools.product(shares.part.values, shares.dataset.values):
             say(f"{prefix}{part}_{name}", f"{100 * float(shares.sel(part=part, dataset=name)):.0f} %")
     choice = result.data["probe_choice"]
+    tested = choice.estimate.sel(claim="S2")
+    close = tested.where(choice.admissible == 1)
+    say("S2_tested", str(int(tested.count())))
+    say("S2_close", f"{int(close.count())}")
+    say("S2_close_range", f"{float(close.min()):.3f} to {float(close.max()):.3f}")
     for claim in ("S1", "S3"):
         for word, value in zip(("least", "most"), over_grid(result, claim), strict=True):
             say(f"grid_{claim}_{word}", f"{value:.2f}")
