@@ -21,6 +21,7 @@ from sslnb.report.tables import set_label
 from sslnb.studies.separability.claims import compared
 
 PANEL_LETTERS = 18  # of a title above one of four panels
+ROW = 0.14  # inches, of a line of small letters
 
 
 def _objectives(result: Result) -> list[tuple[str, str, str, str]]:
@@ -136,25 +137,30 @@ def margin_distributions(result: Result) -> Figure:
 
 
 def mean_margins(result: Result, *, scale: str | None = None) -> Figure:
-    """Mean margin per data set and objective, one panel per norm; bars span the seeds."""
+    """Mean margin of every objective, a panel for each norm and data set; bars span the seeds."""
     means = compared(result.data["probes"], result.data["separation"].mean_margin, scale)
-    figure, axes = panels(means.sizes["norm"], height=3.2)
-    positions, rows = np.arange(means.sizes["dataset"]), _objectives(result)
-    for ax, norm in zip(axes[0], means.norm.values, strict=True):
-        for m, (name, text, colour, marker) in enumerate(rows):
-            values = means.sel(objective=name, norm=norm).transpose("seed", "dataset").values
-            mean, low, high = mean_spread(values)
-            x = positions + 0.6 / len(rows) * (m - (len(rows) - 1) / 2)
-            ax.errorbar(x, mean, (mean - low, high - mean), fmt=marker, color=colour, capsize=3, label=text)
-        ax.set_title(NORM_LABELS[norm], fontsize=11)
-        ax.set_xticks(positions, [set_label(d) for d in means.dataset.values], fontsize=7, rotation=35, ha="right")
-        if bool(means.sel(norm=norm).notnull().any()):
-            ax.set_yscale("log")  # on which equal ratios are equally far apart
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            ax.yaxis.set_minor_locator(NullLocator())
-    axes[0, 0].set_ylabel("mean margin")
-    legend(figure, axes[0, 0], 4)
+    drawn = _objectives(result)
+    high = 0.35 + ROW * len(drawn)  # a line of text for each objective
+    figure, axes = panels(means.sizes["dataset"], means.sizes["norm"], height=high, sharey=True)
+    for (n, d), ax in np.ndenumerate(axes):
+        here = means.isel(norm=n, dataset=d, drop=True)
+        for row, (name, _, colour, marker) in enumerate(drawn):
+            mean, low, most = mean_spread(here.sel(objective=name).values[:, None])
+            ax.errorbar(mean, [row], xerr=(mean - low, most - mean), fmt=marker, color=colour, markersize=5)
+        if bool(here.notnull().any()):
+            ax.set_xscale("log")  # on which equal ratios are equally far apart
+            low, most = ax.get_xlim()
+            few = MaxNLocator(3, steps=[1, 2, 5, 10])  # where 1, 2 and 5 are too far apart
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if most > 5 * low else few)
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(axis="x", linewidth=0.4)
+        if not n:
+            ax.set_title(set_label(str(means.dataset.values[d])), fontsize=10)
+        if not d:
+            ax.set_ylabel(f"mean margin in {NORM_LABELS[str(means.norm.values[n])]}")
+    axes[0, 0].set_yticks(range(len(drawn)), [text for _, text, _, _ in drawn], fontsize=7)
+    axes[0, 0].invert_yaxis()
     return figure
 
 
