@@ -16,7 +16,7 @@ def statements(result: Result) -> dict[str, bool]:
     """Every statement of the published text with its truth; the build stops at one that is false."""
     found = means(result)
     trained = list(result.data["step_cost"].objective.values)
-    unlabelled = ["vicreg", "simclr", "swav", "byol", "barlow_twins", "moco", "infomin", "rotnet", "cmc"]
+    unlabelled = ["vicreg", "simclr", "swav", "byol", "barlow_twins", "moco", "infomin", "pirl", "rotnet", "cmc"]
 
     def of(name: str, method: str) -> float:
         return float(found[name].sel(objective=method))
